@@ -1,0 +1,157 @@
+"""Every error of the node, and what happens next.
+
+NodeError
+├── ConfigError              stop    the node does not start; names file, table and key
+├── AcceptError              answer  the sender is told; nothing was kept
+│   ├── NotDicom                     C000  cannot be read as a DICOM data set
+│   ├── MissingIdentity              A900  no Study, Series or SOP Instance UID
+│   ├── IdentityMismatch             A900  data set and request disagree
+│   ├── ContentConflict              0111  known UID, other content: quarantined
+│   └── OutOfSpace                   A700  disk full, or below the reserve
+├── ComputeError
+│   ├── WorkerLost           retry   the process died: crash, kill, out of memory
+│   ├── TimedOut             retry   the time limit passed; the process was killed
+│   ├── PipelineFailed       retry   the pipeline raised an error
+│   └── FindingsInvalid      fail    the pipeline broke its contract
+├── EncodeError              fail    our fault: the object would be wrong, so it is not sent
+├── SendError
+│   ├── PeerUnreachable      retry   no connection, abort, time-out, association rejected for now
+│   ├── PeerBusy             retry   the peer is out of resources (A7xx)
+│   └── PeerRefused          fail    the peer will never take it (A9xx, Cxxx, 0122, 0124)
+└── IllegalTransition        fail    a bug in us
+
+`pipelines.contract.InputRefused` (refuse) belongs to the same family: a job that ends in it is
+REFUSED, with a reason for people. Each class carries ``then``; `after` decides from it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Then = Literal["stop", "answer", "refuse", "retry", "fail"]
+
+
+class NodeError(Exception):
+    """Something went wrong in the node."""
+
+    then: ClassVar[Then] = "fail"
+    #: Machine-readable reason in kebab-case, kept in the journal beside the sentence.
+    code: ClassVar[str] = "node-error"
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(sentence or (self.__doc__ or "").strip())
+
+
+class ConfigError(NodeError):
+    """The configuration cannot be used."""
+
+    then = "stop"
+    code = "config"
+
+
+class AcceptError(NodeError):
+    """The instance was not taken."""
+
+    then = "answer"
+    code = "not-accepted"
+
+
+class NotDicom(AcceptError):
+    """This cannot be read as a DICOM data set."""
+
+    code = "not-dicom"
+
+
+class MissingIdentity(AcceptError):
+    """The data set lacks a Study, Series or SOP Instance UID, or has a malformed one."""
+
+    code = "missing-identity"
+
+
+class IdentityMismatch(AcceptError):
+    """The data set has another SOP Class or Instance UID than the request that carried it."""
+
+    code = "identity-mismatch"
+
+
+class ContentConflict(AcceptError):
+    """The node already holds this SOP Instance UID with other content; the new one is quarantined."""
+
+    code = "content-conflict"
+
+
+class OutOfSpace(AcceptError):
+    """There is too little free disk space to take this."""
+
+    code = "out-of-space"
+
+
+class ComputeError(NodeError):
+    """A pipeline did not give findings."""
+
+    code = "compute"
+
+
+class WorkerLost(ComputeError):
+    """The worker process died."""
+
+    then = "retry"
+    code = "worker-lost"
+
+
+class TimedOut(ComputeError):
+    """The pipeline took longer than its time limit and was killed."""
+
+    then = "retry"
+    code = "timed-out"
+
+
+class PipelineFailed(ComputeError):
+    """The pipeline raised an error."""
+
+    then = "retry"
+    code = "pipeline-failed"
+
+
+class FindingsInvalid(ComputeError):
+    """The pipeline broke its contract, so its findings are not used."""
+
+    code = "findings-invalid"
+
+
+class EncodeError(NodeError):
+    """The findings could not be made into a correct DICOM object."""
+
+    code = "encode"
+
+
+class SendError(NodeError):
+    """A destination did not take an object."""
+
+    code = "send"
+
+
+class PeerUnreachable(SendError):
+    """The destination could not be reached, or broke the connection."""
+
+    then = "retry"
+    code = "peer-unreachable"
+
+
+class PeerBusy(SendError):
+    """The destination is out of resources for now."""
+
+    then = "retry"
+    code = "peer-busy"
+
+
+class PeerRefused(SendError):
+    """The destination refused the object for good."""
+
+    code = "peer-refused"
+
+
+class IllegalTransition(NodeError):
+    """A job cannot move this way, or is no longer in the state it was thought to be in."""
+
+    code = "illegal-transition"

@@ -1,0 +1,76 @@
+"""Named places on the main path where a test may kill, raise, stall or fill the disk.
+
+Off unless ``RADNODE_FAILPOINTS`` says otherwise, e.g.
+``accept.renamed=kill`` or ``send.connected=raise@3,compute.staged=sleep:2``: at the third
+passage raise, and so on; without ``@n`` every passage acts. `NAMES` lists all of them, so a
+test can walk the list and a new step cannot be forgotten.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+#: Every failpoint, in the order of the main path.
+NAMES = (
+    "accept.spooled",  # bytes received, not yet synced
+    "accept.synced",  # synced, not yet renamed
+    "accept.renamed",  # in the store, not yet in the journal
+    "accept.recorded",  # in the journal, sender not yet answered
+    "assign.planned",  # routes known, jobs not yet in the journal
+    "assign.enqueued",  # jobs in the journal
+    "compute.claimed",  # job claimed, worker not yet asked
+    "compute.loaded",  # in the worker: image built
+    "compute.analyzed",  # in the worker: findings known
+    "encode.written",  # in the worker: objects in staging, no manifest yet
+    "compute.staged",  # manifest written, not yet committed
+    "compute.committed",  # results committed, nothing sent
+    "send.connected",  # association to the destination is open
+    "send.answered",  # the destination took an object, receipt not yet in the journal
+    "send.receipted",  # receipt in the journal
+    "send.finished",  # all receipts there, job moved to DONE
+)
+
+_passages: Counter[str] = Counter()
+_lock = threading.Lock()
+
+
+class FailpointRaised(Exception):
+    """A failpoint was told to raise."""
+
+
+def failpoint(name: str) -> None:
+    """Do what ``RADNODE_FAILPOINTS`` asks for at this place; usually nothing."""
+    if name not in NAMES:
+        raise ValueError(f"{name!r} is no failpoint; add it to node.failpoint.NAMES")
+    spec = os.environ.get("RADNODE_FAILPOINTS")
+    if not spec:
+        return
+    for entry in spec.split(","):
+        place, _, action = entry.partition("=")
+        if place.strip() != name:
+            continue
+        action, _, nth = action.partition("@")
+        with _lock:
+            _passages[name] += 1
+            passage = _passages[name]
+        if not nth or int(nth) == passage:
+            _act(name, action)
+
+
+def _act(name: str, action: str) -> None:
+    verb, _, value = action.partition(":")
+    if verb == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif verb == "raise":
+        raise FailpointRaised(name)
+    elif verb == "enospc":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif verb == "sleep":
+        time.sleep(float(value))
+    else:
+        raise ValueError(f"failpoint {name}: unknown action {action!r}")

@@ -1,0 +1,117 @@
+"""The records that travel between the steps. Nouns only; no behaviour, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.contract import Case, Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One SOP Instance in our custody, encoded exactly as the sender sent it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_uid: str
+    study_uid: str
+    transfer_syntax_uid: str
+    path: Path  #: Part 10 file with our own zero preamble and meta; synced before Success
+    sha256: str  #: of the encoded data set, hexadecimal; tells a re-send from a conflict
+    size_bytes: int  #: of the encoded data set
+    arrived_at: datetime  #: aware, UTC
+    sender: str  #: calling AE title, "folder", ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The instances of one Series Instance UID as they stood when it settled."""
+
+    uid: str
+    study_uid: str
+    revision: int  #: 1 the first time it settled, one more whenever instances came later
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What one rule asks for: a pipeline, its inputs by role, and where results go."""
+
+    rule: str
+    pipeline: str
+    #: role -> the instances of the series which the rule selected
+    inputs: Mapping[str, tuple[Instance, ...]]
+    send_to: tuple[str, ...]  #: names of [destinations.*]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Where one plane of an image came from."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame: int | None  #: 1-based frame of a multi-frame instance; None for single-frame
+    path: Path
+    position_mm: tuple[float, float, float]  #: Image Position (Patient) of this plane, LPS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """One input image together with the DICOM it was made from."""
+
+    image: Image
+    slices: tuple[Slice, ...]  #: one per ``image.array`` index, in the same order
+    series_uid: str
+    study_uid: str
+    frame_of_reference_uid: str
+    #: What was noticed and is tolerable, told in the report (e.g. "localizer left out").
+    notes: tuple[str, ...] = ()
+
+
+#: The volumes of a case: role -> volume. `images_of` gives what a pipeline sees.
+Volumes = Mapping[str, Volume]
+
+
+def images_of(volumes: Volumes) -> Case:
+    """Return the images alone: what a pipeline is given."""
+    return {role: volume.image for role, volume in volumes.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultObject:
+    """One DICOM object we made, on disk, frozen."""
+
+    kind: str  #: "seg", "sr-measurements", "sr-text"
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_uid: str
+    transfer_syntax_uid: str
+    path: Path
+    sha256: str  #: of the whole file
+    #: SOP Instance UIDs of sibling objects that it refers to; those are sent before it.
+    refers_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What one destination answered for one object."""
+
+    sop_instance_uid: str
+    destination: str
+    status: int  #: DIMSE status; 0 for a folder
+    sentence: str  #: for people; "" for plain success
+    at: datetime  #: aware, UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a worker reports of one job. The objects lie in the job's staging folder."""
+
+    objects: tuple[ResultObject, ...]
+    summary: tuple[Mapping[str, Any], ...] = ()  #: measurements as {"name", "value", "unit", "segment"}
+    notes: tuple[str, ...] = ()  #: header repairs, cautions; no patient data
+    seconds: Mapping[str, float] = field(default_factory=dict)  #: per step: load, compute, encode

@@ -1,0 +1,262 @@
+"""What a pipeline is given and what it gives back.
+
+The border between the DICOM side (`node`) and the science (`pipelines`): plain records and
+numpy arrays, nothing else. A model author needs to read only this file.
+
+Frame of reference: every affine here takes a (slice, row, column) index to millimetres in
+the DICOM patient frame, which is LPS (x to the Left, y to Posterior, z to the head,
+PS3.3 C.7.6.2.1.1). Pipelines that think in RAS convert with `pipelines.geometry`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Code(NamedTuple):
+    """A coded concept (PS3.3 section 8): value, coding scheme designator, meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One input volume, ready for a model."""
+
+    array: NDArray[np.float32]  #: (slices, rows, columns), float32, in ``unit``
+    affine: NDArray[np.float64]  #: (4, 4) float64: (slice, row, column) index -> LPS millimetres
+    unit: Code  #: UCUM, e.g. Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+    modality: str  #: "CT", "MR", "PT"
+    #: Acquisition facts a model may ask for (e.g. "SliceThickness"); never identity.
+    facts: Mapping[str, float | str] = field(default_factory=dict)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbours along (slice, row, column), in millimetres."""
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(lengths[0]), float(lengths[1]), float(lengths[2])
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+#: The inputs of a case: role -> image. A pipeline with one input has one role.
+Case = Mapping[str, Image]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One structure that a pipeline outlines."""
+
+    number: int  #: 1, 2, 3 ... without gaps, in the order of ``Findings.segments``
+    label: str  #: for people, at most 64 characters
+    category: Code  #: CID 7150, e.g. Anatomical Structure
+    kind: Code  #: segmented property type, e.g. Lung
+    laterality: Code | None = None  #: modifier, CID 244: Right, Left, Both
+    #: Where the structure lies, when ``kind`` is not itself an anatomical structure.
+    anatomic_region: Code | None = None
+    colour_rgb: tuple[int, int, int] = (200, 200, 200)  #: recommended display colour, 0..255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One number with its unit and how it was found."""
+
+    name: Code
+    value: float  #: not a number means "could not be measured"; it is reported as such
+    unit: Code  #: UCUM
+    segment: int | None = None  #: `Segment.number`; None means about the whole image
+    method: Code | None = None  #: how it was measured (concept 370129005, SCT)
+    derivation: Code | None = None  #: e.g. Mean, Percentile (CID 7464)
+    #: What the node can verify for itself from the encoded mask; see `pipelines.measure`.
+    #: "volume" is recomputed from the encoded segment; None is taken as said.
+    check: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One coded answer to one coded question (a qualitative evaluation)."""
+
+    name: Code
+    value: Code
+    segment: int | None = None
+    probability: float | None = None  #: 0..1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a pipeline says about a case: pixels, numbers and codes; no DICOM.
+
+    Outlines come either as an exclusive ``labelmap`` or, where segments overlap, as ``masks``.
+    """
+
+    #: (slices, rows, columns), unsigned integer; 0 is background, n is segment number n.
+    labelmap: NDArray[np.unsignedinteger] | None = None
+    #: (segments, slices, rows, columns), bool; index n - 1 is segment number n.
+    masks: NDArray[np.bool_] | None = None
+    affine: NDArray[np.float64] | None = None  #: of the outlines; must equal the image's own
+    role: str | None = None  #: whose grid the outlines are on; None: the card's first role
+    segments: tuple[Segment, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    cautions: tuple[str, ...] = ()  #: sentences told to the reader of the report
+
+    def mask(self, number: int) -> NDArray[np.bool_]:
+        """Return the outline of one segment: (slices, rows, columns), bool.
+
+        Raises
+        ------
+        ValueError
+            There are no outlines at all.
+        """
+        if self.masks is not None:
+            chosen: NDArray[np.bool_] = self.masks[number - 1]
+            return chosen
+        if self.labelmap is not None:
+            equal: NDArray[np.bool_] = self.labelmap == number
+            return equal
+        raise ValueError("these findings carry no outlines")
+
+
+class InputRefused(Exception):
+    """The input is not fit for this pipeline; a person reads why.
+
+    Parameters
+    ----------
+    code
+        Machine-readable reason in kebab-case, stable over versions, e.g. ``"slice-gap"``.
+    sentence
+        For a radiographer: what was seen, what is needed, what to do.
+    """
+
+    then: ClassVar[str] = "refuse"
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(f"{sentence} [{code}]")
+        self.code = code
+        self.sentence = sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """What a card accepts for one role; the node refuses everything else before any model runs."""
+
+    modality: tuple[str, ...]
+    unit: str  #: UCUM code value that ``Image.unit`` must have, e.g. "[hnsf'U]"
+    slices_min: int = 2
+    spacing_mm: Mapping[str, tuple[float, float]] = field(default_factory=dict)  #: axis -> min, max
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """The declaration of a pipeline, read from its ``card.toml`` without importing its code."""
+
+    name: str  #: kebab-case, unique on a node
+    version: str
+    title: str  #: one line for people
+    maker: str  #: who answers for the algorithm; becomes its Manufacturer
+    intended_use: str
+    use: str  #: "package.module:Class" of the `Pipeline`
+    inputs: Mapping[str, InputSpec]  #: role -> what is accepted
+    segments: tuple[Segment, ...] = ()
+    warning: str = ""  #: told wherever a result appears, e.g. "Trained on simulated phantoms"
+    measure: tuple[str, ...] = ()  #: names of `pipelines.measure` to take of every segment
+    parameters: Mapping[str, Any] = field(default_factory=dict)  #: given to the pipeline, recorded
+    bundle: Mapping[str, Any] = field(default_factory=dict)  #: how to run a MONAI bundle
+    folder: Path = Path()  #: where ``card.toml`` lies
+    digest: str = ""  #: SHA-256 over the folder; changes when any of its files changes
+
+
+class CardError(Exception):
+    """A card cannot be used; the sentence names the file and the key."""
+
+
+def folder_digest(folder: Path) -> str:
+    """Return one SHA-256 over the names and bytes of all files of a pipeline folder.
+
+    Compiled Python files are left out: they are made by running, not by the author.
+    """
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode())
+    return total.hexdigest()
+
+
+def read_card(path: Path) -> Card:
+    """Read and check a ``card.toml``.
+
+    Raises
+    ------
+    CardError
+        Unreadable, a key is missing, unknown or of the wrong type, or segments are not
+        numbered 1, 2, 3 ...
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        inputs = {role: _input(table) for role, table in raw.pop("inputs").items()}
+        segments = tuple(_segment(table) for table in raw.pop("segments", ()))
+        card = Card(
+            inputs=inputs,
+            segments=segments,
+            measure=tuple(raw.pop("measure", ())),
+            folder=path.parent.resolve(),
+            digest=folder_digest(path.parent),
+            **raw,
+        )
+    except KeyError as error:
+        raise CardError(f"{path}: the key {error} is missing") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        raise CardError(f"{path}: {error}") from error
+    if not inputs:
+        raise CardError(f"{path}: [inputs] names no role")
+    if [s.number for s in segments] != list(range(1, len(segments) + 1)):
+        raise CardError(f"{path}: segments must be numbered 1, 2, 3 ... in this order")
+    if card.use.count(":") != 1:
+        raise CardError(f"{path}: use must be 'package.module:Class', not {card.use!r}")
+    return card
+
+
+def _input(table: Mapping[str, Any]) -> InputSpec:
+    spacing = {axis: (float(low), float(high)) for axis, (low, high) in table.get("spacing_mm", {}).items()}
+    if unknown := spacing.keys() - {"slice", "row", "column"}:
+        raise ValueError(f"spacing_mm has no axis {sorted(unknown)[0]!r}; use slice, row, column")
+    return InputSpec(**{**table, "modality": tuple(table["modality"]), "spacing_mm": spacing})
+
+
+def _segment(table: Mapping[str, Any]) -> Segment:
+    codes = {
+        key: Code(**table[key])
+        for key in ("category", "kind", "laterality", "anatomic_region")
+        if key in table
+    }
+    colour = {"colour_rgb": tuple(table["colour_rgb"])} if "colour_rgb" in table else {}
+    return Segment(**{**table, **codes, **colour})
+
+
+@runtime_checkable
+class Pipeline(Protocol):
+    """The four moments of a pipeline; its card is the first and is a file."""
+
+    def __init__(self, card: Card) -> None: ...
+
+    def load(self, device: str) -> None:
+        """Get ready once per process: read weights onto ``device`` ("cpu", "cuda:0")."""
+
+    def check(self, case: Case) -> None:
+        """Raise `InputRefused` when the case is not what the pipeline was made for."""
+
+    def analyze(self, case: Case) -> Findings:
+        """Say what is seen. May raise `InputRefused` for what only the analysis can see."""
