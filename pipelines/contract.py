@@ -80,9 +80,11 @@ class Measurement:
     segment: int | None = None  #: `Segment.number`; None means about the whole image
     method: Code | None = None  #: how it was measured (concept 370129005, SCT)
     derivation: Code | None = None  #: e.g. Mean, Percentile (CID 7464)
-    #: What the node can verify for itself from the encoded mask; see `pipelines.measure`.
-    #: "volume" is recomputed from the encoded segment; None is taken as said.
+    #: What the node can verify for itself: a key of `pipelines.measure.MEASURES`, recomputed from
+    #: the encoded segment (or ``union``) and the image; None is taken as said.
     check: str | None = None
+    #: With ``check`` but no ``segment``: measured over the union of these segments, e.g. both lungs.
+    union: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

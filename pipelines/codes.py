@@ -1,0 +1,52 @@
+"""The coded concepts that the pipelines share, each named once.
+
+Standard codes are those of the context groups of PS3.16; a test looks every one of them up in
+pydicom's copy of the standard. Where the standard has no concept, `PRIVATE_SCHEME` does: a coding
+scheme designator that begins with 99 is declared private by PS3.16 section 8.2.
+"""
+
+from __future__ import annotations
+
+from pipelines.contract import Code
+
+PRIVATE_SCHEME = "99RADNODE"
+
+# Segmentation property categories, CID 7150
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")
+
+# Laterality, CID 244
+LEFT = Code("7771000", "SCT", "Left")
+RIGHT = Code("24028007", "SCT", "Right")
+
+# Structures
+LUNG = Code("39607008", "SCT", "Lung")  # CID 7151
+#: A set of voxels, not a diagnosis: healthy lungs have some too, so neither "emphysema" nor
+#: "lesion" would be true of it. PS3.16 has no neutral concept for it.
+LOW_ATTENUATION_AREA = Code("LAA-950", PRIVATE_SCHEME, "Low attenuation area below -950 HU")
+
+# What is measured, CID 218 and 7469
+VOLUME = Code("118565006", "SCT", "Volume")
+ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
+#: No concept of PS3.16 means the share of a region below an attenuation threshold.
+SHARE_BELOW_950 = Code("LAA-950-PERCENT", PRIVATE_SCHEME, "Percentage of volume below -950 HU")
+#: The value of a voxel where no standard name is known, e.g. of MR.
+INTENSITY = Code("INTENSITY", PRIVATE_SCHEME, "Image intensity")
+
+# How the values of a region became one number, CID 7464
+MEAN = Code("373098007", "SCT", "Mean")
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+MINIMUM = Code("255605001", "SCT", "Minimum")
+MAXIMUM = Code("56851009", "SCT", "Maximum")
+MEDIAN = Code("373099004", "SCT", "Median")
+#: CID 7464 has no percentiles; CID 7465 means percentiles of a population of patients.
+PERCENTILE_15 = Code("PERCENTILE-15", PRIVATE_SCHEME, "15th percentile")
+
+# How it was measured, CID 7474
+VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel method for volume")
+
+# Units, UCUM
+MILLILITRE = Code("mL", "UCUM", "milliliter")
+PERCENT = Code("%", "UCUM", "Percent")
+HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
