@@ -1,0 +1,58 @@
+"""Step 3: rules choose pipelines, and can say why.
+
+`parse_rules` checks the rules once, at start; `assign` applies them to a settled series;
+`explain` tells for each rule which clause met which value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pydicom import Dataset
+
+from node.assign.explain import as_dict, explain, render
+from node.assign.judge import judge
+from node.assign.rule import Rule, Verdict, parse_rules
+from node.model import Route, Series
+from pipelines.contract import Card
+
+__all__ = ["Rule", "as_dict", "assign", "explain", "parse_rules", "render"]
+
+
+def assign(
+    series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule], cards: Mapping[str, Card]
+) -> list[Route]:
+    """Return what the rules ask for on a series, in the order of the rules.
+
+    Rules that ask for the same pipeline on the same instances give one route, which carries all
+    their names and destinations. Own results never match.
+
+    Parameters
+    ----------
+    headers
+        The readable headers by SOP Instance UID, without pixel data.
+    """
+    routes: dict[tuple[str, tuple[str, ...]], Route] = {}
+    for rule in rules:
+        judgement = judge(rule, series, headers)
+        if not judgement.matched:
+            continue
+        chosen = tuple(
+            instance
+            for instance, verdict in zip(series.instances, judgement.by_instance, strict=True)
+            if verdict is Verdict.YES
+        )
+        (role,) = cards[rule.pipeline].inputs  # `parse_rules` saw to it that there is just one
+        same = (rule.pipeline, tuple(sorted(instance.sop_instance_uid for instance in chosen)))
+        if earlier := routes.get(same):
+            routes[same] = replace(
+                earlier,
+                rule=f"{earlier.rule}, {rule.name}",
+                send_to=tuple(dict.fromkeys((*earlier.send_to, *rule.send_to))),
+            )
+        else:
+            routes[same] = Route(
+                rule=rule.name, pipeline=rule.pipeline, inputs={role: chosen}, send_to=rule.send_to
+            )
+    return list(routes.values())
