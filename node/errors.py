@@ -18,6 +18,7 @@ NodeError
 │   ├── PeerUnreachable      retry   no connection, abort, time-out, association rejected for now
 │   ├── PeerBusy             retry   the peer is out of resources (A7xx)
 │   └── PeerRefused          fail    the peer will never take it (A9xx, Cxxx, 0122, 0124)
+├── JournalUnavailable       retry   the journal cannot be used just now: locked, disk full
 └── IllegalTransition        fail    a bug in us
 
 `pipelines.contract.InputRefused` (refuse) belongs to the same family: a job that ends in it is
@@ -54,6 +55,10 @@ class AcceptError(NodeError):
 
     then = "answer"
     code = "not-accepted"
+
+    def __init__(self, sentence: str = "", *, tags: tuple[int, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.tags = tags  #: the elements at fault: Offending Element (0000,0901)
 
 
 class NotDicom(AcceptError):
@@ -149,6 +154,13 @@ class PeerRefused(SendError):
     """The destination refused the object for good."""
 
     code = "peer-refused"
+
+
+class JournalUnavailable(NodeError):
+    """The journal cannot be read or written just now."""
+
+    then = "retry"
+    code = "journal-unavailable"
 
 
 class IllegalTransition(NodeError):

@@ -1,0 +1,48 @@
+"""Every durable fact and every change of state, in one database beside the files.
+
+`Journal` may be used by any number of threads, and by several processes on one data folder:
+the node, and the commands that look at it. Each method is one transaction. All times are
+arguments, aware and in UTC. It holds no patient data; see `node.journal.schema`.
+
+custody.py   instances and series: record, settle, forget
+jobs.py      the queue and the moves (moves.py: the only place where a state changes)
+outbox.py    deliveries and receipts
+report.py    how things stand
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import URL
+
+from node.journal.custody import Custody
+from node.journal.database import open_database
+from node.journal.jobs import Jobs
+from node.journal.lock import lock_data
+from node.journal.outbox import Outbox
+from node.journal.report import Report
+from node.journal.rows import Arriving, Delivery, Event, Recorded
+
+__all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
+
+
+class Journal(Custody, Jobs, Outbox, Report):
+    """The journal of one data folder."""
+
+    @classmethod
+    def open(cls, data: Path, url: URL | str | None = None) -> Self:
+        """Open the journal of a data folder; make it, or bring its schema up to date, first.
+
+        Parameters
+        ----------
+        url
+            Of another database, in SQLAlchemy's form; None: ``data/journal.sqlite``.
+
+        Raises
+        ------
+        ConfigError
+            It is corrupt, not writable, or was written by a newer version.
+        """
+        return cls(open_database(data, url), data)

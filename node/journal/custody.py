@@ -1,0 +1,297 @@
+"""Instances and series: what we hold, what still arrives, what may go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from node.config import KeepTable
+from node.errors import NodeError
+from node.job import OPEN, Job, JobSpec, JobState
+from node.journal import schema
+from node.journal.database import Database
+from node.journal.moves import make_job, move_job
+from node.journal.rows import Arriving, Recorded, instance_of, job_of
+from node.model import Instance, Series
+
+_of_series = schema.job_input.c.series_uid
+
+
+class Custody(Database):
+    """The part of the journal that `node.flow.receive`, `plan` and `age_out` use."""
+
+    def record(self, instance: Instance) -> Recorded:
+        """Write down an instance, durably.
+
+        The same bytes again are only counted. Other content under a known SOP Instance UID, or
+        a known series under another study, is a conflict: it is noted, and what we hold stays.
+        """
+        try:
+            return self._record(instance)
+        except IntegrityError:  # on PostgreSQL, another sender of the same instance was faster
+            return self._record(instance)
+
+    def _record(self, new: Instance) -> Recorded:
+        table = schema.instance
+        with self._writing() as connection:
+            held = connection.execute(
+                select(table.c.sha256).where(table.c.sop_instance_uid == new.sop_instance_uid)
+            ).first()
+            if held and held.sha256 == new.sha256:
+                connection.execute(
+                    update(table)
+                    .where(table.c.sop_instance_uid == new.sop_instance_uid)
+                    .values(seen=table.c.seen + 1)
+                )
+                return Recorded.SAME
+            if held:
+                return _conflict(connection, new, "known SOP Instance UID, other content")
+            known = connection.execute(
+                select(schema.series).where(schema.series.c.series_uid == new.series_uid).with_for_update()
+            ).first()
+            if known and known.study_uid != new.study_uid:
+                return _conflict(connection, new, "known series, other study")
+            if known:
+                connection.execute(
+                    update(schema.series)
+                    .where(schema.series.c.series_uid == new.series_uid)
+                    .values(last_arrival_at=max(known.last_arrival_at, new.arrived_at), unsettled=True)
+                )
+            else:
+                connection.execute(
+                    insert(schema.series).values(
+                        series_uid=new.series_uid,
+                        study_uid=new.study_uid,
+                        last_arrival_at=new.arrived_at,
+                        revision=0,
+                        unsettled=True,
+                        routing="",
+                    )
+                )
+            connection.execute(
+                insert(table).values(
+                    sop_instance_uid=new.sop_instance_uid,
+                    sop_class_uid=new.sop_class_uid,
+                    series_uid=new.series_uid,
+                    study_uid=new.study_uid,
+                    transfer_syntax_uid=new.transfer_syntax_uid,
+                    path=self._kept(new.path),
+                    sha256=new.sha256,
+                    size_bytes=new.size_bytes,
+                    arrived_at=new.arrived_at,
+                    sender=new.sender,
+                    seen=1,
+                )
+            )
+            return Recorded.NEW
+
+    def known_paths(self) -> set[Path]:
+        """Return the file of every instance we hold."""
+        with self._reading() as connection:
+            return {self._data / path for path in connection.scalars(select(schema.instance.c.path))}
+
+    def arriving(self) -> list[Arriving]:
+        """Return the series with instances that came after their last revision."""
+        table = schema.series
+        query = (
+            select(table.c.series_uid, table.c.study_uid, table.c.last_arrival_at, func.count().label("n"))
+            .join(schema.instance, schema.instance.c.series_uid == table.c.series_uid)
+            .where(table.c.unsettled)
+            .group_by(table.c.series_uid, table.c.study_uid, table.c.last_arrival_at)
+            .order_by(table.c.last_arrival_at, table.c.series_uid)
+        )
+        with self._reading() as connection:
+            return [
+                Arriving(
+                    series_uid=row.series_uid,
+                    study_uid=row.study_uid,
+                    count=row.n,
+                    last_arrival_at=row.last_arrival_at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def series(self, series_uid: str) -> Series | None:
+        """Return a series with all instances held now, sorted by SOP Instance UID.
+
+        Its revision is the last one that settled: 0 when none has.
+        """
+        table = schema.instance
+        with self._reading() as connection:
+            row = connection.execute(
+                select(schema.series).where(schema.series.c.series_uid == series_uid)
+            ).first()
+            if row is None:
+                return None
+            instances = connection.execute(
+                select(table).where(table.c.series_uid == series_uid).order_by(table.c.sop_instance_uid)
+            ).all()
+        return Series(
+            uid=series_uid,
+            study_uid=row.study_uid,
+            revision=row.revision,
+            instances=tuple(instance_of(one, self._data) for one in instances),
+        )
+
+    def is_ours(self, series_uid: str) -> bool:
+        """Say whether results of ours are in this series, kept or aged out."""
+        query = select(exists().where(schema.result.c.series_uid == series_uid))
+        with self._reading() as connection:
+            return bool(connection.scalar(query))
+
+    def plan(
+        self, series_uid: str, *, expected_count: int, specs: Sequence[JobSpec], reason: str, now: datetime
+    ) -> list[Job]:
+        """Settle a series into its next revision and queue the work that it asks for, at once.
+
+        Nothing happens when the series no longer has ``expected_count`` instances: it is still
+        arriving then, and will be planned anew. Work that is already known by its key is not
+        queued again; queued work of earlier revisions that nothing asks for any more is cancelled.
+
+        Parameters
+        ----------
+        reason
+            Why no rule wants the series, or what should be known about its routing.
+
+        Returns
+        -------
+        list of Job
+            Those that were queued.
+        """
+        with self._writing() as connection:
+            row = connection.execute(
+                select(schema.series).where(schema.series.c.series_uid == series_uid).with_for_update()
+            ).first()
+            count = connection.scalar(select(func.count()).where(schema.instance.c.series_uid == series_uid))
+            if row is None or not row.unsettled or count != expected_count:
+                return []
+            revision = row.revision + 1
+            wanted = _merged([_at_revision(spec, series_uid, revision) for spec in specs])
+            routing = reason if wanted else f"unrouted: {reason.removeprefix('unrouted: ')}"
+            connection.execute(
+                update(schema.series)
+                .where(schema.series.c.series_uid == series_uid)
+                .values(revision=revision, unsettled=False, settled_at=now, routing=routing)
+            )
+            _supersede(connection, series_uid, revision, {spec.key for spec in wanted}, now)
+            return [
+                make_job(connection, spec, reason=f"Rule {spec.rule!r} matched.", now=now)
+                for spec in wanted
+                if not connection.scalar(select(exists().where(schema.job.c.key == spec.key)))
+            ]
+
+    def expired(self, now: datetime, keep: KeepTable) -> list[str]:
+        """Return the UIDs of the series that retention lets go, oldest first.
+
+        Never one that still arrives, nor one with a job that still computes or sends.
+        """
+        job, series, given = schema.job, schema.series, schema.job_input
+        used = select(given.c.job_id).join(job, job.c.id == given.c.job_id)
+        of_this = given.c.series_uid == series.c.series_uid
+        any_job = exists(used.where(of_this))
+        open_job = exists(used.where(and_(of_this, job.c.state.in_([state.value for state in OPEN]))))
+        failed_job = exists(used.where(and_(of_this, job.c.state == JobState.FAILED)))
+        query = (
+            select(series.c.series_uid, series.c.last_arrival_at, any_job, failed_job)
+            .where(~series.c.unsettled, ~open_job)
+            .order_by(series.c.last_arrival_at)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        gone = []
+        for series_uid, last_arrival_at, has_job, has_failed in rows:
+            days = keep.failed_days if has_failed else keep.done_days if has_job else keep.unrouted_days
+            if last_arrival_at + timedelta(days=days) < now:
+                gone.append(series_uid)
+        return gone
+
+    def forget(self, series_uid: str) -> list[Path]:
+        """Strike a series from what we hold; return the files that are now nobody's.
+
+        These are its instances and the results made of it. The jobs, their history and that the
+        results were ours stay known.
+
+        Raises
+        ------
+        NodeError
+            A job still computes or sends something of it.
+        """
+        job, result, given = schema.job, schema.result, schema.job_input
+        mine = select(given.c.job_id).where(given.c.series_uid == series_uid)
+        with self._writing() as connection:
+            busy = connection.scalar(
+                select(job.c.id).where(job.c.id.in_(mine), job.c.state.in_([s.value for s in OPEN])).limit(1)
+            )
+            if busy is not None:
+                raise NodeError(f"Job {busy} still works on this series; cancel it first.")
+            table = schema.instance
+            paths = list(connection.scalars(select(table.c.path).where(table.c.series_uid == series_uid)))
+            connection.execute(delete(table).where(table.c.series_uid == series_uid))
+            connection.execute(delete(schema.series).where(schema.series.c.series_uid == series_uid))
+            made = and_(result.c.job_id.in_(mine), ~result.c.aged_out)
+            paths += connection.scalars(select(result.c.path).where(made))
+            connection.execute(update(result).where(made).values(aged_out=True))
+        return [self._data / path for path in paths]
+
+
+def _conflict(connection: Connection, new: Instance, reason: str) -> Recorded:
+    connection.execute(
+        insert(schema.quarantine).values(
+            sop_instance_uid=new.sop_instance_uid,
+            series_uid=new.series_uid,
+            study_uid=new.study_uid,
+            sha256=new.sha256,
+            sender=new.sender,
+            at=new.arrived_at,
+            reason=reason,
+        )
+    )
+    return Recorded.CONFLICT
+
+
+def _at_revision(spec: JobSpec, series_uid: str, revision: int) -> JobSpec:
+    inputs = {
+        role: replace(entry, revision=revision) if entry.series_uid == series_uid else entry
+        for role, entry in spec.inputs.items()
+    }
+    return replace(spec, inputs=inputs)
+
+
+def _merged(specs: Sequence[JobSpec]) -> list[JobSpec]:
+    """Make one of specs with the same key: the work is done once and sent wherever any asks."""
+    merged: dict[str, JobSpec] = {}
+    for spec in specs:
+        first = merged.setdefault(spec.key, spec)
+        if first is not spec:
+            places = tuple(dict.fromkeys(first.send_to + spec.send_to))
+            merged[spec.key] = replace(first, rule=f"{first.rule}, {spec.rule}", send_to=places)
+    return list(merged.values())
+
+
+def _supersede(
+    connection: Connection, series_uid: str, revision: int, wanted: set[str], now: datetime
+) -> None:
+    job = schema.job
+    rows = connection.execute(
+        select(job)
+        .where(
+            job.c.state == JobState.QUEUED,
+            job.c.id.in_(select(schema.job_input.c.job_id).where(_of_series == series_uid)),
+        )
+        .with_for_update()
+    ).all()
+    for row in rows:
+        if row.key not in wanted:
+            move_job(
+                connection,
+                job_of(row),
+                JobState.CANCELLED,
+                code="superseded",
+                reason=f"Revision {revision} of the series took its place.",
+                now=now,
+            )

@@ -1,0 +1,262 @@
+"""Jobs: the queue, the moves, the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, select
+
+from node.errors import EncodeError, IllegalTransition, NodeError
+from node.job import Job, JobState
+from node.journal import schema
+from node.journal.database import Database
+from node.journal.moves import find_job, move_job
+from node.journal.outbox import fill_outbox, finish_job, reopen
+from node.journal.rows import Event, event_of, instance_of, job_of, result_of
+from node.model import Instance, Outcome, ResultObject
+
+_job, _result, _instance = schema.job, schema.result, schema.instance
+
+
+class Jobs(Database):
+    """The part of the journal that `node.flow.compute` and the operator's commands use."""
+
+    def claim(self, now: datetime) -> Job | None:
+        """Take the oldest job that waits and may begin: COMPUTING under a new fence, one more try."""
+        oldest = (
+            select(_job)
+            .where(_job.c.state == JobState.QUEUED, _job.c.not_before <= now)
+            .order_by(_job.c.id)
+            .limit(1)
+        )
+        with self._reading() as connection:  # most often there is none, and nobody need wait for that
+            if connection.execute(oldest).first() is None:
+                return None
+        with self._writing() as connection:
+            row = connection.execute(oldest.with_for_update(skip_locked=True)).first()
+            if row is None:
+                return None
+            return move_job(
+                connection,
+                job_of(row),
+                JobState.COMPUTING,
+                reason="A worker took it.",
+                now=now,
+                fence=row.fence + 1,
+                tries=row.tries + 1,
+            )
+
+    def move(
+        self,
+        job: Job,
+        to: JobState,
+        *,
+        code: str = "",
+        reason: str,
+        now: datetime,
+        not_before: datetime | None = None,
+    ) -> Job:
+        """Move a job, if it still is as the caller saw it, and write down why.
+
+        Parameters
+        ----------
+        job
+            As the caller knows it: its state and fence must still be those of the journal.
+        not_before
+            When it may be claimed or sent; None leaves that as it is.
+
+        Raises
+        ------
+        IllegalTransition
+            No such move exists, or somebody else moved or claimed the job meanwhile.
+        """
+        with self._writing() as connection:
+            return move_job(connection, job, to, code=code, reason=reason, now=now, not_before=not_before)
+
+    def save_results(self, job: Job, outcome: Outcome, now: datetime) -> Job:
+        """Make results exist: frozen, and owed to every destination. COMPUTING to SENDING.
+
+        Where there is nothing to send or nowhere to send it, the job is DONE at once.
+
+        Raises
+        ------
+        IllegalTransition
+            The job was claimed anew or cancelled meanwhile; these results are to be discarded.
+        EncodeError
+            Two of the objects have the same SOP Instance UID.
+        """
+        uids = [thing.sop_instance_uid for thing in outcome.objects]
+        if len(set(uids)) != len(uids):
+            raise EncodeError(f"Job {job.id} gave two objects with the same SOP Instance UID.")
+        told = {"summary": outcome.summary, "notes": outcome.notes, "seconds": dict(outcome.seconds)}
+        with self._writing() as connection:
+            moved = move_job(
+                connection,
+                job,
+                JobState.SENDING,
+                reason=f"{len(uids)} result object{'s'[: len(uids) != 1]} on disk.",
+                now=now,
+                outcome=told,
+            )
+            fill_outbox(connection, moved, outcome, [self._kept(o.path) for o in outcome.objects], now)
+            return finish_job(connection, job.id, now) or moved
+
+    def job(self, job_id: int) -> Job:
+        """Return a job; `NodeError` when there is none with that number."""
+        with self._reading() as connection:
+            return find_job(connection, job_id)
+
+    def jobs(self, state: JobState | None = None, limit: int = 100) -> list[Job]:
+        """Return jobs, newest first."""
+        query = select(_job).order_by(_job.c.id.desc()).limit(limit)
+        if state is not None:
+            query = query.where(_job.c.state == state)
+        with self._reading() as connection:
+            return [job_of(row) for row in connection.execute(query)]
+
+    def events(self, job_id: int) -> tuple[Event, ...]:
+        """Return every move of a job, oldest first."""
+        table = schema.event
+        query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
+        with self._reading() as connection:
+            return tuple(event_of(row) for row in connection.execute(query))
+
+    def instances_of(self, job: Job) -> Mapping[str, tuple[Instance, ...]]:
+        """Return what each role of a job is bound to, in the order of the job.
+
+        Raises
+        ------
+        NodeError
+            An instance has aged out.
+        """
+        given: dict[str, tuple[Instance, ...]] = {}
+        with self._reading() as connection:
+            for role, entry in job.spec.inputs.items():
+                rows = connection.execute(select(_instance).where(_instance.c.series_uid == entry.series_uid))
+                held = {row.sop_instance_uid: row for row in rows}
+                missing = [uid for uid in entry.sop_instance_uids if uid not in held]
+                if missing:
+                    raise NodeError(
+                        f"{len(missing)} instances of job {job.id} are no longer here; send the series again."
+                    )
+                given[role] = tuple(instance_of(held[uid], self._data) for uid in entry.sop_instance_uids)
+        return given
+
+    def results(self, job_id: int) -> tuple[ResultObject, ...]:
+        """Return the objects that a job made, in the order in which it gave them."""
+        query = select(_result).where(_result.c.job_id == job_id).order_by(_result.c.number)
+        with self._reading() as connection:
+            return tuple(result_of(row, self._data) for row in connection.execute(query))
+
+    def outcome(self, job_id: int) -> Outcome | None:
+        """Return what the worker reported of a job; None when it has no results."""
+        objects = self.results(job_id)
+        with self._reading() as connection:
+            told = connection.scalar(select(_job.c.outcome).where(_job.c.id == job_id))
+        if told is None:
+            return None
+        return Outcome(
+            objects=objects,
+            summary=tuple(told["summary"]),
+            notes=tuple(told["notes"]),
+            seconds=told["seconds"],
+        )
+
+    def retry(self, job_id: int, now: datetime) -> Job:
+        """Do as an operator asks: a failed job sends again what is owed, or computes again.
+
+        Raises
+        ------
+        IllegalTransition
+            The job has not failed.
+        NodeError
+            Its input or its results have aged out.
+        """
+        with self._writing() as connection:
+            job = find_job(connection, job_id)
+            if job.state is not JobState.FAILED:
+                raise IllegalTransition(f"Job {job_id} is {job.state}; only a failed job can be retried.")
+            # Results that aged out are made again: the same input gives the same objects.
+            kept = _result.c.job_id == job_id, ~_result.c.aged_out
+            if connection.scalar(select(exists().where(*kept))):
+                reopen(connection, job_id, now)
+                return move_job(
+                    connection, job, JobState.SENDING, reason="An operator asked to send again.", now=now
+                )
+            if not _all_held(connection, job):
+                raise NodeError(f"The instances of job {job_id} have aged out; send the series again.")
+            return move_job(
+                connection,
+                job,
+                JobState.QUEUED,
+                reason="An operator asked to compute again.",
+                now=now,
+                not_before=now,
+                tries=0,
+                losses=0,
+            )
+
+    def cancel(self, job_id: int, now: datetime) -> Job:
+        """Do as an operator asks: the job ends, whatever it is at; what was sent stays sent."""
+        with self._writing() as connection:
+            job = find_job(connection, job_id)
+            return move_job(
+                connection,
+                job,
+                JobState.CANCELLED,
+                code="cancelled",
+                reason="An operator cancelled it.",
+                now=now,
+            )
+
+    def recover(self, now: datetime, *, tries: int | None = None) -> list[Job]:
+        """Take up what a node that died left behind. Only the holder of the data lock may.
+
+        A job that was computing is queued again: the first time at no cost, then each lost claim
+        counts as a try. A job whose last receipt came just before the end is finished.
+
+        Parameters
+        ----------
+        tries
+            How many tries a job has; one that has spent them fails, so that input that kills
+            the whole node does not do so for ever.
+
+        Returns
+        -------
+        list of Job
+            Those that had been computing.
+        """
+        with self._writing() as connection:
+            rows = connection.execute(
+                select(_job).where(_job.c.state == JobState.COMPUTING).order_by(_job.c.id)
+            ).all()
+            moved = []
+            for row in rows:
+                spent = row.tries if row.losses else row.tries - 1
+                over = tries is not None and spent >= tries
+                moved.append(
+                    move_job(
+                        connection,
+                        job_of(row),
+                        JobState.FAILED if over else JobState.QUEUED,
+                        code="worker-lost",
+                        reason="The node ended while a worker had it.",
+                        now=now,
+                        not_before=now,
+                        tries=spent,
+                        losses=row.losses + 1,
+                    )
+                )
+            sending = select(_job.c.id).where(_job.c.state == JobState.SENDING).order_by(_job.c.id)
+            for job_id in connection.scalars(sending).all():
+                finish_job(connection, job_id, now)
+            return moved
+
+
+def _all_held(connection: Connection, job: Job) -> bool:
+    for entry in job.spec.inputs.values():
+        query = select(_instance.c.sop_instance_uid).where(_instance.c.series_uid == entry.series_uid)
+        if not set(entry.sop_instance_uids) <= set(connection.scalars(query)):
+            return False
+    return True

@@ -1,0 +1,48 @@
+"""One node per data folder: a lock that the kernel lets go when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from node.errors import ConfigError
+
+
+@contextmanager
+def lock_data(data: Path) -> Iterator[None]:
+    """Hold ``data/lock`` for as long as the block runs.
+
+    The file stays behind and means nothing by itself; the lock is the kernel's, so a killed
+    node leaves none. Folders on a network share may not honour it.
+
+    Raises
+    ------
+    ConfigError
+        Another process has it (named by its process id), or the folder cannot be written.
+    """
+    path = data / "lock"
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    except OSError as error:
+        raise ConfigError(
+            f"[node] data = {str(data)!r} cannot be used: {error.strerror}. "
+            "Name a folder that this user may write."
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
+            raise ConfigError(
+                f"Another node (process {holder or 'unknown'}) works on the data folder {data}. "
+                "Stop it first, or give this one its own [node] data."
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

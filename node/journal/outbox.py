@@ -1,0 +1,206 @@
+"""Deliveries: which destination still lacks what, when to try again, what waits for a person."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, and_, delete, exists, insert, select, update
+
+from node.errors import NodeError
+from node.job import Job, JobState
+from node.journal import schema
+from node.journal.database import Database
+from node.journal.moves import find_job, move_job
+from node.journal.rows import Delivery, result_of
+from node.model import Outcome, Receipt, ResultObject
+
+_delivery, _parcel = schema.delivery, schema.parcel
+#: Something of this delivery has not been taken yet.
+_owed = exists().where(
+    _parcel.c.job_id == _delivery.c.job_id,
+    _parcel.c.destination == _delivery.c.destination,
+    _parcel.c.delivered_at.is_(None),
+)
+
+
+class Outbox(Database):
+    """The part of the journal that `node.flow.deliver` uses."""
+
+    def due(self, now: datetime) -> list[Delivery]:
+        """Return what may be sent now, oldest job first: one entry per job and destination."""
+        query = (
+            select(_delivery)
+            .join(schema.job, schema.job.c.id == _delivery.c.job_id)
+            .where(
+                schema.job.c.state == JobState.SENDING,
+                ~_delivery.c.parked,
+                _delivery.c.not_before <= now,
+                _owed,
+            )
+            .order_by(_delivery.c.job_id, _delivery.c.destination)
+        )
+        with self._reading() as connection:
+            return [
+                Delivery(
+                    job_id=row.job_id,
+                    destination=row.destination,
+                    objects=_still_owed(connection, row.job_id, row.destination, self._data),
+                    tries=row.tries,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def keep(self, job_id: int, receipt: Receipt) -> None:
+        """Write down that a destination took an object. The first receipt counts."""
+        this = and_(
+            _parcel.c.job_id == job_id,
+            _parcel.c.destination == receipt.destination,
+            _parcel.c.sop_instance_uid == receipt.sop_instance_uid,
+        )
+        with self._writing() as connection:
+            if not connection.scalar(select(exists().where(this))):
+                raise NodeError(
+                    f"Job {job_id} owes {receipt.destination!r} no object {receipt.sop_instance_uid}."
+                )
+            connection.execute(
+                update(_parcel)
+                .where(this, _parcel.c.delivered_at.is_(None))
+                .values(delivered_at=receipt.at, status=receipt.status, sentence=receipt.sentence)
+            )
+
+    def receipts(self, job_id: int) -> tuple[Receipt, ...]:
+        """Return what the destinations answered for the results of a job, in order of time."""
+        query = (
+            select(_parcel)
+            .where(_parcel.c.job_id == job_id, _parcel.c.delivered_at.is_not(None))
+            .order_by(_parcel.c.delivered_at, _parcel.c.destination)
+        )
+        with self._reading() as connection:
+            return tuple(
+                Receipt(
+                    sop_instance_uid=row.sop_instance_uid,
+                    destination=row.destination,
+                    status=row.status,
+                    sentence=row.sentence,
+                    at=row.delivered_at,
+                )
+                for row in connection.execute(query)
+            )
+
+    def postpone(
+        self, job_id: int, destination: str, *, code: str, reason: str, not_before: datetime, now: datetime
+    ) -> None:
+        """Count a failed try and set when the next may begin."""
+        self._told(job_id, destination, code=code, reason=reason, not_before=not_before)
+
+    def park(self, job_id: int, destination: str, *, code: str, reason: str, now: datetime) -> None:
+        """Count a failed try and let the delivery wait for a person."""
+        self._told(job_id, destination, code=code, reason=reason, parked=True)
+
+    def _told(self, job_id: int, destination: str, **values: object) -> None:
+        with self._writing() as connection:
+            changed = connection.execute(
+                update(_delivery)
+                .where(_delivery.c.job_id == job_id, _delivery.c.destination == destination)
+                .values(tries=_delivery.c.tries + 1, **values)
+            )
+            if changed.rowcount != 1:
+                raise NodeError(f"Job {job_id} has nothing for a destination {destination!r}.")
+
+    def finish(self, job_id: int, now: datetime) -> Job | None:
+        """Move a job that is sending: to DONE when all is taken, to FAILED when all that is left
+        waits for a person. None: something is still to be tried, or the job is not sending."""
+        with self._writing() as connection:
+            return finish_job(connection, job_id, now)
+
+
+def _still_owed(
+    connection: Connection, job_id: int, destination: str, data: Path
+) -> tuple[ResultObject, ...]:
+    result = schema.result
+    same = and_(_parcel.c.job_id == result.c.job_id, _parcel.c.sop_instance_uid == result.c.sop_instance_uid)
+    rows = connection.execute(
+        select(result)
+        .join(_parcel, same)
+        .where(
+            result.c.job_id == job_id, _parcel.c.destination == destination, _parcel.c.delivered_at.is_(None)
+        )
+        .order_by(result.c.number)
+    )
+    return tuple(result_of(row, data) for row in rows)
+
+
+def fill_outbox(connection: Connection, job: Job, outcome: Outcome, kept: list[str], now: datetime) -> None:
+    """Freeze the results of a job and owe each of them to each of its destinations.
+
+    What an earlier computation of the same job left is replaced.
+    """
+    for table in (_parcel, _delivery, schema.result):
+        connection.execute(delete(table).where(table.c.job_id == job.id))
+    if not outcome.objects:
+        return
+    results = [
+        {
+            "job_id": job.id,
+            "number": number,
+            "kind": thing.kind,
+            "sop_instance_uid": thing.sop_instance_uid,
+            "sop_class_uid": thing.sop_class_uid,
+            "series_uid": thing.series_uid,
+            "transfer_syntax_uid": thing.transfer_syntax_uid,
+            "path": path,
+            "sha256": thing.sha256,
+            "refers_to": list(thing.refers_to),
+            "aged_out": False,
+        }
+        for number, (thing, path) in enumerate(zip(outcome.objects, kept, strict=True), start=1)
+    ]
+    connection.execute(insert(schema.result), results)
+    places = tuple(dict.fromkeys(job.spec.send_to))
+    if not places:
+        return
+    fresh = {"tries": 0, "not_before": now, "parked": False, "code": "", "reason": ""}
+    connection.execute(
+        insert(_delivery), [{"job_id": job.id, "destination": place, **fresh} for place in places]
+    )
+    parcels = [
+        {
+            "job_id": job.id,
+            "destination": place,
+            "sop_instance_uid": thing.sop_instance_uid,
+            "sentence": "",
+        }
+        for place in places
+        for thing in outcome.objects
+    ]
+    connection.execute(insert(_parcel), parcels)
+
+
+def finish_job(connection: Connection, job_id: int, now: datetime) -> Job | None:
+    """Do what `Outbox.finish` says, inside a transaction."""
+    job = find_job(connection, job_id)
+    if job.state is not JobState.SENDING:
+        return None
+    left = connection.execute(
+        select(_delivery).where(_delivery.c.job_id == job_id, _owed).order_by(_delivery.c.destination)
+    ).all()
+    if not left:
+        places = len(set(job.spec.send_to))
+        reason = f"All results were taken by {places} destination{'s'[: places != 1]}."
+        if not places:
+            reason = "There is no destination to send results to; they are kept here."
+        return move_job(connection, job, JobState.DONE, reason=reason, now=now)
+    if all(row.parked for row in left):
+        reason = " ".join(f"{row.destination}: {row.reason}" for row in left)
+        return move_job(connection, job, JobState.FAILED, code=left[0].code, reason=reason, now=now)
+    return None
+
+
+def reopen(connection: Connection, job_id: int, now: datetime) -> None:
+    """Make everything that a job still owes due at once, parked or not, with fresh tries."""
+    connection.execute(
+        update(_delivery)
+        .where(_delivery.c.job_id == job_id, _owed)
+        .values(tries=0, not_before=now, parked=False, code="", reason="")
+    )

@@ -1,0 +1,157 @@
+"""How things stand, in plain numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from node.job import JobState
+from node.journal import schema
+from node.journal.database import Database
+
+#: Lists in a report are cut at this length; the counts beside them are whole.
+LONGEST_LIST = 50
+
+
+class Report(Database):
+    """The part of the journal that `radnode status` and the console use."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what there is, as plain JSON.
+
+        Keys: ``instances``, ``series``, ``arriving`` (list), ``unrouted`` (count, list with
+        reasons), ``jobs`` (count by state), ``failed`` (list, with reasons),
+        ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
+        lists what failed last), ``quarantined``, ``events`` (the last ones, newest first).
+        """
+        with self._reading() as connection:
+            return {
+                "instances": _count(connection, select(func.count()).select_from(schema.instance)),
+                "series": _count(connection, select(func.count()).select_from(schema.series)),
+                "arriving": _arriving(connection),
+                "unrouted": _unrouted(connection),
+                "jobs": _jobs(connection),
+                "failed": _failed(connection),
+                "deliveries": _deliveries(connection),
+                "quarantined": _count(connection, select(func.count()).select_from(schema.quarantine)),
+                "events": _events(connection),
+            }
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.scalar(query) or 0)
+
+
+def _arriving(connection: Connection) -> list[dict[str, Any]]:
+    table = schema.series
+    query = (
+        select(table.c.series_uid, table.c.last_arrival_at, func.count().label("instances"))
+        .join(schema.instance, schema.instance.c.series_uid == table.c.series_uid)
+        .where(table.c.unsettled)
+        .group_by(table.c.series_uid, table.c.last_arrival_at)
+        .order_by(table.c.last_arrival_at.desc())
+        .limit(LONGEST_LIST)
+    )
+    return [
+        {
+            "series_uid": row.series_uid,
+            "instances": row.instances,
+            "last_arrival_at": row.last_arrival_at.isoformat(),
+        }
+        for row in connection.execute(query)
+    ]
+
+
+def _unrouted(connection: Connection) -> dict[str, Any]:
+    table = schema.series
+    ours = select(schema.result.c.series_uid)
+    these = (~table.c.unsettled, table.c.routing.startswith("unrouted"), table.c.series_uid.not_in(ours))
+    query = select(table).where(*these).order_by(table.c.last_arrival_at.desc()).limit(LONGEST_LIST)
+    return {
+        "count": _count(connection, select(func.count()).select_from(table).where(*these)),
+        "series": [
+            {"series_uid": row.series_uid, "reason": row.routing.removeprefix("unrouted: ")}
+            for row in connection.execute(query)
+        ],
+    }
+
+
+def _jobs(connection: Connection) -> dict[str, int]:
+    counted = connection.execute(select(schema.job.c.state, func.count()).group_by(schema.job.c.state))
+    found = {state: int(count) for state, count in counted}
+    return {state.value: found.get(state.value, 0) for state in JobState}
+
+
+def _failed(connection: Connection) -> list[dict[str, Any]]:
+    table = schema.job
+    query = (
+        select(table)
+        .where(table.c.state == JobState.FAILED)
+        .order_by(table.c.changed_at.desc())
+        .limit(LONGEST_LIST)
+    )
+    return [
+        {"job": row.id, "pipeline": row.pipeline, "code": row.reason_code, "reason": row.reason}
+        for row in connection.execute(query)
+    ]
+
+
+def _deliveries(connection: Connection) -> dict[str, Any]:
+    parcel, delivery, job = schema.parcel, schema.delivery, schema.job
+    owed = (
+        select(func.count())
+        .select_from(parcel)
+        .join(job, job.c.id == parcel.c.job_id)
+        .join(
+            delivery,
+            (delivery.c.job_id == parcel.c.job_id) & (delivery.c.destination == parcel.c.destination),
+        )
+        .where(parcel.c.delivered_at.is_(None), job.c.state.in_([JobState.SENDING, JobState.FAILED]))
+    )
+    troubled = connection.execute(
+        select(delivery)
+        .join(job, job.c.id == delivery.c.job_id)
+        .where(delivery.c.code != "", job.c.state.in_([JobState.SENDING, JobState.FAILED]))
+        .order_by(delivery.c.job_id.desc())
+        .limit(LONGEST_LIST)
+    )
+    taken = select(func.count()).select_from(parcel).where(parcel.c.delivered_at.is_not(None))
+    return {
+        "delivered": _count(connection, taken),
+        "pending": _count(connection, owed.where(~delivery.c.parked)),
+        "parked": _count(connection, owed.where(delivery.c.parked)),
+        "troubled": [
+            {
+                "job": row.job_id,
+                "destination": row.destination,
+                "tries": row.tries,
+                "parked": row.parked,
+                "next_try": None if row.parked else row.not_before.isoformat(),
+                "code": row.code,
+                "reason": row.reason,
+            }
+            for row in troubled
+        ],
+    }
+
+
+def _events(connection: Connection) -> list[dict[str, Any]]:
+    table = schema.event
+    query = (
+        select(table, schema.job.c.pipeline)
+        .join(schema.job, schema.job.c.id == table.c.job_id)
+        .order_by(table.c.id.desc())
+        .limit(10)
+    )
+    return [
+        {
+            "at": row.at.isoformat(),
+            "job": row.job_id,
+            "pipeline": row.pipeline,
+            "to": row.to_state,
+            "code": row.code,
+            "reason": row.reason,
+        }
+        for row in connection.execute(query)
+    ]

@@ -1,0 +1,146 @@
+"""The records that the journal gives out, and how its rows become records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row
+
+from node.job import Job, JobInput, JobSpec, JobState
+from node.model import Instance, ResultObject
+
+
+class Recorded(StrEnum):
+    """What came of recording an instance."""
+
+    NEW = "new"
+    SAME = "same"  #: the same bytes again
+    CONFLICT = "conflict"  #: a known identity with other content; the caller quarantines the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving:
+    """A series with instances that no revision of it has yet."""
+
+    series_uid: str
+    study_uid: str
+    count: int  #: instances held, those of earlier revisions included
+    last_arrival_at: datetime  #: aware, UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One move of one job."""
+
+    job_id: int
+    at: datetime  #: aware, UTC
+    from_state: JobState | None  #: None: the job was made
+    to_state: JobState
+    fence: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What one destination still lacks of the results of one job."""
+
+    job_id: int
+    destination: str
+    objects: tuple[ResultObject, ...]
+    tries: int  #: failed so far
+
+
+def instance_of(row: Row[Any], data: Path) -> Instance:
+    """Return an instance from its row."""
+    return Instance(
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        series_uid=row.series_uid,
+        study_uid=row.study_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        path=data / row.path,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        arrived_at=row.arrived_at,
+        sender=row.sender,
+    )
+
+
+def job_of(row: Row[Any]) -> Job:
+    """Return a job from its row."""
+    inputs = {
+        role: JobInput(
+            series_uid=entry["series_uid"],
+            revision=entry["revision"],
+            sop_instance_uids=tuple(entry["sop_instance_uids"]),
+        )
+        for role, entry in row.inputs.items()
+    }
+    return Job(
+        id=row.id,
+        spec=JobSpec(
+            pipeline=row.pipeline,
+            pipeline_version=row.pipeline_version,
+            pipeline_digest=row.pipeline_digest,
+            study_uid=row.study_uid,
+            inputs=inputs,
+            input_digest=row.input_digest,
+            rule=row.rule,
+            send_to=tuple(row.send_to),
+        ),
+        state=JobState(row.state),
+        fence=row.fence,
+        tries=row.tries,
+        not_before=row.not_before,
+        created_at=row.created_at,
+        reason_code=row.reason_code,
+        reason=row.reason,
+    )
+
+
+def values_of(spec: JobSpec) -> Mapping[str, Any]:
+    """Return the columns of a job that say what is to be done."""
+    return {
+        "key": spec.key,
+        "pipeline": spec.pipeline,
+        "pipeline_version": spec.pipeline_version,
+        "pipeline_digest": spec.pipeline_digest,
+        "study_uid": spec.study_uid,
+        "inputs": {role: asdict(entry) for role, entry in spec.inputs.items()},
+        "input_digest": spec.input_digest,
+        "rule": spec.rule,
+        "send_to": list(spec.send_to),
+    }
+
+
+def result_of(row: Row[Any], data: Path) -> ResultObject:
+    """Return a result object from its row."""
+    return ResultObject(
+        kind=row.kind,
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        series_uid=row.series_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        path=data / row.path,
+        sha256=row.sha256,
+        refers_to=tuple(row.refers_to),
+    )
+
+
+def event_of(row: Row[Any]) -> Event:
+    """Return an event from its row."""
+    return Event(
+        job_id=row.job_id,
+        at=row.at,
+        from_state=JobState(row.from_state) if row.from_state else None,
+        to_state=JobState(row.to_state),
+        fence=row.fence,
+        code=row.code,
+        reason=row.reason,
+    )

@@ -1,0 +1,217 @@
+"""The tables of the journal.
+
+No patient data: UIDs, hashes, counts, times, and reasons in our own words. A file is named
+relative to the data folder, so that the folder can be moved or restored elsewhere.
+
+series 1--n instance      what we hold
+series 1--n job_input n--1 job 1--n event      what is done with it, and every move of a job
+job 1--n result           what was made of it
+job 1--n delivery 1--n parcel      which destination still lacks which of the results
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import BigInteger, TypeDecorator
+
+from node.job import JobState
+
+#: The newest migration; `radnode` of this version can use no other schema.
+HEAD = "0001"
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware time as text of fixed width in UTC, so that text order is order in time."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"the journal keeps aware times only, not {value!r}")
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A small structure as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+Uid = String(64)  # PS3.5 9.1
+Hash = String(64)  # SHA-256, hexadecimal
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("series_uid", Uid, primary_key=True),
+    Column("study_uid", Uid, nullable=False),
+    Column("last_arrival_at", Utc, nullable=False),  # of the newest instance
+    Column("revision", Integer, nullable=False),  # 0: never settled
+    Column("unsettled", Boolean, nullable=False),  # has instances newer than its revision
+    Column("settled_at", Utc),
+    Column("routing", Text, nullable=False),  # why jobs were made of it, or why none
+)
+Index("ix_series_unsettled", series.c.unsettled)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("sop_instance_uid", Uid, primary_key=True),
+    Column("sop_class_uid", Uid, nullable=False),
+    Column("series_uid", Uid, ForeignKey("series.series_uid"), nullable=False, index=True),
+    Column("study_uid", Uid, nullable=False),
+    Column("transfer_syntax_uid", Uid, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", Hash, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("arrived_at", Utc, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("seen", Integer, nullable=False),  # how often the same bytes came
+)
+
+#: Instances that claim a known identity with other content. The files lie in quarantine.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance_uid", Uid, nullable=False),
+    Column("series_uid", Uid, nullable=False),
+    Column("study_uid", Uid, nullable=False),
+    Column("sha256", Hash, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+_states = ", ".join(f"'{state}'" for state in JobState)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", Hash, nullable=False, unique=True),  # the same work cannot be queued twice
+    Column("pipeline", Text, nullable=False),
+    Column("pipeline_version", Text, nullable=False),
+    Column("pipeline_digest", Text, nullable=False),
+    Column("study_uid", Uid, nullable=False),
+    Column("inputs", Json, nullable=False),  # role -> series_uid, revision, sop_instance_uids
+    Column("input_digest", Hash, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("send_to", Json, nullable=False),
+    Column("state", String(16), CheckConstraint(f"state IN ({_states})", name="state"), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),  # claims that were lost because the node itself died
+    Column("not_before", Utc, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("changed_at", Utc, nullable=False),
+    Column("reason_code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("outcome", Json),  # summary, notes, seconds
+    sqlite_autoincrement=True,  # the number of a job is never given again
+)
+Index("ix_job_state_not_before", job.c.state, job.c.not_before)
+
+#: No foreign key to series: the history of a job outlives the series.
+job_input = Table(
+    "job_input",
+    metadata,
+    Column("job_id", Integer, ForeignKey("job.id"), primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("series_uid", Uid, nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("job.id"), nullable=False, index=True),
+    Column("at", Utc, nullable=False),
+    Column("from_state", String(16)),  # NULL: the job was made
+    Column("to_state", String(16), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("job_id", Integer, ForeignKey("job.id"), primary_key=True),
+    Column("sop_instance_uid", Uid, primary_key=True),
+    Column("number", Integer, nullable=False),  # order in which the pipeline gave them
+    Column("kind", Text, nullable=False),
+    Column("sop_class_uid", Uid, nullable=False),
+    Column("series_uid", Uid, nullable=False, index=True),  # how our own results are known again
+    Column("transfer_syntax_uid", Uid, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", Hash, nullable=False),
+    Column("refers_to", Json, nullable=False),
+    Column("aged_out", Boolean, nullable=False),  # the file is gone, by retention
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("job_id", Integer, ForeignKey("job.id"), primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("tries", Integer, nullable=False),
+    Column("not_before", Utc, nullable=False),
+    Column("parked", Boolean, nullable=False),  # waits for a person
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+parcel = Table(
+    "parcel",
+    metadata,
+    Column("job_id", Integer, primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("sop_instance_uid", Uid, primary_key=True),
+    Column("delivered_at", Utc),  # NULL: still owed
+    Column("status", Integer),  # what the destination answered
+    Column("sentence", Text, nullable=False),
+    ForeignKeyConstraint(["job_id", "destination"], ["delivery.job_id", "delivery.destination"]),
+    ForeignKeyConstraint(["job_id", "sop_instance_uid"], ["result.job_id", "result.sop_instance_uid"]),
+)
