@@ -1,0 +1,122 @@
+"""The modules that every result shares: SOP Common, Patient, Study, Series, Equipment."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from pathlib import Path
+
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+import node
+from node.encode.header import Header
+from node.encode.identity import NODE_NAME, Algorithm, EncodeJob, algorithm_of
+from node.encode.items import coded, item
+from node.encode.repair import cut
+from node.model import ResultObject
+from pipelines.contract import Code
+
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+RESEARCH_NOTICE = "Research use only. Not for diagnosis."
+
+
+def new_result(
+    job: EncodeJob, header: Header, *, role: str, sop_class: str, modality: str, series_number: int, what: str
+) -> Dataset:
+    """Return a result with everything that does not depend on its kind.
+
+    Parameters
+    ----------
+    role
+        "seg", "sr-measurements" or "sr-text": seeds the UIDs.
+    what
+        What this is, in a word or two, for the Series Description.
+    """
+    algorithm = algorithm_of(job.card)
+    local = header.local(job.created_at)
+    dataset = copy.deepcopy(header.dataset)
+    if header.utc_offset:
+        dataset.TimezoneOffsetFromUTC = header.utc_offset
+    dataset.SOPClassUID = sop_class
+    dataset.SOPInstanceUID = job.uid(f"{role} instance")
+    dataset.InstanceCreatorUID = node.INSTANCE_CREATOR_UID
+    dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = local.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = dataset.ContentTime = dataset.SeriesTime = local.strftime("%H%M%S.%f")
+    dataset.ContentQualification = "RESEARCH"
+    dataset.Modality = modality
+    dataset.SeriesInstanceUID = job.uid(f"{role} series")
+    dataset.SeriesNumber = series_number
+    dataset.SeriesDescription = series_description(algorithm, what)
+    dataset.InstanceNumber = 1
+    dataset.Manufacturer = dataset.ManufacturerModelName = NODE_NAME
+    dataset.DeviceSerialNumber = cut(job.station or job.ae_title, 64)
+    dataset.SoftwareVersions = node.__version__
+    if job.station:
+        dataset.StationName = cut(job.station, 16)
+    dataset.ContributingEquipmentSequence = [_contributing_equipment(job, algorithm)]
+    return dataset
+
+
+def series_description(algorithm: Algorithm, what: str) -> str:
+    """Return e.g. "lung-density 0.1.0 segmentation, research only", at most 64 characters (R-07)."""
+    ending = f" {what}, research only"
+    return cut(f"{algorithm.name} {algorithm.version}", 64 - len(ending)) + ending
+
+
+def algorithm_identification(algorithm: Algorithm) -> Dataset:
+    """Return an Algorithm Identification Macro item (PS3.3 Table 10-19)."""
+    return item(
+        AlgorithmFamilyCodeSequence=[coded(ARTIFICIAL_INTELLIGENCE)],
+        AlgorithmName=algorithm.name,
+        AlgorithmVersion=algorithm.version,
+        AlgorithmParameters=algorithm.parameters[:10240] or None,
+        AlgorithmSource=algorithm.maker,
+    )
+
+
+def _contributing_equipment(job: EncodeJob, algorithm: Algorithm) -> Dataset:
+    return item(
+        PurposeOfReferenceCodeSequence=[coded(PROCESSING_EQUIPMENT)],
+        Manufacturer=algorithm.maker,
+        ManufacturerModelName=algorithm.name,
+        SoftwareVersions=algorithm.version,
+        DeviceUID=algorithm.device_uid,
+        StationName=cut(job.ae_title, 16) or None,
+        ContributionDateTime=job.created_at.strftime("%Y%m%d%H%M%S.%f%z"),
+        ContributionDescription=f"Automatic analysis. {RESEARCH_NOTICE}",
+    )
+
+
+def save(dataset: Dataset, path: Path, *, kind: str, refers_to: tuple[str, ...] = ()) -> ResultObject:
+    """Write a result as a Part 10 file, sync it, and describe it.
+
+    Explicit VR Little Endian, zero preamble, our own file meta information; the same data set
+    gives the same bytes.
+    """
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(node.IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = node.IMPLEMENTATION_VERSION_NAME
+    dataset.file_meta = meta
+    with path.open("wb") as file:
+        dcmwrite(file, dataset, enforce_file_format=True)
+        file.flush()
+        os.fsync(file.fileno())
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ResultObject(
+        kind=kind,
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        sop_class_uid=str(dataset.SOPClassUID),
+        series_uid=str(dataset.SeriesInstanceUID),
+        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        path=path,
+        sha256=digest,
+        refers_to=refers_to,
+    )

@@ -1,0 +1,122 @@
+"""What a result reports: each number once, checked against the encoded segmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from node.encode.readback import EncodedSeg
+from node.encode.repair import decimal_string
+from node.errors import EncodeError
+from node.model import Volume
+from pipelines.contract import Findings, Measurement
+from pipelines.measure import recompute
+
+#: How far a pipeline's number may be from the one recomputed from the encoded mask.
+RELATIVE_TOLERANCE = 1e-4
+ABSOLUTE_TOLERANCE = 1e-3
+
+#: UCUM -> what people write; anything else is shown as its UCUM value.
+_UNITS = {"[hnsf'U]": "HU", "1": "", "mm3": "mm³", "cm3": "cm³", "mm2": "mm²", "cm2": "cm²", "um": "µm"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """One measurement as it is reported."""
+
+    measurement: Measurement
+    value: float  #: rounded to what a Decimal String holds; not a number: could not be measured
+    label: str  #: label of the segment or segments, "" for the whole image
+
+    @property
+    def name(self) -> str:
+        """For people: the derivation where it is not said by the name, then the name."""
+        derivation = self.measurement.derivation
+        name = self.measurement.name.meaning
+        return f"{name}, {derivation.meaning.lower()}" if derivation else name
+
+    @property
+    def text(self) -> str:
+        """For people: value with thousands separated, and unit."""
+        if math.isnan(self.value):
+            return "could not be measured"
+        return f"{grouped(self.value)} {unit_text(self.measurement.unit.value)}".rstrip()
+
+    def summary(self) -> Mapping[str, Any]:
+        """For programs, as in `node.model.Outcome`."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.measurement.unit.value,
+            "segment": self.label,
+        }
+
+
+def unit_text(ucum: str) -> str:
+    """Return a UCUM unit as people write it; annotations in braces are dropped."""
+    return _UNITS.get(ucum, "" if ucum.startswith("{") else ucum)
+
+
+def grouped(value: float) -> str:
+    """Return a number with four significant digits at least and thousands separated."""
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    digits = min(8, max(0, 3 - magnitude))
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def reported(findings: Findings, seg: EncodedSeg | None, volume: Volume) -> tuple[Number, ...]:
+    """Return every measurement, those with a ``check`` taken from the encoded segmentation.
+
+    Raises
+    ------
+    EncodeError
+        A number differs from what the encoded mask gives, or cannot be recomputed.
+    """
+    labels = {segment.number: segment.label for segment in findings.segments}
+    numbers = []
+    masks: dict[tuple[int, ...], Any] = {}  # the last one only: a mask is as large as the volume / 4
+    for measurement in findings.measurements:
+        about = measurement.union or ((measurement.segment,) if measurement.segment else ())
+        if unknown := [n for n in about if n not in labels]:
+            raise EncodeError(f"'{measurement.name.meaning}' is about segment {unknown[0]}, which is not there")
+        value = measurement.value
+        if measurement.check is not None:
+            if seg is None or not about:
+                raise EncodeError(f"'{measurement.name.meaning}' cannot be checked without a segment")
+            if about not in masks:
+                masks = {about: np.logical_or.reduce([seg.mask(n) for n in about])}
+            value = _checked(measurement, masks[about], volume)
+        numbers.append(
+            Number(
+                measurement=measurement,
+                value=rounded(value),
+                label=" + ".join(labels[n] for n in about),
+            )
+        )
+    return tuple(numbers)
+
+
+def rounded(value: float) -> float:
+    """Return the value to seven significant digits; infinities could not be measured either."""
+    return float(decimal_string(float(f"{value:.7g}"))) if math.isfinite(value) else math.nan
+
+
+def _checked(measurement: Measurement, mask: Any, volume: Volume) -> float:
+    try:
+        value = recompute(str(measurement.check), mask, volume.image)
+    except KeyError as error:
+        raise EncodeError(f"'{measurement.name.meaning}' cannot be checked: {error.args[0]}") from error
+    said = measurement.value
+    if math.isnan(said) and math.isnan(value):
+        return value
+    if not math.isclose(said, value, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE):
+        raise EncodeError(
+            f"the pipeline says {measurement.name.meaning} {said:.6g} {measurement.unit.value}, "
+            f"the encoded segment gives {value:.6g}"
+        )
+    return value

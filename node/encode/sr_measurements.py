@@ -1,0 +1,219 @@
+"""The measurement report: TID 1500, as viewers were found to show it (viewers.md section 5).
+
+For each structure two groups under one tracking UID: first TID 1410 with a contour on the slice
+where the structure is largest, then TID 1411 on the segment with all numbers. OHIF draws the
+contour and writes the numbers of both groups beside it; dwv decides by the first group; dcmqi and
+3D Slicer read the second. One group without a contour would blank the whole report in OHIF, so a
+structure without voxels stays out and is told in the text report, as is all that is not about one
+structure. If no structure has a voxel there is no measurement report.
+
+The class is Comprehensive SR, not Comprehensive 3D SR: all coordinates are on images, every
+viewer tested reads it, and Stone reads no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ComprehensiveSRStorage
+
+from node.encode import tree
+from node.encode.contour import outline
+from node.encode.header import Header
+from node.encode.identity import EncodeJob, algorithm_of
+from node.encode.items import image_reference, item
+from node.encode.numbers import Number
+from node.encode.readback import EncodedSeg
+from node.encode.report import MODALITIES, algorithm_items, new_report, observation_context, procedures_reported
+from node.encode.seg import tracking_id, tracking_uid
+from node.encode.tree import (
+    CONTAINS,
+    HAS_ACQ_CONTEXT,
+    HAS_CONCEPT_MOD,
+    HAS_OBS_CONTEXT,
+    HAS_PROPERTIES,
+    SELECTED_FROM,
+)
+from node.model import ResultObject, Slice, Volume, Volumes
+from pipelines.contract import Code, Evaluation, Findings, Segment
+
+SERIES_NUMBER = 9002
+TITLE = Code("126000", "DCM", "Imaging Measurement Report")
+IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
+IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+MODALITY = Code("121139", "DCM", "Modality")
+IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
+MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+TRACKING_ID = Code("112039", "DCM", "Tracking Identifier")
+TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
+FINDING_CATEGORY = Code("276214006", "SCT", "Finding category")
+FINDING = Code("121071", "DCM", "Finding")
+FINDING_SITE = Code("363698007", "SCT", "Finding Site")
+LATERALITY = Code("272741003", "SCT", "Laterality")
+METHOD = Code("370129005", "SCT", "Measurement Method")
+DERIVATION = Code("121401", "DCM", "Derivation")
+IMAGE_REGION = Code("111030", "DCM", "Image Region")
+#: Stone shows a region only if its image bears this name.
+ORIGINAL_SOURCE = Code("111040", "DCM", "Original Source")
+REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
+SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation")
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
+PERCENT = Code("%", "UCUM", "Percent")
+
+#: Categories of CID 7150 whose types are places themselves, so they are their own finding site.
+ANATOMICAL_CATEGORIES = frozenset({"91723000", "123037004", "85756007"})
+
+
+def make_measurement_report(
+    job: EncodeJob,
+    header: Header,
+    findings: Findings,
+    volumes: Volumes,
+    role: str,
+    *,
+    seg: EncodedSeg,
+    seg_object: ResultObject,
+    numbers: Sequence[Number],
+) -> Dataset | None:
+    """Return the TID 1500 report, or None when no structure has a voxel.
+
+    Parameters
+    ----------
+    seg, seg_object
+        The segmentation as read back from disk: contours come from it, groups refer to it.
+    numbers
+        What `node.encode.numbers.reported` found of this segmentation.
+    """
+    volume = volumes[role]
+    groups: list[Dataset] = []
+    keys: list[Slice] = []
+    for segment in findings.segments:
+        areas = seg.areas(segment.number)
+        if not areas:
+            continue
+        index = max(areas, key=lambda i: (areas[i], -i))
+        keys.append(volume.slices[index])
+        groups.append(_contour_group(job, segment, seg, index, volume))
+        about = [n for n in numbers if n.measurement.segment == segment.number]
+        answers = [e for e in findings.evaluations if e.segment == segment.number]
+        groups.append(_segment_group(job, segment, seg_object, volume, about, answers))
+    if not groups:
+        return None
+    root = tree.container(
+        None,
+        TITLE,
+        [
+            *observation_context(job),
+            *procedures_reported(header, volume.image.modality),
+            _image_library(keys, volume.image.modality),
+            tree.container(CONTAINS, IMAGING_MEASUREMENTS, groups),
+        ],
+        template="1500",
+    )
+    return new_report(
+        job,
+        header,
+        root,
+        volumes,
+        [seg_object],
+        role="sr-measurements",
+        sop_class=ComprehensiveSRStorage,
+        series_number=SERIES_NUMBER,
+        what="measurements",
+    )
+
+
+def number_item(how: str, number: Number) -> Dataset:
+    """Return the NUM of one measurement with its method and derivation (TID 300, TID 1419)."""
+    measurement = number.measurement
+    modifiers = [
+        tree.code(HAS_CONCEPT_MOD, concept, value)
+        for concept, value in ((METHOD, measurement.method), (DERIVATION, measurement.derivation))
+        if value is not None
+    ]
+    return tree.num(how, measurement.name, number.value, measurement.unit, modifiers)
+
+
+def evaluation_item(how: str, evaluation: Evaluation) -> Dataset:
+    """Return the CODE of one answer, its probability as a number below it."""
+    below = []
+    if evaluation.probability is not None:
+        below = [tree.num(HAS_PROPERTIES, CERTAINTY, 100 * evaluation.probability, PERCENT)]
+    return tree.code(how, evaluation.name, evaluation.value, below)
+
+
+def finding_site(segment: Segment) -> Code | None:
+    """Return where a structure lies, if its codes say so."""
+    if segment.anatomic_region is not None:
+        return segment.anatomic_region
+    return segment.kind if segment.category.value in ANATOMICAL_CATEGORIES else None
+
+
+def _common_items(job: EncodeJob, segment: Segment) -> list[Dataset]:
+    """What both groups of a structure begin with: tracking, finding, site, algorithm."""
+    items = [
+        tree.text(HAS_OBS_CONTEXT, TRACKING_ID, tracking_id(segment)),
+        tree.uidref(HAS_OBS_CONTEXT, TRACKING_UID, tracking_uid(job, segment)),
+        tree.code(CONTAINS, FINDING_CATEGORY, segment.category),
+        tree.code(CONTAINS, FINDING, segment.kind),
+    ]
+    site = finding_site(segment)
+    if site is not None:
+        side = segment.laterality
+        below = [tree.code(HAS_CONCEPT_MOD, LATERALITY, side)] if side is not None else []
+        items.append(tree.code(HAS_CONCEPT_MOD, FINDING_SITE, site, below))
+    return items + algorithm_items(algorithm_of(job.card))
+
+
+def _contour_group(
+    job: EncodeJob, segment: Segment, seg: EncodedSeg, index: int, volume: Volume
+) -> Dataset:
+    """TID 1410: where to look. No numbers here, or OHIF could make the contour its own."""
+    points = outline(seg.plane(seg.frames[segment.number][index]))
+    source = tree.image(SELECTED_FROM, ORIGINAL_SOURCE, image_reference(volume.slices[index]))
+    region = tree.polyline(CONTAINS, IMAGE_REGION, points, [source])
+    return tree.container(
+        CONTAINS, MEASUREMENT_GROUP, [*_common_items(job, segment), region], template="1410"
+    )
+
+
+def _segment_group(
+    job: EncodeJob,
+    segment: Segment,
+    seg_object: ResultObject,
+    volume: Volume,
+    numbers: Sequence[Number],
+    evaluations: Sequence[Evaluation],
+) -> Dataset:
+    """TID 1411: the segment and everything measured of it."""
+    reference = item(
+        ReferencedSOPClassUID=seg_object.sop_class_uid,
+        ReferencedSOPInstanceUID=seg_object.sop_instance_uid,
+        ReferencedSegmentNumber=segment.number,
+    )
+    return tree.container(
+        CONTAINS,
+        MEASUREMENT_GROUP,
+        [
+            *_common_items(job, segment),
+            tree.image(CONTAINS, REFERENCED_SEGMENT, reference),
+            tree.uidref(CONTAINS, SOURCE_SERIES, volume.series_uid),
+            *(number_item(CONTAINS, number) for number in numbers),
+            *(evaluation_item(CONTAINS, evaluation) for evaluation in evaluations),
+        ],
+        template="1411",
+    )
+
+
+def _image_library(keys: Sequence[Slice], modality: str) -> Dataset:
+    """TID 1600, 1601: the images that the contours lie on, each once."""
+    once = list(dict.fromkeys((k.sop_class_uid, k.sop_instance_uid) for k in keys))
+    shared = []
+    if modality in MODALITIES:
+        shared = [tree.code(HAS_ACQ_CONTEXT, MODALITY, MODALITIES[modality])]
+    images = [
+        tree.image(CONTAINS, None, item(ReferencedSOPClassUID=c, ReferencedSOPInstanceUID=i)) for c, i in once
+    ]
+    group = tree.container(CONTAINS, IMAGE_LIBRARY_GROUP, [*shared, *images], template="1601")
+    return tree.container(CONTAINS, IMAGE_LIBRARY, [group], template="1600")
