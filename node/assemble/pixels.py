@@ -1,0 +1,285 @@
+"""Frames become arrays of stored values. Runs in a worker that has a deadline and a memory cap.
+
+Everything that can be refused by arithmetic is refused before a decoder runs: the pixel budget,
+the length of native data, the size inside a compressed frame. Decoders are pinned per transfer
+syntax and free of the GPL; a panic of a native one (which is no `Exception`) ends here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+
+from node.assemble.codestream import FrameSize, check_rle, size_j2k, size_jpeg, strip_jp2
+from node.assemble.header import PARSE_ERRORS, Parsed, PixelElement, inflate, integer_of, text_of
+from node.assemble.reason import Reason, refused
+
+#: Voxels of one volume: 4 GiB as float32, 4000 slices of 512 x 512.
+MAX_VOXELS: Final = 1 << 30
+#: Pixels of one frame: 8192 x 8192.
+MAX_FRAME_PIXELS: Final = 1 << 26
+
+_J2K: Final = frozenset(
+    {uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K}
+)
+_JPEG: Final = frozenset(
+    {
+        uid.JPEGBaseline8Bit,
+        uid.JPEGExtended12Bit,
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+        uid.JPEGLSLossless,
+        uid.JPEGLSNearLossless,
+    }
+)
+_NATIVE: Final = frozenset(
+    {
+        uid.ImplicitVRLittleEndian,
+        uid.ExplicitVRLittleEndian,
+        uid.ExplicitVRBigEndian,
+        uid.DeflatedExplicitVRLittleEndian,
+    }
+)
+#: pydicom plugin per transfer syntax, first choice first; none of them is under the GPL.
+_PLUGINS: Final[dict[str, tuple[str, ...]]] = {
+    uid.RLELossless: ("pylibjpeg", "pydicom"),
+    uid.JPEGBaseline8Bit: ("pillow", "gdcm"),
+    uid.JPEGExtended12Bit: ("gdcm",),
+    uid.JPEGLossless: ("gdcm",),
+    uid.JPEGLosslessSV1: ("gdcm",),
+    uid.JPEGLSLossless: ("pyjpegls", "gdcm"),
+    uid.JPEGLSNearLossless: ("pyjpegls", "gdcm"),
+    uid.JPEG2000Lossless: ("pylibjpeg", "gdcm"),
+    uid.JPEG2000: ("pylibjpeg", "gdcm"),
+    uid.HTJ2KLossless: ("pylibjpeg",),
+    uid.HTJ2KLosslessRPCL: ("pylibjpeg",),
+    uid.HTJ2K: ("pylibjpeg",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelFormat:
+    """How the pixel data of one instance are encoded (PS3.3 C.7.6.3)."""
+
+    transfer_syntax: str
+    element: PixelElement
+    rows: int
+    columns: int
+    frames: int
+    multiframe: bool  #: whether references to it count frames
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+
+    @property
+    def frame_bytes(self) -> int:
+        """Length of one decoded frame."""
+        return self.rows * self.columns * self.bits_allocated // 8
+
+    def as_stored(self, value: int) -> int:
+        """Return a stored value as our arrays hold it, whatever VR (US or SS) it was sent in."""
+        if self.signed and value >= 1 << (self.bits_allocated - 1):
+            return value - (1 << self.bits_allocated)
+        if not self.signed and value < 0:
+            return value + (1 << self.bits_allocated)
+        return value
+
+
+def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
+    """Return how the pixels of a parsed file are encoded.
+
+    Raises
+    ------
+    InputRefused
+        ``no-pixels``, ``not-greyscale``, ``pixel-budget``, or ``not-decodable`` when the file is
+        too short for what its header announces.
+    """
+    ds, element = parsed.dataset, parsed.pixels
+    if element is None:
+        raise refused(Reason.NO_PIXELS, f"This input holds an object without an image ({_sop_class(ds)}).")
+    whole = {
+        name: integer_of(ds, name)
+        for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel")
+    }
+    rows, columns, allocated, stored, samples = whole.values()
+    photometric = text_of(ds, "PhotometricInterpretation")
+    if samples != 1 or photometric != "MONOCHROME2":
+        raise refused(
+            Reason.NOT_GREYSCALE,
+            f"The images are {photometric or 'of unknown colour'}, not measured values (MONOCHROME2).",
+        )
+    if element.keyword != "PixelData" or not rows or not columns or allocated not in (8, 16, 32):
+        raise refused(Reason.NOT_DECODABLE, "The image is not made of 8, 16 or 32 bit whole numbers.")
+    if stored is None or not 1 <= stored <= allocated:
+        raise refused(Reason.NOT_DECODABLE, "Bits Stored is missing or larger than Bits Allocated.")
+    syntax = str(ds.file_meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian))
+    if syntax not in _NATIVE and syntax not in _PLUGINS:
+        raise refused(
+            Reason.NOT_DECODABLE, f"This node has no decoder for the transfer syntax {uid.UID(syntax).name}."
+        )
+    announced = integer_of(ds, "NumberOfFrames")
+    frames = 1 if announced is None or announced < 1 else announced
+    if rows * columns > MAX_FRAME_PIXELS or rows * columns * frames > MAX_VOXELS:
+        raise refused(
+            Reason.PIXEL_BUDGET,
+            f"{frames} frames of {rows} x {columns} pixels are more than this node decodes.",
+        )
+    format_ = PixelFormat(
+        transfer_syntax=syntax,
+        element=element,
+        rows=rows,
+        columns=columns,
+        frames=frames,
+        multiframe="PerFrameFunctionalGroupsSequence" in ds or frames > 1,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        signed=integer_of(ds, "PixelRepresentation") == 1,
+    )
+    _check_length(format_, path)
+    return format_
+
+
+def read_frames(
+    path: Path, format_: PixelFormat, indices: Sequence[int]
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (0-based frame index, stored values) of the wanted frames, in stored order.
+
+    Arrays are (rows, columns), integer of the sign and width that the header announces; at most
+    one decoded frame is alive at a time.
+
+    Raises
+    ------
+    InputRefused
+        ``not-decodable``, with what the decoder said.
+    """
+    try:
+        wanted = set(indices)
+        for index, data in _encoded_frames(path, format_, wanted):
+            yield index, _decode(data, format_)
+            wanted.discard(index)
+        if wanted:
+            raise ValueError(f"{len(wanted)} frames are missing")
+    except GeneratorExit:
+        raise
+    except (*PARSE_ERRORS, OSError, RuntimeError) as error:
+        raise _not_decodable(format_, error) from error
+    except BaseException as error:
+        # A Rust extension that panics raises a class of its own outside `Exception`.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _not_decodable(format_, error) from None
+
+
+def _sop_class(ds: Any) -> str:
+    return uid.UID(text_of(ds, "SOPClassUID")).name
+
+
+def _check_length(format_: PixelFormat, path: Path) -> None:
+    element = format_.element
+    if format_.transfer_syntax in _PLUGINS:
+        if element.length is not None:
+            raise refused(Reason.NOT_DECODABLE, "The pixel data should be compressed frames and are not.")
+        return
+    if element.length is None or element.length < format_.frame_bytes * format_.frames:
+        raise refused(
+            Reason.NOT_DECODABLE,
+            f"The pixel data hold {element.length} bytes; {format_.frames} frames of {format_.rows} x "
+            f"{format_.columns} pixels need {format_.frame_bytes * format_.frames}.",
+        )
+    end = element.offset + format_.frame_bytes * format_.frames
+    if element.deflated_at is None and path.stat().st_size < end:
+        raise refused(Reason.NOT_DECODABLE, "A file is cut off within its pixel data. Send it again.")
+
+
+def _encoded_frames(path: Path, format_: PixelFormat, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes of the wanted frames as they are encoded."""
+    element, size = format_.element, format_.frame_bytes
+    with path.open("rb") as file:
+        if format_.transfer_syntax in _PLUGINS:
+            file.seek(element.offset)
+            value = file.read()
+            for index, data in enumerate(generate_frames(value, number_of_frames=format_.frames)):
+                if index in wanted:
+                    yield index, data
+            return
+        stream: Any = file
+        if element.deflated_at is not None:
+            end = element.offset + size * format_.frames
+            stream = io.BytesIO(inflate(file, element.deflated_at, end))
+        for index in sorted(wanted):
+            stream.seek(element.offset + index * size)
+            data = stream.read(size)
+            if len(data) < size:
+                raise EOFError("the pixel data end too early")
+            yield index, data
+
+
+def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
+    syntax = format_.transfer_syntax
+    if syntax not in _PLUGINS:
+        return _native(data, format_)
+    if syntax in _J2K:
+        data = strip_jp2(data)
+        _check_size(size_j2k(data), format_)
+    elif syntax in _JPEG:
+        _check_size(size_jpeg(data), format_)
+    else:
+        check_rle(data)
+    decoder = get_decoder(uid.UID(syntax))
+    available = [p for p in _PLUGINS[syntax] if p in decoder.available_plugins]
+    if not available:
+        raise NotImplementedError(f"no decoder for {uid.UID(syntax).name} is installed")
+    options: dict[str, Any] = {
+        "rows": format_.rows,
+        "columns": format_.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": "MONOCHROME2",
+        "bits_allocated": format_.bits_allocated,
+        "bits_stored": format_.bits_stored,
+        "pixel_representation": int(format_.signed),
+        "pixel_keyword": "PixelData",
+    }
+    frame = encapsulate([data])
+    array, _ = decoder.as_array(frame, index=0, raw=True, decoding_plugin=available[0], **options)
+    return array
+
+
+def _native(data: bytes, format_: PixelFormat) -> NDArray[Any]:
+    """Return native pixel data as an array (PS3.5 8.1.1 and annex A)."""
+    size, big = format_.bits_allocated // 8, format_.transfer_syntax == uid.ExplicitVRBigEndian
+    if size == 1 and big and format_.element.vr == "OW":  # bytes are swapped in pairs
+        data = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype("<u2").tobytes()[: len(data)]
+    kind = "i" if format_.signed else "u"
+    array = np.frombuffer(data, f"{'>' if big else '<'}{kind}{size}").reshape(format_.rows, format_.columns)
+    if unused := format_.bits_allocated - format_.bits_stored:
+        # What stands above Bits Stored is not ours (old overlays): shift it out, keep the sign.
+        array = np.right_shift(np.left_shift(array.astype(f"{kind}{size}"), unused), unused)
+    return array
+
+
+def _check_size(size: FrameSize, format_: PixelFormat) -> None:
+    if (size.rows, size.columns, size.samples) != (format_.rows, format_.columns, 1):
+        raise ValueError(
+            f"the compressed frame is {size.rows} x {size.columns} x {size.samples}, "
+            f"the header says {format_.rows} x {format_.columns} x 1"
+        )
+    if size.bits > format_.bits_allocated:
+        raise ValueError(f"the compressed frame has {size.bits} bits, the header {format_.bits_allocated}")
+
+
+def _not_decodable(format_: PixelFormat, error: BaseException) -> Exception:
+    said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return refused(
+        Reason.NOT_DECODABLE,
+        f"The pixel data ({uid.UID(format_.transfer_syntax).name}) cannot be decoded: {said}.",
+    )

@@ -1,0 +1,58 @@
+"""Why an input cannot be a faithful volume: the closed list of machine-readable reasons.
+
+A reason is an interface: sites count and filter by it, so a value never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pipelines.contract import InputRefused
+
+
+class Reason(StrEnum):
+    """Code of an `InputRefused` that this step raises."""
+
+    # The objects
+    INPUT_MISSING = "input-missing"  #: a role of the card has no instances
+    UNREADABLE = "unreadable"  #: not DICOM, cut off, or broken beyond reading
+    NO_PIXELS = "no-pixels"  #: an object that holds no image (report, plan, waveform ...)
+    NOT_GREYSCALE = "not-greyscale"  #: colour, palette or inverted pixels
+    NOT_DECODABLE = "not-decodable"  #: the pixel data cannot be decoded, or contradict the header
+    PIXEL_BUDGET = "pixel-budget"  #: more pixels than we are willing to decode
+    MODALITY_NOT_ACCEPTED = "modality-not-accepted"
+    UNIT_UNKNOWN = "unit-unknown"  #: what the pixel values mean is not said
+    UNIT_NOT_ACCEPTED = "unit-not-accepted"  #: known, but not what the card asks for
+
+    # What belongs together
+    SEVERAL_SERIES = "several-series"
+    SEVERAL_PATIENTS = "several-patients"  #: one series names more than one patient
+    CONFLICTING_INSTANCES = "conflicting-instances"  #: one SOP Instance UID, two contents
+    LOCALIZER_ONLY = "localizer-only"  #: nothing but localizers and projections
+    SEVERAL_VOLUMES = "several-volumes"  #: echoes, phases, b-values ... and no way to choose
+
+    # Geometry
+    NO_GEOMETRY = "no-geometry"  #: position, orientation, spacing or frame of reference is missing
+    TOO_FEW_SLICES = "too-few-slices"
+    DUPLICATE_POSITION = "duplicate-position"
+    SLICE_GAP = "slice-gap"
+    VARIABLE_SPACING = "variable-spacing"
+    GANTRY_TILT = "gantry-tilt"
+    SHIFTED_SLICES = "shifted-slices"  #: slices displaced against each other within their plane
+    SPACING_OUTSIDE_CARD = "spacing-outside-card"
+
+
+def refused(reason: Reason, sentence: str) -> InputRefused:
+    """Return the refusal to raise."""
+    return InputRefused(reason.value, sentence)
+
+
+def plain(value: float) -> str:
+    """Return a number for a sentence: at most two decimals, no trailing zeros, no numpy types."""
+    text = f"{float(value):.2f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def some(count: int, noun: str) -> str:
+    """Return ``"1 image"``, ``"2 images"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
