@@ -1,0 +1,151 @@
+"""The only place where the patient frame of DICOM and that of MONAI meet.
+
+DICOM says LPS (x to the Left, y to Posterior, z to the head; PS3.3 C.7.6.2.1.1) and the node
+holds arrays as (slices, rows, columns). MONAI's readers give RAS affines and arrays whose first
+axis is x, which for a DICOM image is (columns, rows, slices). Both describe the same voxels: here
+axes are renamed and two signs change, and nothing is ever interpolated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.utils import MetaKeys, SpaceKeys
+from numpy.typing import NDArray
+
+from pipelines.contract import Image
+
+#: What ``filename_or_obj`` says, since there is no file: transforms and logs may ask for it.
+PLACEHOLDER = "image"
+#: Two grids are one when no corner moves by more than this part of the smallest voxel edge.
+TOLERANCE = 0.01
+
+_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
+
+
+class GeometryChanged(ValueError):
+    """The result does not lie on the grid of the image it was made from."""
+
+
+def ras_affine(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return MONAI's affine for a contract affine.
+
+    Parameters
+    ----------
+    affine
+        (4, 4): (slice, row, column) index -> LPS millimetres.
+
+    Returns
+    -------
+    NDArray
+        (4, 4): (column, row, slice) index -> RAS millimetres.
+    """
+    turned: NDArray[np.float64] = _LPS_RAS @ np.asarray(affine, dtype=np.float64)[:, [2, 1, 0, 3]]
+    return turned
+
+
+def to_metatensor(image: Image, *, copy: bool = False) -> MetaTensor:
+    """Return the image as MONAI's own readers would have loaded it, channel first.
+
+    Parameters
+    ----------
+    image
+        (slices, rows, columns), LPS.
+    copy
+        Give the tensor its own memory. Without it the tensor shares the image's memory, which is
+        only right for code that never writes in place.
+
+    Returns
+    -------
+    MetaTensor
+        (1, columns, rows, slices), float32, RAS affine in millimetres, metadata filled.
+    """
+    array = image.array.transpose(2, 1, 0)[np.newaxis]  # (1, columns, rows, slices), a view
+    if copy or not array.flags.writeable or min(array.strides) < 0:
+        array = array.copy(order="K")  # torch has neither negative strides nor read-only memory
+    affine = torch.from_numpy(ras_affine(image.affine))
+    shape = np.array(array.shape[1:])
+    meta: dict[str, Any] = {
+        MetaKeys.ORIGINAL_AFFINE: affine.clone(),
+        MetaKeys.SPATIAL_SHAPE: shape,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        "filename_or_obj": PLACEHOLDER,
+    }
+    return MetaTensor(torch.from_numpy(array), affine=affine, meta=meta)
+
+
+def from_metatensor(tensor: MetaTensor, image: Image) -> NDArray[Any]:
+    """Return a one-channel result in the node's axis order.
+
+    Parameters
+    ----------
+    tensor
+        (1, columns, rows, slices), any dtype, on the grid of ``image``.
+    image
+        What the result was made from.
+
+    Returns
+    -------
+    NDArray
+        (slices, rows, columns), dtype of the tensor.
+
+    Raises
+    ------
+    GeometryChanged
+        There is more than one channel, or the grid is not that of ``image``. Nothing is resampled.
+    """
+    channels = channels_from_metatensor(tensor, image)
+    if len(channels) != 1:
+        raise GeometryChanged(f"one channel is needed, but the result has {len(channels)}")
+    single: NDArray[Any] = channels[0]
+    return single
+
+
+def channels_from_metatensor(tensor: MetaTensor, image: Image) -> NDArray[Any]:
+    """Return a result of any number of channels in the node's axis order.
+
+    Parameters
+    ----------
+    tensor
+        (channels, columns, rows, slices), any dtype, on the grid of ``image``.
+    image
+        What the result was made from.
+
+    Returns
+    -------
+    NDArray
+        (channels, slices, rows, columns), dtype of the tensor.
+
+    Raises
+    ------
+    GeometryChanged
+        The tensor has no geometry, or another shape or affine than ``image``.
+    """
+    if not isinstance(tensor, MetaTensor):
+        raise GeometryChanged("the result has lost its geometry: it is a plain tensor, not a MetaTensor")
+    expected = image.array.shape[::-1]  # (columns, rows, slices)
+    if tensor.ndim != 4 or tuple(tensor.shape[1:]) != expected:
+        raise GeometryChanged(
+            f"the result has shape {tuple(tensor.shape)}, but (channels, columns, rows, slices) of the"
+            f" source is (*, {', '.join(map(str, expected))}); the pipeline must invert its resampling"
+        )
+    moved_mm = _corner_shift_mm(
+        np.asarray(tensor.affine, dtype=np.float64), ras_affine(image.affine), expected
+    )
+    if not moved_mm <= TOLERANCE * min(image.spacing_mm):
+        raise GeometryChanged(
+            f"the result lies {moved_mm:.3g} mm away from the source; the pipeline must invert its"
+            " resampling, flips and crops"
+        )
+    array: NDArray[Any] = tensor.as_tensor().detach().cpu().numpy()
+    return array.transpose(0, 3, 2, 1)
+
+
+def _corner_shift_mm(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """Return how far the corners of a grid lie apart under two affines."""
+    corners = np.array([(x, y, z, 1) for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
+    return float(np.linalg.norm((one - other) @ corners.T, axis=0).max())

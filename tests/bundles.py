@@ -1,0 +1,122 @@
+"""Tiny MONAI bundles with known answers, made where a test needs them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.bundle import BundlePipeline
+from pipelines.contract import Card, read_card
+
+LOAD = [{"_target_": "LoadImaged", "keys": "image"}, {"_target_": "EnsureChannelFirstd", "keys": "image"}]
+SAVE = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir"}
+RAS = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
+INVERT = {
+    "_target_": "Invertd",
+    "keys": "pred",
+    "transform": "@preprocessing",
+    "orig_keys": "image",
+    "nearest_interp": True,
+}
+ABOVE_200 = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 200.0}
+
+
+def threshold_config() -> dict[str, Any]:
+    """Return the configuration of the identity bundle: the mask is where the image is above 200."""
+    return copy.deepcopy(
+        {
+            "imports": ["$import glob"],
+            "bundle_root": "/nowhere",
+            "device": "$torch.device('cuda:7')",
+            "output_dir": "$@bundle_root + '/eval'",
+            "dataset_dir": "/nowhere/data",
+            "datalist": "$sorted(glob.glob(@dataset_dir + '/*.nii.gz'))",
+            "network_def": {"_target_": "torch.nn.Identity"},
+            "network": "$@network_def.to(@device)",
+            "preprocessing": {"_target_": "Compose", "transforms": [*LOAD, RAS]},
+            "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
+            "inferer": {"_target_": "SimpleInferer"},
+            "postprocessing": {"_target_": "Compose", "transforms": [INVERT, ABOVE_200, SAVE]},
+            "evaluator": {"_target_": "SupervisedEvaluator", "network": "@network", "amp": True},
+            "run": ["$@evaluator.run()"],
+        }
+    )
+
+
+def threshold_metadata() -> dict[str, Any]:
+    """Return the metadata of the identity bundle."""
+    image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": 1}
+    return {
+        "version": "1.0.0",
+        "required_packages_version": {},
+        "network_data_format": {
+            "inputs": {"image": image},
+            "outputs": {"pred": {"num_channels": 1, "channel_def": {"0": "background", "1": "bright"}}},
+        },
+    }
+
+
+def write_bundle(
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    *,
+    metadata: dict[str, Any] | None = None,
+    network: torch.nn.Module | None = None,
+    labels: tuple[str, ...] = ("Bright",),
+    roles: tuple[str, ...] = ("ct",),
+    bundle: str = 'output = "labels"',
+    measure: tuple[str, ...] = ("volume", "mean"),
+) -> Card:
+    """Write a bundle and its card, and return the card.
+
+    Parameters
+    ----------
+    network
+        Its state is saved as models/model.pt and pinned; None writes no weights.
+    bundle
+        TOML lines of the [bundle] table.
+    """
+    (folder / "configs").mkdir(parents=True, exist_ok=True)
+    for name, content in (
+        ("inference.json", config or threshold_config()),
+        ("metadata.json", metadata or threshold_metadata()),
+    ):
+        (folder / "configs" / name).write_text(json.dumps(content))
+    if network is not None:
+        path = folder / "models" / "model.pt"
+        path.parent.mkdir(exist_ok=True)
+        torch.save(network.state_dict(), path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        bundle = f'weights = "models/model.pt"\nweights_sha256 = "{sha256}"\n{bundle}'
+    lines = [
+        'name = "tiny"',
+        'version = "1.0.0"',
+        'title = "Tiny bundle"',
+        'maker = "tests"',
+        'intended_use = "Tests."',
+        'use = "pipelines.bundle:BundlePipeline"',
+        f"measure = {list(measure)}",
+        *(f'[inputs.{role}]\nmodality = ["CT"]\nunit = "[hnsf\'U]"' for role in roles),
+        "[bundle]",
+        bundle,
+    ]
+    for number, label in enumerate(labels, start=1):
+        lines += [
+            f'[[segments]]\nnumber = {number}\nlabel = "{label}"',
+            'category = { value = "260787004", scheme = "SCT", meaning = "Physical object" }',
+            'kind = { value = "122485", scheme = "DCM", meaning = "Sphere" }',
+        ]
+    (folder / "card.toml").write_text("\n".join(lines))
+    return read_card(folder / "card.toml")
+
+
+def loaded(card: Card) -> BundlePipeline:
+    """Return the bundle of a card, ready to analyse on the CPU."""
+    pipeline = BundlePipeline(card)
+    pipeline.load("cpu")
+    return pipeline
