@@ -88,7 +88,7 @@ def encode(job: EncodeJob, findings: Findings, volumes: Volumes, folder: Path) -
         siblings = tuple(o.sop_instance_uid for o in objects)
         objects.append(save(told, folder / "sr-text.dcm", kind="sr-text", refers_to=siblings))
         _sync_folder(folder)
-        lint(objects, volumes, job=job, findings=findings, role=role)
+        lint(objects, volumes, job=job, findings=findings, role=role, seg=seg)
     return Encoded(
         objects=tuple(objects),
         summary=tuple(number.summary() for number in numbers),

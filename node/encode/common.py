@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydicom import dcmwrite
@@ -59,6 +60,22 @@ def new_result(
         dataset.StationName = cut(job.station, 16)
     dataset.ContributingEquipmentSequence = [_contributing_equipment(job, algorithm)]
     return dataset
+
+
+def declare_schemes(dataset: Dataset, parts: Iterable[Dataset], maker: str) -> None:
+    """Name who answers for the private coding schemes (99...) used in these parts (PS3.3 C.12.1)."""
+    elements = (element for part in parts for element in part.iterall())
+    used = {str(e.value) for e in elements if e.keyword == "CodingSchemeDesignator"}
+    private = sorted(scheme for scheme in used if scheme.startswith("99"))
+    if private:
+        dataset.CodingSchemeIdentificationSequence = [
+            item(
+                CodingSchemeDesignator=scheme,
+                CodingSchemeName="Private codes of the algorithm's maker",
+                CodingSchemeResponsibleOrganization=maker,
+            )
+            for scheme in private
+        ]
 
 
 def series_description(algorithm: Algorithm, what: str) -> str:

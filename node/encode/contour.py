@@ -84,7 +84,8 @@ def _trace(component: NDArray[np.bool_], scale: int) -> NDArray[np.float64]:
     With ``scale`` 4 each pixel is traced as 4 x 4, so the contour runs closer to pixel edges.
     """
     fine = np.kron(component, np.ones((scale, scale), dtype=bool)) if scale > 1 else component
-    traces = find_contours(np.pad(fine, 1).astype(np.float64), 0.5, fully_connected="low")
+    padded = np.pad(fine, 1).astype(np.float64)
+    traces = find_contours(padded, 0.5, fully_connected="low")  # type: ignore[no-untyped-call]
     # index i of the padded array is pixel i - 1, whose centre lies at i - 0.5
     closed = [(trace[:, ::-1] - 0.5) / scale for trace in traces]
     return max(closed, key=polygon_area)
@@ -93,7 +94,7 @@ def _trace(component: NDArray[np.bool_], scale: int) -> NDArray[np.float64]:
 def _simplified(contour: NDArray[np.float64]) -> NDArray[np.float64]:
     best = contour
     for tolerance in _TOLERANCES:
-        points = approximate_polygon(contour, tolerance)
+        points = approximate_polygon(contour, tolerance)  # type: ignore[no-untyped-call]
         if len(points) < 4:
             break
         if len(points) <= POINTS_MAX and is_simple(points):

@@ -118,7 +118,9 @@ def read_header(path: Path, study_uid: str, sources: Iterable[Path]) -> Header:
         try:
             source = pydicom.dcmread(path, stop_before_pixels=True)
         except (OSError, InvalidDicomError, *UNREADABLE) as error:
-            raise EncodeError(f"the header of a source instance cannot be read ({type(error).__name__})") from error
+            raise EncodeError(
+                f"the header of a source instance cannot be read ({type(error).__name__})"
+            ) from error
         return repair_header(source, study_uid, lossy=_lossy(sources))
 
 

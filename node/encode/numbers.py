@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from node.encode.readback import EncodedSeg
 from node.encode.repair import decimal_string
 from node.errors import EncodeError
@@ -47,10 +45,10 @@ class Number:
         return f"{grouped(self.value)} {unit_text(self.measurement.unit.value)}".rstrip()
 
     def summary(self) -> Mapping[str, Any]:
-        """For programs, as in `node.model.Outcome`."""
+        """For programs, as in `node.model.Outcome`; None where it could not be measured."""
         return {
             "name": self.name,
-            "value": self.value,
+            "value": None if math.isnan(self.value) else self.value,
             "unit": self.measurement.unit.value,
             "segment": self.label,
         }
@@ -81,15 +79,17 @@ def reported(findings: Findings, seg: EncodedSeg | None, volume: Volume) -> tupl
     numbers = []
     masks: dict[tuple[int, ...], Any] = {}  # the last one only: a mask is as large as the volume / 4
     for measurement in findings.measurements:
-        about = measurement.union or ((measurement.segment,) if measurement.segment else ())
+        about = measurement.union or (() if measurement.segment is None else (measurement.segment,))
         if unknown := [n for n in about if n not in labels]:
-            raise EncodeError(f"'{measurement.name.meaning}' is about segment {unknown[0]}, which is not there")
+            raise EncodeError(
+                f"'{measurement.name.meaning}' is about segment {unknown[0]}, which is not there"
+            )
         value = measurement.value
         if measurement.check is not None:
             if seg is None or not about:
                 raise EncodeError(f"'{measurement.name.meaning}' cannot be checked without a segment")
             if about not in masks:
-                masks = {about: np.logical_or.reduce([seg.mask(n) for n in about])}
+                masks = {about: seg.mask(*about)}
             value = _checked(measurement, masks[about], volume)
         numbers.append(
             Number(

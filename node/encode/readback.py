@@ -6,7 +6,7 @@ report says of a segment is true of the segment that was sent (R-43).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ class EncodedSeg:
     frames: dict[int, dict[int, int]]
     shape: tuple[int, int, int]  #: (slices, rows, columns) of the source volume
     bits: NDArray[np.uint8]  #: the packed pixels
+    #: segment number -> {slice index: voxels set}, where there are any
+    voxels: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def plane(self, frame: int) -> NDArray[np.bool_]:
         """Return the pixels of a 0-based frame: (rows, columns), bool."""
@@ -36,17 +38,13 @@ class EncodedSeg:
         unpacked = np.unpackbits(self.bits[first // 8 : -(-last // 8)], bitorder="little")
         return unpacked[first % 8 : first % 8 + rows * columns].reshape(rows, columns).astype(bool)
 
-    def mask(self, number: int) -> NDArray[np.bool_]:
-        """Return one segment on the grid of the source: (slices, rows, columns), bool."""
+    def mask(self, *numbers: int) -> NDArray[np.bool_]:
+        """Return one segment, or the union of several: (slices, rows, columns) of the source, bool."""
         whole = np.zeros(self.shape, dtype=bool)
-        for index, frame in self.frames.get(number, {}).items():
-            whole[index] = self.plane(frame)
+        for number in numbers:
+            for index, frame in self.frames.get(number, {}).items():
+                whole[index] |= self.plane(frame)
         return whole
-
-    def areas(self, number: int) -> dict[int, int]:
-        """Return slice index -> voxels of one segment, where there are any."""
-        counted = {i: int(np.count_nonzero(self.plane(f))) for i, f in self.frames.get(number, {}).items()}
-        return {index: count for index, count in counted.items() if count}
 
 
 def read_seg(path: Path, volume: Volume) -> EncodedSeg:
@@ -75,4 +73,9 @@ def read_seg(path: Path, volume: Volume) -> EncodedSeg:
     bits = np.frombuffer(dataset.PixelData, dtype=np.uint8)
     if bits.size * 8 < len(dataset.PerFrameFunctionalGroupsSequence) * shape[1] * shape[2]:
         raise EncodeError("the segmentation holds fewer pixels than its frames need")
-    return EncodedSeg(dataset=dataset, frames=frames, shape=shape, bits=bits)
+    seg = EncodedSeg(dataset=dataset, frames=frames, shape=shape, bits=bits)
+    for number, planes in frames.items():
+        counted = {index: int(np.count_nonzero(seg.plane(frame))) for index, frame in planes.items()}
+        if any(counted.values()):
+            seg.voxels[number] = {index: count for index, count in counted.items() if count}
+    return seg

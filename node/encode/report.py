@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydicom.dataset import Dataset
 
 from node.encode import tree
-from node.encode.common import new_result
+from node.encode.common import declare_schemes, new_result
 from node.encode.header import Header
 from node.encode.identity import Algorithm, EncodeJob, algorithm_of
 from node.encode.items import code_of, instances_of, item, sop_references
@@ -68,7 +68,9 @@ def new_report(
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PreliminaryFlag = "PRELIMINARY"
-    dataset.PerformedProcedureCodeSequence = copy.deepcopy(list(header.dataset.get("ProcedureCodeSequence", ())))
+    dataset.PerformedProcedureCodeSequence = copy.deepcopy(
+        list(header.dataset.get("ProcedureCodeSequence", ()))
+    )
     if header.requests:
         dataset.ReferencedRequestSequence = [_request(request, header) for request in header.requests]
     study_uid = str(header.dataset.StudyInstanceUID)
@@ -79,6 +81,7 @@ def new_report(
     for element in root:
         if element.keyword != "RelationshipType":
             dataset[element.tag] = element
+    declare_schemes(dataset, [root], algorithm_of(job.card).maker)
     return dataset
 
 
@@ -132,9 +135,7 @@ def _request(request: Dataset, header: Header) -> Dataset:
     )
 
 
-def _evidence(
-    study_uid: str, volumes: Volumes, siblings: Sequence[ResultObject]
-) -> dict[str, Dataset]:
+def _evidence(study_uid: str, volumes: Volumes, siblings: Sequence[ResultObject]) -> dict[str, Dataset]:
     """Return study UID -> Hierarchical SOP Instance Reference item; each instance once."""
     series: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for volume in volumes.values():
@@ -150,5 +151,3 @@ def _evidence(
         study: item(StudyInstanceUID=study, ReferencedSeriesSequence=items)
         for study, items in studies.items()
     }
-
-

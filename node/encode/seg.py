@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 from skimage.color import rgb2lab
 
-from node.encode.common import algorithm_identification, new_result
+from node.encode.common import algorithm_identification, declare_schemes, new_result
 from node.encode.header import Header
 from node.encode.identity import EncodeJob, algorithm_of
 from node.encode.items import coded, image_reference, instances_of, item, sop_references
@@ -47,10 +47,11 @@ def make_seg(job: EncodeJob, header: Header, findings: Findings, volumes: Volume
     Raises
     ------
     EncodeError
-        The volume's planes do not lie where its affine says.
+        The volume's planes do not lie where its affine says, or the outlines are not on its grid.
     """
     volume = volumes[role]
     check_planes(volume)
+    check_outlines(findings, volume)
     slices, rows, columns = volume.image.array.shape
     frames = occupied_frames(findings, slices)
     empty = not frames
@@ -65,9 +66,8 @@ def make_seg(job: EncodeJob, header: Header, findings: Findings, volumes: Volume
         series_number=SERIES_NUMBER,
         what="segmentation",
     )
-    dataset.BodyPartExamined = header.body_part or None
-    if not header.body_part:
-        del dataset.BodyPartExamined
+    if header.body_part:
+        dataset.BodyPartExamined = header.body_part
     if header.requests:
         dataset.RequestAttributesSequence = list(header.requests)
     dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
@@ -88,12 +88,14 @@ def make_seg(job: EncodeJob, header: Header, findings: Findings, volumes: Volume
     dataset.SegmentationType = "BINARY"
     dataset.SegmentsOverlap = "YES" if overlap(findings) else "NO"
     dataset.SegmentSequence = [_segment(job, segment) for segment in findings.segments]
+    declare_schemes(dataset, dataset.SegmentSequence, algorithm_of(job.card).maker)
     dataset.NumberOfFrames = len(frames)
     _references(dataset, volumes, role)
     _dimensions(dataset, job)
     dataset.SharedFunctionalGroupsSequence = [_shared(volume)]
+    purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(SEGMENTATION_DERIVATION)
     dataset.PerFrameFunctionalGroupsSequence = [
-        _per_frame(number, index, volume.slices[index]) for number, index in frames
+        _per_frame(number, index, volume.slices[index], purpose, derivation) for number, index in frames
     ]
     planes = (np.zeros((rows, columns), bool) for _ in frames) if empty else _planes(findings, frames)
     dataset.add_new("PixelData", "OB", pack_bits(planes))
@@ -115,6 +117,23 @@ def check_planes(volume: Volume) -> None:
     worst_mm = float(np.abs(said - meant).max())
     if not worst_mm <= 0.1 * volume.image.spacing_mm[0]:
         raise EncodeError(f"a source plane lies {worst_mm:.3f} mm from where the volume has it")
+
+
+def check_outlines(findings: Findings, volume: Volume) -> None:
+    """Refuse outlines that are not on the volume's grid, or that mark what no segment describes."""
+    shape = volume.image.array.shape
+    if [segment.number for segment in findings.segments] != list(range(1, len(findings.segments) + 1)):
+        raise EncodeError("the segments are not numbered 1, 2, 3 ...")
+    if findings.labelmap is not None and findings.masks is not None:
+        raise EncodeError("the findings carry both a label map and masks")
+    if findings.labelmap is not None and findings.labelmap.shape != shape:
+        raise EncodeError(f"the label map has the shape {findings.labelmap.shape}, the image {shape}")
+    if findings.masks is not None and findings.masks.shape != (len(findings.segments), *shape):
+        raise EncodeError(f"the masks have the shape {findings.masks.shape}, the image {shape}")
+    if findings.labelmap is not None and findings.labelmap.max(initial=0) > len(findings.segments):
+        raise EncodeError("the label map holds a value that no segment describes")
+    if findings.affine is not None and not np.allclose(findings.affine, volume.image.affine, atol=1e-3):
+        raise EncodeError("the outlines are on another grid than the image")
 
 
 def plane_at(findings: Findings, number: int, index: int) -> NDArray[np.bool_]:
@@ -173,7 +192,7 @@ def _segment(job: EncodeJob, segment: Segment) -> Dataset:
     if region is not None and side:
         region.AnatomicRegionModifierSequence = [coded(segment.laterality)] if segment.laterality else None
     lab = rgb2lab(np.array(segment.colour_rgb, dtype=np.float64).reshape(1, 1, 3) / 255)[0, 0]
-    scaled = (lab + (0, 128, 128)) * 65535 / (100, 255, 255)  # PS3.3 C.10.7.1.1
+    scaled = (lab + np.array([0, 128, 128])) * 65535 / np.array([100, 255, 255])  # PS3.3 C.10.7.1.1
     algorithm = algorithm_of(job.card)
     return item(
         SegmentNumber=segment.number,
@@ -256,10 +275,11 @@ def _shared(volume: Volume) -> Dataset:
     )
 
 
-def _per_frame(number: int, index: int, plane: Slice) -> Dataset:
+def _per_frame(number: int, index: int, plane: Slice, purpose: Dataset, derivation: Dataset) -> Dataset:
+    """The two codes are the same for all of a thousand frames, so they are made once."""
     source = image_reference(
         plane,
-        PurposeOfReferenceCodeSequence=[coded(SOURCE_FOR_PROCESSING)],
+        PurposeOfReferenceCodeSequence=[purpose],
         SpatialLocationsPreserved="YES",
     )
     return item(
@@ -267,8 +287,6 @@ def _per_frame(number: int, index: int, plane: Slice) -> Dataset:
         PlanePositionSequence=[
             item(ImagePositionPatient=[decimal_string(float(v)) for v in plane.position_mm])
         ],
-        DerivationImageSequence=[
-            item(DerivationCodeSequence=[coded(SEGMENTATION_DERIVATION)], SourceImageSequence=[source])
-        ],
+        DerivationImageSequence=[item(DerivationCodeSequence=[derivation], SourceImageSequence=[source])],
         SegmentIdentificationSequence=[item(ReferencedSegmentNumber=number)],
     )

@@ -25,7 +25,13 @@ from node.encode.identity import EncodeJob, algorithm_of
 from node.encode.items import image_reference, item
 from node.encode.numbers import Number
 from node.encode.readback import EncodedSeg
-from node.encode.report import MODALITIES, algorithm_items, new_report, observation_context, procedures_reported
+from node.encode.report import (
+    MODALITIES,
+    algorithm_items,
+    new_report,
+    observation_context,
+    procedures_reported,
+)
 from node.encode.seg import tracking_id, tracking_uid
 from node.encode.tree import (
     CONTAINS,
@@ -89,7 +95,7 @@ def make_measurement_report(
     groups: list[Dataset] = []
     keys: list[Slice] = []
     for segment in findings.segments:
-        areas = seg.areas(segment.number)
+        areas = seg.voxels.get(segment.number)
         if not areas:
             continue
         index = max(areas, key=lambda i: (areas[i], -i))
@@ -166,9 +172,7 @@ def _common_items(job: EncodeJob, segment: Segment) -> list[Dataset]:
     return items + algorithm_items(algorithm_of(job.card))
 
 
-def _contour_group(
-    job: EncodeJob, segment: Segment, seg: EncodedSeg, index: int, volume: Volume
-) -> Dataset:
+def _contour_group(job: EncodeJob, segment: Segment, seg: EncodedSeg, index: int, volume: Volume) -> Dataset:
     """TID 1410: where to look. No numbers here, or OHIF could make the contour its own."""
     points = outline(seg.plane(seg.frames[segment.number][index]))
     source = tree.image(SELECTED_FROM, ORIGINAL_SOURCE, image_reference(volume.slices[index]))

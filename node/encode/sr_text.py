@@ -95,7 +95,7 @@ def make_text_report(
 
 def _lines(findings: Findings, seg: EncodedSeg | None, numbers: Sequence[Number]) -> list[Dataset]:
     lines: list[Dataset] = []
-    empty = {s.number: s.label for s in findings.segments if seg is not None and not seg.areas(s.number)}
+    empty = {s.number: s.label for s in findings.segments if seg is not None and s.number not in seg.voxels}
     if findings.segments and len(empty) == len(findings.segments):
         lines.append(_line(f"{NOTHING_FOUND}: no part of the image was marked as {_listed(empty.values())}."))
     elif not findings.segments and not numbers and not findings.evaluations:
