@@ -8,12 +8,15 @@ identity. All patients are invented.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import (
@@ -26,6 +29,8 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
     generate_uid,
 )
+
+from node.model import Instance
 
 Affine = NDArray[np.float64]  #: (4, 4): (slice, row, column) -> LPS mm
 Order = Literal["forward", "reversed", "shuffled"]
@@ -213,6 +218,32 @@ def write_ct_series(
     if localizer:
         paths.append(_write_localizer(folder / "localizer.dcm", seed, array_hu, affine))
     return paths
+
+
+def instances_of(paths: Iterable[Path]) -> tuple[Instance, ...]:
+    """Return the records that the node would have of these files.
+
+    The hash is of the whole file here; the node's is of the data set.
+    """
+    instances = []
+    for path in paths:
+        ds = dcmread(path, stop_before_pixels=True)
+        content = path.read_bytes()
+        instances.append(
+            Instance(
+                sop_instance_uid=str(ds.SOPInstanceUID),
+                sop_class_uid=str(ds.SOPClassUID),
+                series_uid=str(ds.SeriesInstanceUID),
+                study_uid=str(ds.StudyInstanceUID),
+                transfer_syntax_uid=str(ds.file_meta.TransferSyntaxUID),
+                path=path,
+                sha256=sha256(content).hexdigest(),
+                size_bytes=len(content),
+                arrived_at=datetime(2026, 1, 2, 9, 0, tzinfo=UTC),
+                sender="PHANTOM",
+            )
+        )
+    return tuple(instances)
 
 
 def write_mr_series(folder: Path, array: NDArray[Any], affine: Affine, **options: Any) -> list[Path]:

@@ -100,7 +100,7 @@ class Frame:
     index: int  #: 0-based frame of the instance
     pixels: PixelFormat
     modality: str
-    plane: Plane | None  #: None: it does not say where it lies
+    plane: Plane | str  #: or, where it cannot be placed in the patient, what it lacks for that
     slope: float | None  #: None: no rescale given
     intercept: float | None
     rescale_type: str
@@ -118,8 +118,8 @@ class Frame:
     @property
     def at(self) -> Plane:
         """Where it lies, for frames that `node.assemble.split` has let through."""
-        if self.plane is None:
-            raise ValueError("this frame has no position")
+        if isinstance(self.plane, str):
+            raise ValueError(f"this frame lacks {self.plane}")
         return self.plane
 
 
@@ -134,15 +134,17 @@ def frames_of(instance: Instance, modalities: Collection[str]) -> list[Frame]:
     Raises
     ------
     InputRefused
-        ``unreadable``, ``modality-not-accepted``, ``no-pixels``, ``not-greyscale``, ``pixel-budget``, ``not-decodable`` or,
-        for a multi-frame object without functional groups, ``no-geometry``.
+        ``unreadable``, ``modality-not-accepted``, ``no-pixels``, ``not-greyscale``,
+        ``pixel-budget``, ``not-decodable`` or, for a multi-frame object without functional
+        groups, ``no-geometry``.
     """
     parsed = parse(instance.path)
     modality = text_of(parsed.dataset, "Modality")
     if modality not in modalities:
         raise refused(
             Reason.MODALITY_NOT_ACCEPTED,
-            f"The images are {modality or 'of no modality'}; this pipeline accepts {' and '.join(modalities)}.",
+            f"The images are {modality or 'of no modality'}; "
+            f"this pipeline accepts {' and '.join(modalities)}.",
         )
     format_ = pixel_format(parsed, instance.path)
     frames = _multi_frame(instance, parsed, format_) if format_.multiframe else None
@@ -262,8 +264,8 @@ def _rescale_type(rescale: Dataset, ds: Dataset) -> str:
 
 def _plane(
     frame_of_reference_uid: str, position_of: Dataset, orientation_of: Dataset, spacing_of: Dataset
-) -> Plane | None:
-    """Return the plane that these data sets describe; None unless all of it is there and sane.
+) -> Plane | str:
+    """Return the plane that these data sets describe, or the name of what is missing or wrong.
 
     Without a Frame of Reference UID a result could not say where it lies either: it must repeat
     the source's and may not invent one (PS3.3 C.7.4.1).
@@ -271,17 +273,19 @@ def _plane(
     position = numbers_of(position_of, "ImagePositionPatient", 3)
     orientation = numbers_of(orientation_of, "ImageOrientationPatient", 6)
     spacing = numbers_of(spacing_of, "PixelSpacing", 2)
-    if not frame_of_reference_uid or position is None or orientation is None or spacing is None:
-        return None
+    if not frame_of_reference_uid:
+        return "Frame of Reference UID"
+    if position is None or max(map(abs, position)) > _FARTHEST_MM:
+        return "Image Position (Patient)"
+    if orientation is None:
+        return "Image Orientation (Patient)"
+    if spacing is None or not all(0 < s <= _LARGEST_SPACING_MM for s in spacing):
+        return "Pixel Spacing"
     columns, rows = np.array(orientation[:3]), np.array(orientation[3:])
     lengths = np.linalg.norm(columns), np.linalg.norm(rows)
-    if (
-        max(map(abs, position)) > _FARTHEST_MM
-        or not all(0 < s <= _LARGEST_SPACING_MM for s in spacing)
-        or any(abs(length - 1.0) > _DIRECTION_TOLERANCE for length in lengths)
-        or abs(float(columns @ rows)) > _DIRECTION_TOLERANCE
-    ):
-        return None
+    off = max(abs(float(v)) for v in (lengths[0] - 1.0, lengths[1] - 1.0, columns @ rows))
+    if off > _DIRECTION_TOLERANCE:
+        return "two directions at right angles in Image Orientation (Patient)"
     return Plane(
         frame_of_reference_uid=frame_of_reference_uid,
         position_mm=(position[0], position[1], position[2]),

@@ -198,7 +198,7 @@ def _parse(path: Path, head: io.BytesIO, file: BinaryIO) -> Parsed:
     elif not dataset:
         raise _NotDicomError("it holds no data set")
     else:
-        last = dataset.get_item(max(dataset.keys()))
+        last = dataset.get_item(list(dataset.keys())[-1])  # in the order read
         if isinstance(last.value, bytes) and getattr(last, "length", 0) not in (len(last.value), 0xFFFFFFFF):
             raise EOFError
     whole = FileDataset(str(path), dataset, b"\0" * 128, FileMetaDataset(meta), implicit, little)

@@ -146,12 +146,8 @@ def _choose(
 
 def _nothing(left_out: Sequence[str]) -> InputRefused:
     told = ", ".join(left_out)
-    if "without position" in told and "localizer" not in told and "projection" not in told:
-        return refused(
-            Reason.NO_GEOMETRY,
-            "The images do not say where they lie in the patient (position, orientation, pixel spacing "
-            "and frame of reference are needed).",
-        )
+    if "without" in told:
+        return refused(Reason.NO_GEOMETRY, f"The images cannot be placed in the patient: {told}.")
     return refused(Reason.LOCALIZER_ONLY, f"The series holds no volume: {told}.")
 
 

@@ -53,6 +53,6 @@ def plain(value: float) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def some(count: int, noun: str) -> str:
-    """Return ``"1 image"``, ``"2 images"``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def some(count: int, noun: str, *more: str) -> str:
+    """Return ``"1 image"``, ``"2 images"``; what follows the noun comes after."""
+    return " ".join((str(count), noun if count == 1 else f"{noun}s", *more))

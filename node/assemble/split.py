@@ -7,6 +7,7 @@ number, trigger time) splits only where it explains that positions occur more th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -53,15 +54,15 @@ class Split:
 
 def split(frames: Iterable[Frame]) -> Split:
     """Return the stacks of one series and what was left out. Pure; opens no file."""
-    kept, left_out = [], []
-    counts = {"localizer": 0, "projection": 0, "image without position or spacing": 0}
+    kept = []
+    counts: Counter[str] = Counter()
     for frame in frames:
         kind = _left_out_as(frame)
         if kind is None:
             kept.append(frame)
         else:
             counts[kind] += 1
-    left_out = [f"{some(count, kind)} left out" for kind, count in counts.items() if count]
+    left_out = [f"{some(count, *kind.split(' ', 1))} left out" for kind, count in sorted(counts.items())]
     groups = _group(kept)
     stacks = [
         Stack(tuple(part), ", ".join(filter(None, (label, more, some(len(part), "image")))))
@@ -78,7 +79,7 @@ def _left_out_as(frame: Frame) -> str | None:
         return "localizer"
     if kind & _PROJECTIONS:
         return "projection"
-    return None if frame.plane else "image without position or spacing"
+    return f"image without {frame.plane}" if isinstance(frame.plane, str) else None
 
 
 def _group(frames: Sequence[Frame]) -> list[list[Frame]]:
