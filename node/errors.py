@@ -9,27 +9,32 @@ NodeError
 │   ├── ContentConflict              0111  known UID, other content: quarantined
 │   └── OutOfSpace                   A700  disk full, or below the reserve
 ├── ComputeError
-│   ├── WorkerLost           retry   the process died: crash, kill, out of memory
+│   ├── WorkerLost           retry   the process died: crash, kill
+│   │   └── MemoryExceeded   retry   it used more memory than it may, and was killed
 │   ├── TimedOut             retry   the time limit passed; the process was killed
 │   ├── PipelineFailed       retry   the pipeline raised an error
-│   └── FindingsInvalid      fail    the pipeline broke its contract
+│   ├── FindingsInvalid      fail    the pipeline broke its contract
+│   ├── PipelineMissing      fail    the pipeline of the job is no longer installed
+│   ├── NodeStopping         leave   the node goes down; the job is queued anew at the next start
+│   └── Cancelled            leave   an operator ended the run; the journal knew it first
 ├── EncodeError              fail    our fault: the object would be wrong, so it is not sent
 ├── SendError
 │   ├── PeerUnreachable      retry   no connection, abort, time-out, association rejected for now
 │   ├── PeerBusy             retry   the peer is out of resources (A7xx)
 │   └── PeerRefused          fail    the peer will never take it (A9xx, Cxxx, 0122, 0124)
 ├── JournalUnavailable       retry   the journal cannot be used just now: locked, disk full
-└── IllegalTransition        fail    a bug in us
+└── IllegalTransition        leave   the job is no longer in the state it was thought to be in
 
 `pipelines.contract.InputRefused` (refuse) belongs to the same family: a job that ends in it is
-REFUSED, with a reason for people. Each class carries ``then``; `after` decides from it.
+REFUSED, with a reason for people. Each class carries ``then``, and `node.flow` acts on it:
+"leave" means that the job is in other hands already.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-Then = Literal["stop", "answer", "refuse", "retry", "fail"]
+Then = Literal["stop", "answer", "refuse", "retry", "fail", "leave"]
 
 
 class NodeError(Exception):
@@ -104,6 +109,12 @@ class WorkerLost(ComputeError):
     code = "worker-lost"
 
 
+class MemoryExceeded(WorkerLost):
+    """The worker used more memory than it may and was killed."""
+
+    code = "memory"
+
+
 class TimedOut(ComputeError):
     """The pipeline took longer than its time limit and was killed."""
 
@@ -122,6 +133,26 @@ class FindingsInvalid(ComputeError):
     """The pipeline broke its contract, so its findings are not used."""
 
     code = "findings-invalid"
+
+
+class Cancelled(ComputeError):
+    """An operator cancelled the job while it ran."""
+
+    then = "leave"
+    code = "cancelled"
+
+
+class PipelineMissing(ComputeError):
+    """The pipeline of this job is no longer installed."""
+
+    code = "pipeline-missing"
+
+
+class NodeStopping(ComputeError):
+    """The node stopped while the worker was at it."""
+
+    then = "leave"
+    code = "node-stopping"
 
 
 class EncodeError(NodeError):
@@ -166,4 +197,5 @@ class JournalUnavailable(NodeError):
 class IllegalTransition(NodeError):
     """A job cannot move this way, or is no longer in the state it was thought to be in."""
 
+    then = "leave"
     code = "illegal-transition"

@@ -1,0 +1,26 @@
+"""An instance arrives and becomes ours.
+
+A door (`DimseDoor`, `FolderDoor`) receives an object into a `Spool` and hands it to the flow,
+which calls `accept` and writes the journal. Until both are done nothing is promised to the
+sender; from then on the instance is in our custody.
+"""
+
+from __future__ import annotations
+
+from node.accept.custody import accept
+from node.accept.dimse import DimseDoor
+from node.accept.folder import FolderDoor, find_files, spool_file
+from node.accept.store import Request, Spool, Store
+from node.accept.syntaxes import decodable_syntaxes
+
+__all__ = [
+    "DimseDoor",
+    "FolderDoor",
+    "Request",
+    "Spool",
+    "Store",
+    "accept",
+    "decodable_syntaxes",
+    "find_files",
+    "spool_file",
+]

@@ -1,0 +1,102 @@
+"""Checks who an object is, and makes it durable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from node.accept.header import SERIES_UID, SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, read_uids
+from node.accept.store import Request, Spool, Store
+from node.errors import IdentityMismatch, MissingIdentity
+from node.log import get_log
+from node.model import Instance
+
+log = get_log("accept")
+
+#: PS3.5 9.1: digits and dots, at most 64. Leading zeros are forbidden there but seen, and harmless.
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*\Z", re.ASCII)
+_NAMES = {
+    SOP_CLASS_UID: "SOP Class UID",
+    SOP_INSTANCE_UID: "SOP Instance UID",
+    STUDY_UID: "Study Instance UID",
+    SERIES_UID: "Series Instance UID",
+}
+
+
+def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> Instance:
+    """Check who a received object is, and make it durable.
+
+    Parameters
+    ----------
+    spool
+        Holds the whole data set; discarded on an error.
+    request
+        What the sender said that it was sending.
+    store
+        Where it is kept.
+    now
+        Aware, UTC.
+
+    Returns
+    -------
+    Instance
+        File and folder entry are synced; the journal does not know it yet.
+
+    Raises
+    ------
+    NotDicom
+        Cut off, nested too deep, or no data set at all.
+    MissingIdentity
+        One of the four identifying UIDs is absent or malformed.
+    IdentityMismatch
+        The data set has another SOP Class or Instance UID than the request.
+    OutOfSpace, OSError
+        The bytes could not be written.
+    """
+    try:
+        spool.finish()
+        uids = read_uids(spool.path, request.transfer_syntax_uid, spool.offset)
+        _check(uids, request)
+        path = store.keep(spool)
+    except BaseException:
+        spool.discard()
+        raise
+    log.info(
+        "instance_kept",
+        sop_instance_uid=uids[SOP_INSTANCE_UID],
+        series_uid=uids[SERIES_UID],
+        bytes=spool.size_bytes,
+        sender=request.sender,
+    )
+    return Instance(
+        sop_instance_uid=uids[SOP_INSTANCE_UID],
+        sop_class_uid=uids[SOP_CLASS_UID],
+        series_uid=uids[SERIES_UID],
+        study_uid=uids[STUDY_UID],
+        transfer_syntax_uid=request.transfer_syntax_uid,
+        path=path,
+        sha256=spool.sha256,
+        size_bytes=spool.size_bytes,
+        arrived_at=now,
+        sender=request.sender,
+    )
+
+
+def _check(uids: Mapping[int, str], request: Request) -> None:
+    for tag, name in _NAMES.items():
+        if not uids.get(tag):
+            raise MissingIdentity(f"The data set has no {name}.", tags=(tag,))
+        if not is_uid(uids[tag]):
+            raise MissingIdentity(f"The {name} of the data set is malformed.", tags=(tag,))
+    for tag, said in (
+        (SOP_CLASS_UID, request.sop_class_uid),
+        (SOP_INSTANCE_UID, request.sop_instance_uid),
+    ):
+        if uids[tag] != said.strip(" \0"):
+            raise IdentityMismatch(f"Data set and request differ in {_NAMES[tag]}.", tags=(tag,))
+
+
+def is_uid(text: str) -> bool:
+    """Return whether this can stand where a UID must stand (PS3.5 9.1)."""
+    return _UID.match(text) is not None

@@ -1,0 +1,253 @@
+"""The folder door: DICOM files on a disk, once or as they appear.
+
+A watched folder is a letter box. A file is taken when its size and time have stood still for
+two looks; then it moves to ``taken/``, or to ``failed/`` with a sentence in ``<name>.txt``
+beside it. When the node itself is in trouble (disk full, journal busy) the file stays and is
+tried again. Nothing is ever deleted. Names that begin with a dot are left alone, so a writer
+that cannot rename in one step may hide its file until it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from node.accept.header import (
+    EXPLICIT_BIG,
+    IMPLICIT_LITTLE,
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
+    plain_uid,
+    read_uids,
+)
+from node.accept.store import Request, Spool, Store
+from node.config import AcceptTable
+from node.errors import AcceptError, MissingIdentity, NotDicom, OutOfSpace
+from node.log import describe, get_log
+from node.model import Instance
+
+log = get_log("accept")
+
+_EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+_DICOMDIR = "1.2.840.10008.1.3.10"  #: Media Storage Directory Storage, PS3.3 F
+_MAX_META_BYTES = 1 << 20
+_TAKEN, _FAILED = "taken", "failed"
+
+
+def find_files(path: Path) -> Iterator[Path]:
+    """Yield the files at a path, sorted, from all folders below it.
+
+    Links that lead out of the folder are not followed; what is no plain file is left out.
+    """
+    if path.is_file():
+        yield path
+        return
+    root = path.resolve()
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(folder) / name
+            if file.is_file() and (not file.is_symlink() or file.resolve().is_relative_to(root)):
+                yield file
+
+
+def spool_file(path: Path, store: Store) -> tuple[Spool, Request]:
+    """Copy the data set of a file into the spool, after a look at whether it is whole.
+
+    Preamble and file meta information may be absent if the file is plainly a data set all the
+    same. The data set says who the object is: the meta of many files in the world is stale.
+
+    Raises
+    ------
+    NotDicom
+        Text, a DICOMDIR, cut off, or anything else; the sentence does not repeat the name.
+    MissingIdentity
+        No SOP Class or Instance UID.
+    OutOfSpace, OSError
+        The file could not be read or the spool not be written.
+    """
+    transfer_syntax_uid, offset = _begin(path)
+    uids = read_uids(path, transfer_syntax_uid, offset)
+    for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID):
+        if not uids.get(tag):
+            raise MissingIdentity("The data set has no SOP Class or Instance UID.", tags=(tag,))
+    request = Request(
+        sender="folder",
+        sop_class_uid=uids[SOP_CLASS_UID],
+        sop_instance_uid=uids[SOP_INSTANCE_UID],
+        transfer_syntax_uid=transfer_syntax_uid,
+    )
+    spool = store.spool(request)
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while data := file.read(1 << 20):
+                spool.write(data)
+        spool.finish()
+    except BaseException:
+        spool.discard()
+        raise
+    return spool, request
+
+
+def _begin(path: Path) -> tuple[str, int]:
+    """Return the transfer syntax of a file and where its data set begins."""
+    with path.open("rb") as file:
+        head = file.read(132 + _MAX_META_BYTES)
+    if not head:
+        raise NotDicom("The file is empty.")
+    if head[128:132] == b"DICM":
+        start = 132
+    elif head[:2] == b"\x02\x00":
+        start = 0  # the preamble is missing, the meta is there
+    else:
+        return _guess(head), 0
+    meta, offset = _read_meta(head, start)
+    if meta.get(0x0002) == _DICOMDIR:
+        raise NotDicom("This is a DICOMDIR, a list of other files.")
+    return meta.get(0x0010) or _guess(head[offset:]), offset
+
+
+def _read_meta(head: bytes, at: int) -> tuple[dict[int, str], int]:
+    """Return the UIDs of the file meta information by element number, and where it ends (PS3.10 7.1)."""
+    found: dict[int, str] = {}
+    while head[at : at + 2] == b"\x02\x00" and at + 8 <= len(head):
+        number, vr, length = struct.unpack_from("<H2sH", head, at + 2)
+        at += 8
+        if vr in (b"OB", b"UN"):
+            if at + 4 > len(head):
+                break
+            length = int.from_bytes(head[at : at + 4], "little")
+            at += 4
+        if vr == b"UI":
+            found[number] = plain_uid(head[at : at + length])
+        at += length
+    if at > len(head):
+        raise NotDicom("The file ends in the middle of its meta information.")
+    return found, at
+
+
+def _guess(head: bytes) -> str:
+    """Recognise a data set without meta information by its first element, which is of group 8."""
+    group, number, length = struct.unpack("<HHI", head[:8].ljust(8, b"\0"))
+    vr = head[4:6]
+    if group == 0x0008 and number <= 0x0018:
+        if vr.isalpha() and vr.isupper():
+            return _EXPLICIT_LITTLE
+        if length <= 128:
+            return IMPLICIT_LITTLE
+    if head[:2] == b"\x00\x08" and vr.isalpha() and vr.isupper():
+        return EXPLICIT_BIG
+    raise NotDicom("This is no DICOM file.")
+
+
+class FolderDoor:
+    """Watches a folder and takes what is put there.
+
+    Parameters
+    ----------
+    config
+        Table [accept]; without ``folder.path`` there is no such door.
+    store
+        Gives the files that data sets are copied into.
+    receive
+        Takes custody of what was copied, or raises.
+    """
+
+    def __init__(
+        self, config: AcceptTable, store: Store, receive: Callable[[Spool, Request], Instance]
+    ) -> None:
+        self._folder = config.folder.path
+        self._poll_s = config.folder.poll_s
+        self._store = store
+        self._receive = receive
+        self._seen: dict[Path, tuple[int, int]] = {}  #: size and time of change at the last look
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Make the folder if need be, and begin to watch it."""
+        if self._folder is None:
+            return
+        for name in (_TAKEN, _FAILED):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._watch, name="accept-folder", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the file at hand and stop watching."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def look(self) -> int:
+        """Take every file that has stood still since the last look; return how many were taken."""
+        if self._folder is None:
+            return 0
+        now_seen: dict[Path, tuple[int, int]] = {}
+        taken = 0
+        for path in self._candidates(self._folder):
+            if self._stopping.is_set():
+                break
+            try:
+                about = path.stat()
+                state = (about.st_size, about.st_mtime_ns)
+                if self._seen.get(path) == state:
+                    taken += self._take(path)
+                else:
+                    now_seen[path] = state
+            except OSError as error:
+                log.warning("file_waits", error=describe(error))  # gone, or the disk is in trouble
+        self._seen = now_seen
+        return taken
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - the door stays open whatever one file does
+                log.error("folder_stumbled", error=describe(error))
+            self._stopping.wait(self._poll_s)
+
+    def _candidates(self, folder: Path) -> Iterator[Path]:
+        for path in find_files(folder):
+            parts = path.relative_to(folder).parts
+            if parts[0] not in (_TAKEN, _FAILED) and not any(part.startswith(".") for part in parts):
+                yield path
+
+    def _take(self, path: Path) -> int:
+        try:
+            spool, request = spool_file(path, self._store)
+            try:
+                self._receive(spool, request)
+            finally:
+                spool.discard()
+        except OutOfSpace as error:
+            log.warning("file_waits", code=error.code, reason=str(error))
+            return 0
+        except AcceptError as error:
+            log.warning("file_refused", name=path.name, code=error.code, reason=str(error))
+            moved = self._move(path, _FAILED)
+            moved.with_name(f"{moved.name}.txt").write_text(f"{error}\n", encoding="utf-8")
+            return 0
+        except Exception as error:  # noqa: BLE001 - our own trouble: the file stays and is tried again
+            log.error("file_waits", error=describe(error))
+            return 0
+        self._move(path, _TAKEN)
+        return 1
+
+    def _move(self, path: Path, name: str) -> Path:
+        """Move a file to the same place below ``taken`` or ``failed``, beside any namesake."""
+        if self._folder is None:
+            raise ValueError("there is no folder")
+        target = self._folder / name / path.relative_to(self._folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number = 0
+        while target.exists():
+            number += 1
+            target = target.with_name(f"{path.stem}.{number}{path.suffix}")
+        return path.rename(target)

@@ -1,0 +1,360 @@
+"""What keeps one pynetdicom 3.0.4 association safe from its peer, in one place.
+
+pynetdicom believes any PDU length, waits for ever inside a PDU, keeps no bound on what a message
+may bring, and leaves half received files behind. Here instead
+
+* a PDU is measured before it is read, and must be whole within a deadline (`GuardedSocket`);
+* a command set has a largest size, only C-ECHO and C-STORE are understood, and a data set goes
+  fragment by fragment into a file of ours (`_Messages`);
+* nothing that a peer sends ends in a stack trace, and whatever was half received when an
+  association ends is thrown away (`GuardedAssociation`).
+
+`node.accept.listener` decides who gets an association at all. Both subclass, and reach only
+into what the subclasses of 3.0.4 need.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from pynetdicom import _config
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
+from pynetdicom.timer import Timer
+from pynetdicom.transport import AssociationSocket
+
+from node.log import describe, get_log
+
+log = get_log("accept")
+
+# Its own log lines quote what peers send; ours say what happened.
+_config.LOG_HANDLER_LEVEL = "none"
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+
+_MAX_COMMAND_BYTES = 64 << 10
+#: Some peers count the PDV headers (PS3.8 9.3.5.1) outside of the agreed length.
+_PDU_SLACK_BYTES = 1024
+#: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
+_MAX_QUEUED = 16
+A_ABORT = struct.pack(">BBLBBBB", 0x07, 0, 4, 0, 0, 2, 0)  #: PS3.8 9.3.8, by the provider
+#: PS3.7 annex E: the Command Fields that we serve, C-STORE-RQ and C-ECHO-RQ.
+_SERVED = frozenset({0x0001, 0x0030})
+
+
+class SpoolFile(Protocol):
+    """Where a data set goes; what pynetdicom wants of it, and how to be rid of it."""
+
+    @property
+    def name(self) -> str: ...
+    def write(self, data: bytes) -> int: ...
+    def close(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+OpenSpool = Callable[[Association, Any, PresentationContext], SpoolFile]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much strangers may take."""
+
+    max_associations: int
+    max_connections_per_peer: int
+    max_pdu_bytes: int
+    request_timeout_s: float  #: until the A-ASSOCIATE-RQ is whole
+    pdu_timeout_s: float  #: from the first byte of a PDU to its last
+    idle_timeout_s: float  #: between two PDUs
+
+
+class _MonotonicTimer(Timer):
+    """The same timer, indifferent to somebody setting the wall clock."""
+
+    def start(self) -> None:
+        self._start_time = time.monotonic()
+        self._end_time = None
+
+    def stop(self) -> None:
+        self._end_time = time.monotonic()
+
+    @property
+    def remaining(self) -> float:
+        if self.timeout is None:
+            return 1.0
+        if self._start_time is None:
+            return float(self.timeout)
+        until = time.monotonic() if self._end_time is None else self._end_time
+        return float(self.timeout) - (until - self._start_time)
+
+
+class GuardedSocket(AssociationSocket):
+    """A connection whose PDUs have a largest size and a deadline."""
+
+    def __init__(
+        self, assoc: GuardedAssociation, connection: socket.socket, heard: bytes, limits: Limits
+    ) -> None:
+        super().__init__(assoc, client_socket=connection)
+        self._heard = heard  #: the request, received in the waiting room
+        self._limits = limits
+        self._deadline = 0.0
+        self.last_heard = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        if self.socket is None or not self._is_connected:
+            return False
+        if self._heard:
+            return True
+        try:
+            poll = select.poll()  # select() fails above descriptor 1023
+            poll.register(self.socket, select.POLLIN)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")  # PS3.8 table 9-10: transport connection closed
+            return False
+
+    def begin_pdu(self) -> None:
+        self._deadline = time.monotonic() + self._limits.pdu_timeout_s
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly so many bytes, or what came before the peer closed.
+
+        Raises
+        ------
+        OSError
+            Too many bytes are announced, or they do not come in time.
+        """
+        if nr_bytes > max(self._limits.max_pdu_bytes + _PDU_SLACK_BYTES, len(self._heard)):
+            log.warning("pdu_too_long", bytes=nr_bytes, limit=self._limits.max_pdu_bytes)
+            self._abort()
+            raise OSError("the PDU is too long")
+        data, self._heard = bytearray(self._heard[:nr_bytes]), self._heard[nr_bytes:]
+        filled = len(data)
+        data += bytes(nr_bytes - filled)
+        view = memoryview(data)
+        while filled < nr_bytes:
+            left_s = self._deadline - time.monotonic()
+            try:
+                if left_s <= 0:
+                    raise TimeoutError("the PDU did not come in time")
+                connection = self._open()
+                connection.settimeout(left_s)
+                count = connection.recv_into(view[filled:])
+            except TimeoutError:
+                log.warning("pdu_too_slow", bytes=filled, limit=self._limits.pdu_timeout_s)
+                self._abort()
+                raise
+            if count == 0:
+                return bytearray(view[:filled])
+            filled += count
+        self.last_heard = time.monotonic()
+        return data
+
+    def send(self, bytestream: bytes) -> None:
+        if self.socket is not None:
+            self.socket.settimeout(self._limits.pdu_timeout_s)
+            super().send(bytestream)
+
+    def _open(self) -> socket.socket:
+        if self.socket is None:
+            raise OSError("the connection is closed")
+        return self.socket
+
+    def cut(self) -> None:
+        """Close the connection; every read and write of it ends."""
+        hang_up(self.socket)
+
+    def _shutdown_socket(self) -> None:
+        self.cut()
+
+    def _abort(self) -> None:
+        say(self.socket, A_ABORT)
+
+
+class _UpperLayer(DULServiceProvider):
+    """The state machine, with a deadline inside a PDU and without stack traces."""
+
+    def __init__(self, assoc: GuardedAssociation) -> None:
+        super().__init__(assoc)
+        self.daemon = True
+        self.connection: GuardedSocket
+        self._idle_timer = _MonotonicTimer(60)
+        self.artim_timer = _MonotonicTimer(30)
+
+    def _read_pdu_data(self) -> None:
+        self.connection.begin_pdu()
+        super()._read_pdu_data()
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - whatever a peer provokes ends only its association
+            log.warning("association_broken", error=describe(error))
+            self.connection.cut()
+
+
+class _Messages(DIMSEServiceProvider):
+    """Takes messages apart by fragment, so that each can be refused before it is stored."""
+
+    def __init__(self, assoc: GuardedAssociation, open_spool: OpenSpool) -> None:
+        super().__init__(assoc)
+        self._open_spool = open_spool
+        self._file: SpoolFile | None = None  #: of the message that is being received
+
+    def receive_primitive(self, primitive: Any) -> None:
+        try:
+            for context_id, data in primitive.presentation_data_value_list:
+                self._take(context_id, data)
+        except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
+            log.warning("message_refused", error=describe(error))
+            self.drop()
+            self.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: invalid PDU; answers A-ABORT
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message is being received or waits to be served."""
+        return self.message is not None or not self.msg_queue.empty()
+
+    def drop(self) -> None:
+        """Throw away what was received and not served."""
+        self.message = None
+        files = [self._file]
+        while not self.msg_queue.empty():
+            _, waiting = self.msg_queue.get_nowait()
+            files.append(getattr(waiting, "_dataset_file", None))
+        for file in files:
+            if file is not None:
+                file.discard()
+
+    def _take(self, context_id: int, data: bytes) -> None:
+        if self.message is None:
+            self.message = DIMSEMessage()
+        message = self.message
+        # PS3.8 E.2: bit 0 of the control header is "command", bit 1 is "last fragment".
+        is_command, is_last = data[0] & 1, data[0] & 2
+        if is_command:
+            if type(message) is not DIMSEMessage:
+                raise ValueError("a command inside a data set")
+            if message.encoded_command_set.tell() + len(data) > _MAX_COMMAND_BYTES:
+                raise ValueError("the command set is too long")
+            if self.msg_queue.qsize() >= _MAX_QUEUED:
+                raise ValueError("too many requests at once")
+            if is_last:
+                encoded = message.encoded_command_set.getvalue() + data[1:]
+                if _command_field(encoded) not in _SERVED:
+                    raise ValueError("no such service here")
+        elif type(message) is not C_STORE_RQ or message.context_id != context_id:
+            raise ValueError("a data set that belongs to no request")
+        elif message._data_set_file is None:
+            context = self.assoc._accepted_cx[context_id]
+            self._file = self._open_spool(self.assoc, message.command_set, context)
+            message._data_set_file = cast(Any, self._file)  # all that it does with it is in SpoolFile
+        fragment = P_DATA()
+        fragment.presentation_data_value_list.append((context_id, data))
+        super().receive_primitive(fragment)
+        # When the message is complete, the file is in the queue with its request.
+        self._file = getattr(self.message, "_data_set_file", None)
+
+
+class GuardedAssociation(Association):
+    """An association with a peer, from its complete request on."""
+
+    def __init__(self, ae: Any, limits: Limits, open_spool: OpenSpool) -> None:
+        super().__init__(ae, MODE_ACCEPTOR)
+        self._upper_layer = self.dul = _UpperLayer(self)
+        self._messages = self.dimse = _Messages(self, open_spool)
+        self.acse_timeout = limits.request_timeout_s
+        self.network_timeout = limits.idle_timeout_s
+        self.is_shed = False
+        self._is_serving = False
+
+    def use(self, connection: GuardedSocket) -> None:
+        """Take the connection, once."""
+        self.set_socket(connection)
+        self._upper_layer.connection = connection
+
+    def cut(self) -> None:
+        """Close the connection; both threads end."""
+        self._upper_layer.connection.cut()
+
+    @property
+    def idle_s(self) -> float:
+        """For how long nothing has come and nothing was being done."""
+        if self._is_serving or self._messages.is_busy:
+            return 0.0
+        return time.monotonic() - self._upper_layer.connection.last_heard
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - see _UpperLayer.run_reactor
+            log.warning("association_broken", error=describe(error))
+        finally:
+            self.dul.kill_dul()
+            self.cut()
+            self.dul.join(timeout=5.0)
+            self._messages.drop()
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        context = self._accepted_cx.get(context_id)
+        if context is None or not isinstance(msg, C_ECHO | C_STORE) or not msg.is_valid_request:
+            self.abort()
+            return
+        self._is_paused = self._is_serving = True
+        try:
+            # By message and not by SOP class: pynetdicom does not know every storage class.
+            if isinstance(msg, C_ECHO):
+                VerificationServiceClass(self).SCP(msg, context)
+            else:
+                StorageServiceClass(self).SCP(msg, context)
+        except Exception as error:  # noqa: BLE001 - see _UpperLayer.run_reactor
+            log.error("service_failed", error=describe(error))
+            self.abort()
+        finally:
+            self._is_paused = self._is_serving = False
+
+
+def _command_field(encoded: bytes) -> int | None:
+    """Return (0000,0100) of a command set, which is always implicit little endian (PS3.7 6.3.1)."""
+    at = 0
+    while at + 8 <= len(encoded):
+        group, number, length = struct.unpack_from("<HHI", encoded, at)
+        if group != 0:
+            return None
+        if number == 0x0100 and length == 2 and at + 10 <= len(encoded):
+            return int.from_bytes(encoded[at + 8 : at + 10], "little")
+        at += 8 + length
+    return None
+
+
+def say(connection: socket.socket | None, pdu: bytes) -> None:
+    """Send a last short PDU if the peer can take it at once."""
+    if connection is not None:
+        try:
+            connection.setblocking(False)
+            connection.send(pdu)
+        except OSError:
+            return  # it is being cut off anyway
+
+
+def hang_up(connection: socket.socket | None) -> None:
+    if connection is not None:
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # already gone
+        finally:
+            connection.close()

@@ -1,0 +1,241 @@
+"""Who gets an association: a port, a waiting room, and a bounded number of places.
+
+pynetdicom's own server starts two threads and copies every presentation context as soon as
+somebody connects, and counts connections that have said nothing as associations. Here a
+connection sits in the waiting room, without threads, until its A-ASSOCIATE-RQ is whole. There
+is a deadline, a number of seats, and who has waited longest makes room; so those who only
+connect cannot keep out those who have something to say.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation
+
+from node.accept.guard import A_ABORT, GuardedAssociation, GuardedSocket, Limits, OpenSpool, hang_up, say
+from node.log import describe, get_log
+
+log = get_log("accept")
+
+#: PS3.8 9.3.1: an A-ASSOCIATE-RQ; 128 contexts with 20 transfer syntaxes each make about 80 KiB.
+_REQUEST_PDU = 0x01
+_MAX_REQUEST_BYTES = 256 << 10
+#: Seats of the waiting room.
+_MAX_WAITING = 200
+#: When all associations are taken, one that is idle for this long makes room.
+_SHED_AFTER_S = 10.0
+_TRY_LATER = struct.pack(">BBLBBBB", 0x03, 0, 4, 0, 2, 3, 2)  #: PS3.8 9.3.4, local-limit-exceeded
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A connection that has not yet said what it wants."""
+
+    connection: socket.socket
+    address: tuple[Any, ...]
+    deadline: float  #: monotonic
+    heard: bytearray = field(default_factory=bytearray)
+
+    @property
+    def peer(self) -> str:
+        return str(self.address[0])
+
+
+class Listener:
+    """Listens, keeps the waiting room, and starts an association for a whole request.
+
+    Parameters
+    ----------
+    ae
+        Application entity with titles and rights; its supported contexts are not used.
+    contexts
+        The presentation contexts. They are shared by all associations and never written to:
+        copying them for each costs tens of milliseconds and 1.7 MB.
+    handlers
+        For pynetdicom's events.
+    open_spool
+        Opens the file that one data set goes to; called with association, command set, context.
+    """
+
+    def __init__(
+        self,
+        ae: Any,
+        address: tuple[str, int],
+        contexts: list[PresentationContext],
+        handlers: Sequence[tuple[Any, Callable[[Any], Any]]],
+        limits: Limits,
+        open_spool: OpenSpool,
+    ) -> None:
+        self._ae = ae
+        self._contexts = contexts
+        self._handlers = handlers
+        self._limits = limits
+        self._open_spool = open_spool
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._socket = socket.create_server(address, family=family, backlog=128)
+        self._socket.setblocking(False)
+        self.port = int(self._socket.getsockname()[1])
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._socket, selectors.EVENT_READ)
+        self._waiting: dict[_Waiting, None] = {}  # in order of arrival
+        self._associations: list[GuardedAssociation] = []
+        self._lock = threading.Lock()  #: over the list of associations
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="accept-dimse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take connections."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take no more connections; associations go on."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def associations(self) -> list[GuardedAssociation]:
+        """Return the associations that are alive."""
+        with self._lock:
+            self._associations = [a for a in self._associations if a.is_alive()]
+            return list(self._associations)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                for key, _ in self._selector.select(0.1):
+                    if key.data is None:
+                        self._admit()
+                    elif key.data in self._waiting:
+                        self._listen_to(key.data)
+                now = time.monotonic()
+                for one in [one for one in self._waiting if one.deadline <= now]:
+                    self._dismiss(one)
+            except Exception as error:  # noqa: BLE001 - no connection may stop the door
+                log.error("listener_stumbled", error=describe(error))
+                time.sleep(0.1)
+        self._selector.unregister(self._socket)
+        self._socket.close()
+        for one in list(self._waiting):
+            self._dismiss(one)
+        self._selector.close()
+
+    def _admit(self) -> None:
+        """Give a new connection a seat; when there is none, who has waited longest leaves."""
+        try:
+            connection, address = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors: those who only wait hold some
+            log.warning("connection_lost", error=describe(error))
+            for one in list(self._waiting)[: max(1, len(self._waiting) // 2)]:
+                self._dismiss(one)
+            time.sleep(0.05)
+            return
+        _prepare(connection, self._limits)
+        peer = str(address[0])
+        crowd = Counter(one.peer for one in self._waiting)
+        associated = sum(a.requestor.address == peer for a in self.associations())
+        if crowd[peer] and crowd[peer] + associated >= self._limits.max_connections_per_peer:
+            self._dismiss(next(one for one in self._waiting if one.peer == peer))
+        elif associated >= self._limits.max_connections_per_peer:
+            hang_up(connection)
+            return
+        elif len(self._waiting) >= _MAX_WAITING:
+            largest = crowd.most_common(1)[0][0]
+            self._dismiss(next(one for one in self._waiting if one.peer == largest))
+        one = _Waiting(connection, address, time.monotonic() + self._limits.request_timeout_s)
+        self._waiting[one] = None
+        self._selector.register(connection, selectors.EVENT_READ, one)
+
+    def _listen_to(self, one: _Waiting) -> None:
+        """Read what is there of the first PDU, and no more than that PDU."""
+        heard = one.heard
+        try:
+            data = one.connection.recv(_missing(heard))
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        heard += data
+        if not data:
+            self._dismiss(one)
+        elif len(heard) >= 6 and (
+            heard[0] != _REQUEST_PDU or len(heard) + _missing(heard) > _MAX_REQUEST_BYTES
+        ):
+            log.warning("not_a_request", bytes=len(heard) + _missing(heard), limit=_MAX_REQUEST_BYTES)
+            say(one.connection, A_ABORT)
+            self._dismiss(one)
+        elif len(heard) >= 6 and not _missing(heard):
+            self._leave(one)
+            self._associate(one)
+
+    def _leave(self, one: _Waiting) -> None:
+        del self._waiting[one]
+        self._selector.unregister(one.connection)
+
+    def _dismiss(self, one: _Waiting) -> None:
+        self._leave(one)
+        hang_up(one.connection)
+
+    def _associate(self, one: _Waiting) -> None:
+        if not self._has_room():
+            log.warning("association_refused", reason="all associations are taken")
+            say(one.connection, _TRY_LATER)
+            hang_up(one.connection)
+            return
+        association = GuardedAssociation(self._ae, self._limits, self._open_spool)
+        association.name = f"accept-association-{self.port}"
+        association.use(GuardedSocket(association, one.connection, bytes(one.heard), self._limits))
+        local = association.acceptor
+        local.maximum_length = self._limits.max_pdu_bytes
+        local.ae_title = self._ae.ae_title
+        local.address_info = AddressInformation.from_tuple(one.connection.getsockname())
+        local.implementation_class_uid = self._ae.implementation_class_uid
+        local.implementation_version_name = self._ae.implementation_version_name
+        local.supported_contexts = self._contexts
+        association.requestor.address_info = AddressInformation.from_tuple(one.address)
+        for event, handler in self._handlers:
+            association.bind(event, handler)
+        with self._lock:
+            self._associations.append(association)
+            association.start()
+
+    def _has_room(self) -> bool:
+        taken = [a for a in self.associations() if not a.is_shed]
+        if len(taken) < self._limits.max_associations:
+            return True
+        laziest = max(taken, key=lambda a: a.idle_s)
+        if laziest.idle_s < _SHED_AFTER_S:
+            return False
+        log.warning("association_shed", seconds=round(laziest.idle_s, 1))
+        laziest.is_shed = True
+        laziest.abort(block=False)
+        return True
+
+
+def _missing(heard: bytearray) -> int:
+    """Return how many bytes of the first PDU are still to come (PS3.8 9.3.1: 6 bytes, then the length)."""
+    if len(heard) < 6:
+        return 6 - len(heard)
+    return max(0, 6 + int.from_bytes(heard[2:6], "big") - len(heard))
+
+
+def _prepare(connection: socket.socket, limits: Limits) -> None:
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # A peer that lost power is noticed: unanswered data, or unanswered probes while silent.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.idle_timeout_s * 1000))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(limits.idle_timeout_s / 4)))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(limits.idle_timeout_s / 8)))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

@@ -1,0 +1,80 @@
+"""Every DIMSE status that we answer, and which error becomes which.
+
+C-STORE response statuses are in PS3.4 table B.2-1; those of PS3.7 Annex C hold for every
+service.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from node.errors import (
+    AcceptError,
+    ContentConflict,
+    IdentityMismatch,
+    MissingIdentity,
+    NotDicom,
+    OutOfSpace,
+)
+
+SUCCESS = 0x0000  #: PS3.7 C.1.1
+PROCESSING_FAILURE = 0x0110  #: PS3.7 Annex C; our own fault, worth another try
+DUPLICATE_INSTANCE = 0x0111  #: PS3.7 Annex C; here: the same UID with other content
+SOP_CLASS_NOT_SUPPORTED = 0x0122  #: PS3.7 Annex C; not the class of the presentation context
+OUT_OF_RESOURCES = 0xA700  #: PS3.4 table B.2-1; the sender may try again later
+MISMATCH = 0xA900  #: PS3.4 table B.2-1; data set does not match SOP class, or not the request
+CANNOT_UNDERSTAND = 0xC000  #: PS3.4 table B.2-1; the sender need not try again
+
+ALL = (
+    SUCCESS,
+    PROCESSING_FAILURE,
+    DUPLICATE_INSTANCE,
+    SOP_CLASS_NOT_SUPPORTED,
+    OUT_OF_RESOURCES,
+    MISMATCH,
+    CANNOT_UNDERSTAND,
+)
+
+#: Error Comment (0000,0902) is an LO: at most 64 characters.
+LONGEST_COMMENT = 64
+
+_OF_ERROR: tuple[tuple[type[AcceptError], int], ...] = (
+    (OutOfSpace, OUT_OF_RESOURCES),
+    (MissingIdentity, MISMATCH),
+    (IdentityMismatch, MISMATCH),
+    (ContentConflict, DUPLICATE_INSTANCE),
+    (NotDicom, CANNOT_UNDERSTAND),
+)
+#: Troubles of the machine that may pass: disk full or over quota, too many open files, no
+#: memory, or a disk that cannot be written for now.
+_RESOURCES = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EIO,
+        errno.EROFS,
+    }
+)
+
+
+def status_of(error: BaseException) -> int:
+    """Return what a sender is answered when its object could not be taken."""
+    for kind, status in _OF_ERROR:
+        if isinstance(error, kind):
+            return status
+    if isinstance(error, AcceptError):
+        return CANNOT_UNDERSTAND
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _RESOURCES):
+        return OUT_OF_RESOURCES
+    return PROCESSING_FAILURE
+
+
+def comment_of(error: BaseException) -> str:
+    """Return the Error Comment: our own sentence, or a general one for a foreign error."""
+    sentence = str(error) if isinstance(error, AcceptError) else "The node could not store the object."
+    if len(sentence) > LONGEST_COMMENT:
+        sentence = sentence[: LONGEST_COMMENT - 3] + "..."
+    return "".join(c if " " <= c <= "~" and c != "\\" else " " for c in sentence)

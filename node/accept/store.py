@@ -1,0 +1,312 @@
+"""Where instances lie on disk, and how they get there without ever being half there.
+
+::
+
+    <data>/spool/<random>.part              being received; swept at start
+    <data>/instances/<2 hex>/<sha256>.dcm   in our custody: synced, then renamed
+    <data>/quarantine/<sha256>.dcm + .json  not to be used, not to be thrown away
+
+Names come from our own random numbers and digests, never from a peer. A stored file is 128
+zero bytes, "DICM", our own file meta information (PS3.10 7.1) and then the encoded data set,
+byte for byte as it was sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import struct
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.config import AcceptTable
+from node.errors import OutOfSpace
+from node.failpoint import failpoint
+from node.model import Instance
+
+#: How many bytes may be written between two looks at the free space.
+_LOOK_EVERY_BYTES = 16 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a sender says that it is sending."""
+
+    sender: str  #: calling AE title, "folder", ...
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+class Spool:
+    """One object on its way in: a file of our own, hashed while it grows.
+
+    ``write`` never raises, because it is called from the thread that reads the network; what
+    went wrong first is remembered, the file is given up at once, and `finish` raises it. It has
+    what pynetdicom wants of a temporary file: ``name``, ``file``, ``flush`` and ``close``.
+    """
+
+    def __init__(self, path: Path, head: bytes, *, max_bytes: int, spare_bytes: Callable[[], int]) -> None:
+        self.path = path
+        self.offset = len(head)  #: where in the file the data set begins
+        self.size_bytes = 0  #: of the data set so far
+        self._max_bytes = max_bytes
+        self._spare_bytes = spare_bytes
+        self._look_at = 0
+        self._digest = hashlib.sha256()
+        self._error: Exception | None = None
+        self._fd = -1
+        try:
+            self._look()
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            os.fchmod(self._fd, 0o640)
+            self._put(head)
+        except (OSError, OutOfSpace) as error:
+            self._give_up(error)
+
+    @property
+    def name(self) -> str:
+        """The path as text."""
+        return str(self.path)
+
+    @property
+    def file(self) -> Spool:
+        """Itself: pynetdicom flushes ``.file``."""
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the data set so far, hexadecimal."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        """Take the next bytes of the data set; after an error they are ignored."""
+        if self._error is None:
+            try:
+                if self.size_bytes + len(data) > self._max_bytes:
+                    raise OutOfSpace(f"The object is larger than {self._max_bytes >> 20} MiB.")
+                self._look()
+                self._put(data)
+                self._digest.update(data)
+                self.size_bytes += len(data)
+            except (OSError, OutOfSpace) as error:
+                self._give_up(error)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer."""
+
+    def finish(self) -> None:
+        """Say whether every byte is in the file.
+
+        Raises
+        ------
+        OutOfSpace
+            Disk full, below the reserve, or the object is too large.
+        OSError
+            The disk could not be written for another reason.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def sync(self) -> None:
+        """Bring the bytes to the disk and close the file."""
+        self.finish()
+        os.fsync(self._fd)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; it stays."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def discard(self) -> None:
+        """Close and remove the file, unless it has been kept under another name. Never raises."""
+        with suppress(OSError):  # what cannot be removed now is swept at the next start
+            self.close()
+            self.path.unlink(missing_ok=True)
+
+    def _put(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def _look(self) -> None:
+        if self.size_bytes >= self._look_at:
+            self._look_at = self.size_bytes + _LOOK_EVERY_BYTES
+            if self._spare_bytes() <= 0:
+                raise OutOfSpace("The free disk space is below the reserve.")
+
+    def _give_up(self, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            error = OutOfSpace("The disk is full.")
+        self._error = error
+        self.discard()  # at once: an open handle would keep a full disk full
+
+
+class Store:
+    """The part of the data folder that holds instances.
+
+    Parameters
+    ----------
+    data
+        The data folder; made when absent.
+    config
+        Table [accept]: the reserve of free disk, and the largest object.
+    """
+
+    def __init__(self, data: Path, config: AcceptTable) -> None:
+        root = data.resolve()
+        self._spool = root / "spool"
+        self._instances = root / "instances"
+        self._quarantine = root / "quarantine"
+        self._reserve_bytes = int(config.reserve_gb * 1e9)
+        self._max_object_bytes = int(config.max_object_gb * 1e9)
+        for folder in (self._spool, self._instances, self._quarantine):
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _sync_folder(root)
+
+    def spool(self, request: Request) -> Spool:
+        """Open a file for an object that arrives. Never raises: see `Spool.finish`."""
+        return Spool(
+            self._spool / f"{secrets.token_hex(16)}.part",
+            part10_head(request),
+            max_bytes=self._max_object_bytes,
+            spare_bytes=self.spare_bytes,
+        )
+
+    def spare_bytes(self) -> int:
+        """Return the free disk space above the reserve; negative below it."""
+        return shutil.disk_usage(self._spool).free - self._reserve_bytes
+
+    def keep(self, spool: Spool) -> Path:
+        """Make what was received durable under the name of its content.
+
+        The same content again replaces itself, so a sender that was not answered may repeat.
+
+        Returns
+        -------
+        Path
+            Absolute. File and folder entry are synced.
+
+        Raises
+        ------
+        OutOfSpace, OSError
+            Then nothing is kept.
+        """
+        spool.finish()
+        failpoint("accept.spooled")
+        spool.sync()
+        failpoint("accept.synced")
+        digest = spool.sha256
+        folder = self._instances / digest[:2]
+        if not folder.is_dir():
+            folder.mkdir(mode=0o750, exist_ok=True)
+            _sync_folder(self._instances)
+        path = folder / f"{digest}.dcm"
+        spool.path.rename(path)
+        _sync_folder(folder)
+        failpoint("accept.renamed")
+        return path
+
+    def quarantine(self, instance: Instance, reason: str = "content-conflict") -> Path:
+        """Move an instance out of use, with a note of UIDs, sender and reason beside it."""
+        return self._set_aside(
+            instance.path,
+            {
+                "reason": reason,
+                "sop_instance_uid": instance.sop_instance_uid,
+                "sop_class_uid": instance.sop_class_uid,
+                "series_uid": instance.series_uid,
+                "study_uid": instance.study_uid,
+                "transfer_syntax_uid": instance.transfer_syntax_uid,
+                "sender": instance.sender,
+                "arrived_at": instance.arrived_at.isoformat(),
+            },
+        )
+
+    def remove(self, paths: Iterable[Path]) -> int:
+        """Remove files that have aged out; return how many there were.
+
+        Raises
+        ------
+        ValueError
+            A path lies outside the store.
+        """
+        removed = 0
+        for path in paths:
+            if not path.resolve().is_relative_to(self._instances):
+                raise ValueError("Only files of the store are removed.")
+            if path.exists():
+                path.unlink()
+                removed += 1
+        return removed
+
+    def sweep(self, known_paths: Collection[Path]) -> int:
+        """Put right what a crash left; call before any door opens.
+
+        What was half received is removed. Files which no journal row names were renamed but
+        never acknowledged, so their senders will repeat; they go to the quarantine and not to
+        nothing, in case it is the journal that was lost.
+
+        Returns
+        -------
+        int
+            How many files there were of both kinds.
+        """
+        unfinished = list(self._spool.iterdir())
+        for path in unfinished:
+            path.unlink()
+        known = {str(path) for path in known_paths}
+        orphans = [path for path in sorted(self._instances.glob("*/*.dcm")) if str(path) not in known]
+        for path in orphans:
+            self._set_aside(path, {"reason": "no-journal-row"})
+        return len(unfinished) + len(orphans)
+
+    def _set_aside(self, path: Path, note: dict[str, str]) -> Path:
+        target = self._quarantine / path.name
+        target.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n", encoding="ascii")
+        path.rename(target)
+        _sync_folder(self._quarantine)
+        return target
+
+
+def part10_head(request: Request) -> bytes:
+    """Return zero preamble, prefix and file meta information (PS3.10 7.1), all our own."""
+
+    def element(number: int, vr: bytes, value: bytes) -> bytes:
+        value += (b" " if vr == b"SH" else b"\0") * (len(value) % 2)
+        return struct.pack("<HH2sH", 0x0002, number, vr, len(value)) + value
+
+    def uid(text: str) -> bytes:
+        return text.encode("ascii", "replace")[:64]
+
+    version = struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01"
+    meta = version + b"".join(
+        element(number, vr, value)
+        for number, vr, value in (
+            (0x0002, b"UI", uid(request.sop_class_uid)),
+            (0x0003, b"UI", uid(request.sop_instance_uid)),
+            (0x0010, b"UI", uid(request.transfer_syntax_uid)),
+            (0x0012, b"UI", uid(IMPLEMENTATION_CLASS_UID)),
+            (0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+        )
+    )
+    return bytes(128) + b"DICM" + element(0x0000, b"UL", struct.pack("<I", len(meta))) + meta
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
