@@ -1,0 +1,106 @@
+"""Inside a worker: make a pipeline ready, keep it warm, run it on a case.
+
+The only place where code of a pipeline is called. Whatever it raises becomes an error of ours
+that names the pipeline, the moment and the place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from node.compute.catalogue import OURS
+from node.compute.findings import validate
+from node.compute.wire import clean
+from node.errors import FindingsInvalid, NodeError, PipelineFailed
+from node.log import describe
+from pipelines.check import refuse_unfit
+from pipelines.contract import Card, Case, Findings, InputRefused, Pipeline
+
+#: How many pipelines a worker keeps in memory; the one unused for longest gives way.
+MOST_LOADED = 2
+
+_loaded: OrderedDict[tuple[str, str], Pipeline] = OrderedDict()
+
+
+def load_pipeline(card: Card, device: str) -> Pipeline:
+    """Return a pipeline that is ready to run; from the second time on, the same one.
+
+    Raises
+    ------
+    PipelineFailed
+        Its code cannot be imported, is no `Pipeline`, or failed to load.
+    """
+    key = (card.digest, device)
+    if key in _loaded:
+        _loaded.move_to_end(key)
+        return _loaded[key]
+    while len(_loaded) >= MOST_LOADED:
+        _loaded.popitem(last=False)
+    with _blaming(card, "being imported"):
+        made = _class_of(card)(card)
+    if not isinstance(made, Pipeline):
+        raise PipelineFailed(f"{card.use} of {card.name} lacks one of load, check and analyze.")
+    with _blaming(card, "loading"):
+        made.load(device)
+    _loaded[key] = made
+    return made
+
+
+def run_pipeline(pipeline: Pipeline, card: Card, case: Case) -> Findings:
+    """Check a case, analyze it, and hold the findings against the contract.
+
+    Raises
+    ------
+    InputRefused
+        The case does not fit the card, or the pipeline refused it.
+    PipelineFailed
+        The pipeline raised something else.
+    FindingsInvalid
+        It broke its contract.
+    """
+    refuse_unfit(card, case)
+    # Copies, so that a pipeline which changes an affine in place cannot agree with itself.
+    given = {role: replace(image, affine=image.affine.copy()) for role, image in case.items()}
+    with _blaming(card, "checking"):
+        pipeline.check(given)
+    with _blaming(card, "analyzing"):
+        findings = pipeline.analyze(given)
+    if complaints := validate(findings, card, case):
+        raise FindingsInvalid(f"{card.name} broke its contract: {'; '.join(complaints[:5])}.")
+    return findings
+
+
+def _class_of(card: Card) -> type:
+    module, _, name = card.use.partition(":")
+    parent = str(card.folder.parent)
+    if not card.folder.is_relative_to(OURS) and parent not in sys.path:
+        sys.path.append(parent)  # an approved folder is the package that its card names
+    found = getattr(importlib.import_module(module), name)
+    if not isinstance(found, type):
+        raise TypeError(f"{card.use} is no class")
+    return found
+
+
+@contextmanager
+def _blaming(card: Card, moment: str) -> Iterator[None]:
+    """Turn whatever a pipeline raises, even SystemExit, into a sentence about it."""
+    try:
+        yield
+    except (InputRefused, NodeError):
+        raise
+    except BaseException as error:
+        # A pipeline is given no identity, so its own words may be told, and its traceback kept.
+        traceback.print_exc(limit=-8)
+        try:
+            words = clean(str(error), 300)
+        except Exception:  # noqa: BLE001  # an error that cannot even be printed
+            words = ""
+        raise PipelineFailed(
+            f"{card.name} failed while {moment}: {describe(error)}{': ' if words else ''}{words}"
+        ) from error

@@ -1,0 +1,49 @@
+"""What the node asks of an engine, whichever it is.
+
+An engine runs one function of one payload somewhere else and comes back with its answer or with
+an error that says what to do next. It is trusted with no state: the journal decides what counts,
+and a task may be run twice. Arrays never cross this border; files do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+#: Tells how far a task has got: a step in one word, and the fraction of the whole (0 to 1).
+Report = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One thing to do elsewhere."""
+
+    key: str  #: what a worker may keep warm between tasks: the name of the pipeline
+    job_id: int
+    payload: Mapping[str, Any]  #: JSON: text, numbers, lists, mappings
+
+
+class Engine(Protocol):
+    """Runs tasks in places that may crash or hang without harm to the node."""
+
+    @property
+    def slots(self) -> int:
+        """How many tasks can run at once."""
+
+    def run(self, task: Task, *, timeout_s: float, on_progress: Report) -> dict[str, Any]:
+        """Run a task and wait for its answer; waits first until a slot is free.
+
+        Raises
+        ------
+        InputRefused
+            The worker found the input not fit, with the worker's own code and sentence.
+        WorkerLost, TimedOut, PipelineFailed, FindingsInvalid, Cancelled, NodeError
+            As the worker reported, or as became of the worker.
+        """
+
+    def cancel(self, job_id: int) -> bool:
+        """End the run of a job, if there is one; its `run` raises `Cancelled`."""
+
+    def close(self) -> None:
+        """End everything; what still runs raises `WorkerLost`. May be called twice."""

@@ -1,0 +1,280 @@
+"""One worker process, seen from the node: start it, give it tasks, watch it, end it.
+
+Whatever the worker does (crash, hang in native code, eat memory, fork, print without end, talk
+nonsense), `Supervisor.run` comes back in time with an answer or one error that says what happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import node
+from node.compute.port import Report, Task
+from node.compute.process import MARK, group_members, kill_all, marked, memory_bytes, signal_name
+from node.compute.wire import Unpacker, WireError, clean, error_from_wire, pack
+from node.errors import MemoryExceeded, NodeError, TimedOut, WorkerLost
+from pipelines.contract import InputRefused
+
+TICK_S = 0.05  #: how often a waiting supervisor looks at the clock, the operator and the process
+MEMORY_EVERY_S = 0.25
+GRACE_S = 2.0  #: between SIGTERM and SIGKILL
+TAIL_BYTES, TAIL_LINES, TAIL_LINE_LENGTH = 8192, 20, 200  #: what is kept of the worker's output
+
+#: What a worker inherits: where programs and devices are, and no secrets.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "RADNODE_FAILPOINTS")
+_INHERITED_PREFIXES = ("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "PYTORCH_", "HIP_", "ROCR_", "OMP_", "MKL_")
+
+
+class Supervisor:
+    """Owner of one worker process and of its private folder.
+
+    Parameters
+    ----------
+    target
+        ``"module:function"`` with the signature ``(payload, device, report) -> dict``.
+    scratch
+        Existing folder in which the worker gets its private one.
+    mark
+        Tells the processes of this node from all others; a unique part is added.
+    threads
+        How many threads numerical libraries may use.
+
+    Raises
+    ------
+    WorkerLost
+        The process cannot be started.
+    """
+
+    def __init__(
+        self, target: str, device: str, *, preload: Sequence[str], scratch: Path, mark: str, threads: int
+    ) -> None:
+        self.warm_for = ""  #: key of the task it did last
+        self.tasks_done = 0
+        self.is_fit = True  #: False: end it and start another
+        self._mark = f"{mark}{uuid.uuid4().hex}"
+        self._own: set[int] = set()
+        self._tail = b""
+        self._asking = threading.Lock()
+        self._home = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch))
+        theirs_commands, self._commands = os.pipe()
+        self._answers, theirs_answers = os.pipe()
+        theirs_guard, self._guard = os.pipe()
+        theirs = (theirs_commands, theirs_answers, theirs_guard)
+        # -P: nothing is imported from the working folder; -W: warnings may quote headers.
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "node.compute.worker", target, device]
+        try:
+            self._process = subprocess.Popen(
+                [*command, *map(str, theirs), *preload],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                pass_fds=theirs,
+                cwd=self._home,
+                env=_environment(os.environ, self._home, self._mark, threads),
+                start_new_session=True,
+                umask=0o077,
+            )
+        except OSError as error:
+            self._close_pipes()
+            shutil.rmtree(self._home, ignore_errors=True)
+            raise WorkerLost(f"No worker process could be started: {error.strerror}.") from error
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        os.set_blocking(self._commands, False)
+        threading.Thread(target=self._keep_tail, name=f"output-{self.pid}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of the process group."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._exit_code() is None
+
+    @property
+    def tail(self) -> list[str]:
+        """The last lines that the worker printed, without control characters."""
+        lines = self._tail.decode(errors="replace").splitlines()
+        return [clean(line, TAIL_LINE_LENGTH) for line in lines if line.strip()][-TAIL_LINES:]
+
+    def run(
+        self,
+        task: Task,
+        *,
+        timeout_s: float,
+        memory_limit: int,
+        interrupted: Callable[[], NodeError | None],
+        on_progress: Report,
+    ) -> dict[str, Any]:
+        """Do one task; afterwards ``is_fit`` says whether the worker is good for another.
+
+        Parameters
+        ----------
+        memory_limit
+            In bytes, for the worker and all that it started.
+        interrupted
+            Asked all the time; what it returns is raised.
+        """
+        self.is_fit = False  # until it has answered and left nothing behind
+        self._tail = b""
+        answer = self._converse(task, timeout_s, memory_limit, interrupted, on_progress)
+        self.warm_for = task.key
+        self.tasks_done += 1
+        alone = not (group_members(self.pid) | marked(self._mark)) - self._own - {self.pid}
+        _empty(self._home)
+        if isinstance(answer.get("result"), dict):
+            self.is_fit = alone
+            return dict(answer["result"])
+        error = error_from_wire(answer["error"])
+        # A refusal is a normal answer; after anything else the process may not be what it was.
+        self.is_fit = alone and isinstance(error, InputRefused)
+        raise error
+
+    def end(self, *, grace_s: float = GRACE_S) -> None:
+        """End the process and all that it started, and remove its folder."""
+        self.is_fit = False
+        if self.is_alive and grace_s > 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
+        kill_all(self.pid, self._mark)
+        self._process.wait()
+        self._close_pipes()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _converse(
+        self,
+        task: Task,
+        timeout_s: float,
+        memory_limit: int,
+        interrupted: Callable[[], NodeError | None],
+        on_progress: Report,
+    ) -> dict[str, Any]:
+        """Send the task and wait for its answer, with an eye on everything else."""
+        waiting = pack(dict(task.payload))
+        unpacker = Unpacker()
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN)
+        poll.register(self._commands, select.POLLOUT)
+        deadline, next_weighing = time.monotonic() + timeout_s, 0.0
+        while True:
+            code = self._exit_code()  # before the pipe is read: its last words are still in there
+            ready = {descriptor for descriptor, _ in poll.poll(TICK_S * 1000)}
+            if self._commands in ready:
+                try:
+                    waiting = waiting[os.write(self._commands, waiting) :]
+                except BrokenPipeError:
+                    waiting = b""  # it is gone, or about to be; the answer pipe will tell
+                if not waiting:
+                    poll.unregister(self._commands)
+            piece = os.read(self._answers, 1 << 16) if self._answers in ready else None
+            try:
+                for message in unpacker.feed(piece or b""):
+                    if answer := self._heard(message, on_progress):
+                        return answer
+            except WireError as error:
+                raise WorkerLost(f"The worker talked nonsense ({error}) and was ended.") from error
+            if piece == b"" or (code is not None and not piece):
+                raise WorkerLost(self._obituary())
+            if ending := interrupted():
+                raise ending
+            now = time.monotonic()
+            if now > deadline:
+                raise TimedOut(f"The work took longer than {timeout_s:g} s, and its process was killed.")
+            if now > next_weighing:
+                next_weighing = now + MEMORY_EVERY_S
+                used = memory_bytes(group_members(self.pid), worth_above=memory_limit)
+                if used > memory_limit:
+                    raise MemoryExceeded(
+                        f"The worker used {used / 1e9:.1f} GB of memory, more than the "
+                        f"{memory_limit / 1e9:.1f} GB of [compute] memory_gb, and was killed."
+                    )
+
+    def _heard(self, message: dict[str, Any], on_progress: Report) -> dict[str, Any] | None:
+        """Act on one message; return it if it is the answer."""
+        match message:
+            case {"guard": int(pid)}:
+                self._own.add(pid)
+            case {"progress": [str(step), int() | float() as fraction]}:
+                on_progress(clean(step, 64), float(fraction))
+            case {"result": dict()} | {"error": dict()}:
+                return message
+            case _:
+                raise WireError("an unknown message")
+        return None
+
+    def _obituary(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(GRACE_S)
+            if code >= 0:
+                return f"The worker left with exit code {code}."
+            said = f"The worker died of signal {-code} ({signal_name(-code)})"
+            outside = code == -signal.SIGKILL
+            return f"{said}, as when the machine runs out of memory." if outside else f"{said}."
+        return "The worker closed its pipe without an answer."
+
+    def _keep_tail(self) -> None:
+        """Read what the worker prints, so that it never waits for a reader; keep the end of it."""
+        stream = self._process.stdout
+        if stream is None:
+            return
+        with stream, contextlib.suppress(OSError):
+            while piece := stream.read(1 << 16):
+                self._tail = (self._tail + piece)[-TAIL_BYTES:]
+        while self.is_alive:  # a dead process is not to linger, even if nobody else is looking
+            time.sleep(TICK_S)
+
+    def _exit_code(self) -> int | None:
+        """Ask without waiting; Popen.poll alone says "alive" while another thread asks."""
+        with self._asking:
+            return self._process.poll()
+
+    def _close_pipes(self) -> None:
+        for descriptor in (self._commands, self._answers, self._guard):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._commands = self._answers = self._guard = -1
+
+
+def _environment(inherited: Mapping[str, str], home: Path, mark: str, threads: int) -> dict[str, str]:
+    """Return the environment of a worker: what it needs and nothing else."""
+    chosen = {k: v for k, v in inherited.items() if k in _INHERITED or k.startswith(_INHERITED_PREFIXES)}
+    if site.ENABLE_USER_SITE:
+        chosen["PYTHONUSERBASE"] = site.getuserbase()
+    return {
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": str(threads),
+        **chosen,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": str(Path(node.__file__).parents[1]),
+        "PYTHONDONTWRITEBYTECODE": "1",  # an approved folder stays as it was approved
+        MARK: mark,
+    }
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""The worker process: ``python -m node.compute.worker TARGET DEVICE COMMANDS ANSWERS GUARD [MODULE ...]``.
+
+Reads tasks from one pipe, runs them one by one, and answers on another (COMMANDS, ANSWERS and
+GUARD are file descriptors); standard output and error are free for whatever the pipeline prints.
+It lives until the node closes the pipe or dies, stays warm in between, and reports every
+exception (`BaseException` included) instead of dying of it. MODULEs are imported ahead of need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import os
+import queue
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from node.compute.wire import Unpacker, WireError, error_to_wire, pack
+from node.errors import ComputeError, NodeError, PipelineFailed
+from node.log import configure, describe
+from pipelines.contract import InputRefused
+
+Work = Callable[[dict[str, Any], str, Callable[[str, float], None]], dict[str, Any]]
+
+PROGRESS_EVERY_S = 0.1
+
+#: Waits for the end of its input, which comes when the node closes the pipe or dies, and then ends
+#: the process group. A process of its own, because a thread here could not run while native code
+#: of a pipeline holds the interpreter.
+GUARD = ("/bin/sh", "-c", "read nothing; kill -KILL 0")
+
+
+def main(argv: list[str]) -> None:
+    """Serve tasks until the node goes away."""
+    target, device, preload = argv[0], argv[1], argv[5:]
+    commands, answers, guard = (int(text) for text in argv[2:5])
+    _settle_in(commands, answers, guard)
+    guardian = subprocess.Popen(GUARD, stdin=guard, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(guard)
+    _write(answers, pack({"guard": guardian.pid}))
+    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(commands, tasks), daemon=True).start()
+    for module in (target.partition(":")[0], *preload):
+        with contextlib.suppress(Exception):  # the task that needs it will tell
+            importlib.import_module(module)
+    while True:
+        payload = tasks.get()
+        _write(answers, pack(_answer(target, payload, device, answers)))
+
+
+def _settle_in(*descriptors: int) -> None:
+    """Keep our pipes from the pipeline's children, leave no core files, give way to the receiver."""
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would be full of images
+    os.nice(5)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")  # sooner us than the receiver
+    faulthandler.enable()
+    configure()
+
+
+def _listen(commands: int, tasks: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Take tasks from the pipe; when it closes, the node is gone and so is this process group."""
+    unpacker = Unpacker()
+    with contextlib.suppress(WireError, OSError):
+        while piece := os.read(commands, 1 << 16):
+            for message in unpacker.feed(piece):
+                tasks.put(message)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _answer(target: str, payload: dict[str, Any], device: str, answers: int) -> dict[str, Any]:
+    try:
+        result = _resolve(target)(payload, device, _reporter(answers))
+        if not isinstance(result, dict):
+            raise ComputeError(f"{target} gave {type(result).__name__} instead of a mapping.")
+        json.dumps(result)
+    except (InputRefused, NodeError) as error:
+        return {"error": error_to_wire(error)}
+    except BaseException as error:  # noqa: BLE001  # SystemExit and the like must not end the worker
+        # Type and place only: the message of a foreign exception may quote a header.
+        return {"error": error_to_wire(PipelineFailed(f"The work ended with {describe(error)}."))}
+    return {"result": result}
+
+
+def _resolve(target: str) -> Work:
+    module, _, name = target.partition(":")
+    work: Work = getattr(importlib.import_module(module), name)
+    return work
+
+
+def _reporter(answers: int) -> Callable[[str, float], None]:
+    """Return a function that tells the node about progress, though not too often."""
+    last: list[Any] = ["", 0.0]
+
+    def report(step: str, fraction: float) -> None:
+        now = time.monotonic()
+        if step == last[0] and now - last[1] < PROGRESS_EVERY_S:
+            return
+        last[:] = step, now
+        _write(answers, pack({"progress": [str(step)[:64], min(1.0, max(0.0, float(fraction)))]}))
+
+    return report
+
+
+_write_lock = threading.Lock()
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    with _write_lock:
+        while content:
+            content = content[os.write(descriptor, content) :]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""Engines for the tests, and a watch on what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.compute import LocalEngine
+from node.compute.process import marked
+from node.config import ComputeTable
+
+
+def make_engine(scratch: Path, devices=("cpu",), memory_gb=1.0, target="tests.compute.toys:work", **more):
+    """Return an engine whose workers run the toys."""
+    config = ComputeTable(devices=devices, memory_gb=memory_gb)
+    return LocalEngine(config, target=target, scratch=scratch, **more)
+
+
+def gone(pid: int, within_s: float = 2.0) -> bool:
+    """Say whether a process is gone (or a zombie that its new parent will reap) in time."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> Iterator[LocalEngine]:
+    """One CPU slot, shared by the tests of a module: each must find it in order."""
+    made = make_engine(tmp_path_factory.mktemp("scratch") / "scratch")
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path) -> Iterator[None]:
+    """After a test: no more descriptors, threads, workers or zombies than a warm engine needs."""
+    before = _descriptors(), threading.active_count()
+    yield
+    assert marked(f"{tmp_path}/") == set()
+    assert _descriptors() <= before[0] + 8
+    assert threading.active_count() <= before[1] + 2
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    states = {pid: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children}
+    assert "Z" not in states.values(), states
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
