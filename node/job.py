@@ -18,10 +18,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from node.model import Route, Series
+from pipelines.contract import Card
 
 
 class JobState(StrEnum):
@@ -36,25 +37,28 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"  #: a person said no, or a newer revision took its place
 
 
+QUEUED, COMPUTING, SENDING = JobState.QUEUED, JobState.COMPUTING, JobState.SENDING
+DONE, REFUSED, FAILED, CANCELLED = JobState.DONE, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED
+
 TRANSITIONS: frozenset[tuple[JobState, JobState]] = frozenset(
     {
-        (JobState.QUEUED, JobState.COMPUTING),  # claimed
-        (JobState.QUEUED, JobState.CANCELLED),  # operator, or superseded by a newer revision
-        (JobState.COMPUTING, JobState.SENDING),  # results on disk
-        (JobState.COMPUTING, JobState.QUEUED),  # worker lost, or worth another try
-        (JobState.COMPUTING, JobState.REFUSED),  # input not fit
-        (JobState.COMPUTING, JobState.FAILED),  # no tries left, or no try can cure it
-        (JobState.COMPUTING, JobState.CANCELLED),  # operator
-        (JobState.SENDING, JobState.DONE),  # all taken
-        (JobState.SENDING, JobState.FAILED),  # refused for good, or no tries left
-        (JobState.SENDING, JobState.CANCELLED),  # operator
-        (JobState.FAILED, JobState.QUEUED),  # operator: compute again
-        (JobState.FAILED, JobState.SENDING),  # operator: send again
-        (JobState.FAILED, JobState.CANCELLED),  # operator
+        (QUEUED, COMPUTING),  # claimed
+        (QUEUED, CANCELLED),  # operator, or superseded by a newer revision
+        (COMPUTING, SENDING),  # results on disk
+        (COMPUTING, QUEUED),  # worker lost, or worth another try
+        (COMPUTING, REFUSED),  # input not fit
+        (COMPUTING, FAILED),  # no tries left, or no try can cure it
+        (COMPUTING, CANCELLED),  # operator
+        (SENDING, DONE),  # all taken
+        (SENDING, FAILED),  # refused for good, or no tries left
+        (SENDING, CANCELLED),  # operator
+        (FAILED, QUEUED),  # operator: compute again
+        (FAILED, SENDING),  # operator: send again
+        (FAILED, CANCELLED),  # operator
     }
 )
 
-OPEN = frozenset({JobState.QUEUED, JobState.COMPUTING, JobState.SENDING})
+OPEN = frozenset({QUEUED, COMPUTING, SENDING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +109,8 @@ class Job:
     reason: str  #: a sentence for people
 
 
-def spec_of(route: Route, series: Series, *, version: str, digest: str) -> JobSpec:
-    """Return the work that a route asks for on one revision of a series.
-
-    Parameters
-    ----------
-    version, digest
-        Of the pipeline's card.
-    """
+def spec_of(route: Route, series: Series, card: Card) -> JobSpec:
+    """Return the work that a route asks for on one revision of a series."""
     inputs: dict[str, JobInput] = {}
     content: list[list[str]] = []
     for role, instances in sorted(route.inputs.items()):
@@ -125,8 +123,8 @@ def spec_of(route: Route, series: Series, *, version: str, digest: str) -> JobSp
         content += [[role, i.sop_instance_uid, i.sha256] for i in chosen]
     return JobSpec(
         pipeline=route.pipeline,
-        pipeline_version=version,
-        pipeline_digest=digest,
+        pipeline_version=card.version,
+        pipeline_digest=card.digest,
         study_uid=series.study_uid,
         inputs=inputs,
         input_digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
@@ -135,6 +133,7 @@ def spec_of(route: Route, series: Series, *, version: str, digest: str) -> JobSp
     )
 
 
-def next_try_s(tries: int, *, first_s: float = 5.0, longest_s: float = 900.0) -> float:
-    """Return how long to wait before try number ``tries + 1``: doubling, with a ceiling."""
-    return float(min(longest_s, first_s * 2.0 ** max(0, tries - 1)))
+def next_try(now: datetime, tries: int, first_s: float = 5.0, longest_s: float = 900.0) -> datetime:
+    """Return when to try again after ``tries`` tries: the wait doubles, with a ceiling."""
+    wait_s = min(longest_s, first_s * 2.0 ** min(60, max(0, tries - 1)))
+    return now + timedelta(seconds=wait_s)

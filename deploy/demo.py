@@ -1,0 +1,252 @@
+"""The demo: a simulated chest CT goes to the node over DICOM, and its results come back.
+
+Nothing is mocked. The node is the installed ``radnode`` command in a process of its own, the
+study travels by C-STORE, and what is printed and drawn at the end is read from the objects as
+the archive received them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pynetdicom import AE
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, track
+from rich.table import Table
+
+import simulate
+from node.show.picture import Layer, draw
+from pacs import Archive
+from pipelines.contract import Code
+
+console = Console()
+ROOT = Path(__file__).resolve().parents[1]
+RADNODE = Path(sys.executable).parent / "radnode"
+RESULTS_WITHIN_S = 600.0
+HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+
+CONFIG = """\
+[node]
+ae_title = "RADNODE"
+data = "data"
+
+[accept]
+reserve_gb = 0.2
+
+[accept.dimse]
+port = 0                      # any free port
+
+[assemble]
+quiet_s = 2
+
+[destinations.archive]
+transport = "dimse"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {archive_port}
+
+[[rules]]
+name = "lungs on chest CT"
+pipeline = "lung-density"
+send_to = ["archive"]
+[rules.match]
+Modality = "CT"
+BodyPartExamined = ["CHEST", "THORAX", "LUNG"]
+ImageType = {{ has = "ORIGINAL", not = "LOCALIZER" }}
+"""
+
+
+def main() -> int:
+    """Run the demo; 0 when all results arrived."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--once", action="store_true", help="end when the results have arrived")
+    options.add_argument("--out", type=Path, default=ROOT / "demo-output", help="where everything is written")
+    options.add_argument("--slices", type=int, default=None, help="slices of the simulated CT")
+    chosen = options.parse_args()
+    out: Path = chosen.out.resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+
+    console.rule("radnode demo: SIMULATED data, research software, not for diagnosis")
+    ct, truth_ml = make_study(out / "study", chosen.slices)
+    archive = Archive(out / "archive")
+    config = out / "node.toml"
+    config.write_text(CONFIG.format(archive_port=archive.start()), encoding="utf-8")
+    with running_node(config) as port:
+        console.print(f"Node listens on 127.0.0.1:{port} as RADNODE; the archive is ready.")
+        send(ct, port)
+        objects = wait_for_results(archive, config)
+        if not objects:
+            return 1
+        show(objects, ct, truth_ml, out)
+        if not chosen.once:
+            console.print(
+                f"\nStill running: send it your own chest CT, e.g. [b]storescu -aec RADNODE 127.0.0.1 {port} "
+                "FILES[/b]; results go to the archive folder. Ctrl-C ends."
+            )
+            wait_for_interrupt()
+    archive.stop()
+    return 0
+
+
+def make_study(folder: Path, slices: int | None) -> tuple[list[Path], dict[str, float]]:
+    """Write the simulated chest CT; return its files and the true volumes in mL by label."""
+    with console.status("Simulating a chest CT ..."):
+        chest = simulate.chest() if slices is None else simulate.chest(slices=slices)
+        files = simulate.write_ct_series(folder, chest)
+    console.print(f"Simulated chest CT: {len(files)} slices in {folder}")
+    return files, dict(chest.volumes_ml)
+
+
+@contextmanager
+def running_node(config: Path) -> Iterator[int]:
+    """Run ``radnode serve`` and yield its DICOM port."""
+    with (config.parent / "node.log").open("wb") as log:
+        command = [str(RADNODE), "serve", "--config", str(config)]
+        node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        output = node.stdout
+        try:
+            with console.status("Starting the node ..."):
+                ready = output.readline().split() if output else []
+            if not ready or ready[0] != "ready":
+                raise SystemExit(f"The node did not start; see {config.parent / 'node.log'}")
+            yield int(dict(word.split("=") for word in ready[1:])["dimse"])
+        finally:
+            node.send_signal(signal.SIGTERM)
+            node.wait(60)
+
+
+def send(files: Sequence[Path], port: int) -> None:
+    """C-STORE the study to the node."""
+    scu = AE("DEMO-SCANNER")
+    scu.add_requested_context(pydicom.uid.CTImageStorage, ExplicitVRLittleEndian)
+    association = scu.associate("127.0.0.1", port, ae_title="RADNODE")
+    if not association.is_established:
+        raise SystemExit("The node did not accept the association.")
+    for file in track(files, "C-STORE to the node", console=console):
+        answer = association.send_c_store(file)
+        if answer.get("Status") != 0x0000:
+            raise SystemExit(f"The node answered {answer.get('Status', 'nothing'):#06x} to {file.name}.")
+    association.release()
+
+
+def wait_for_results(archive: Archive, config: Path) -> list[pydicom.Dataset]:
+    """Wait until the Segmentation and both reports have arrived; tell what the node does meanwhile."""
+    end = time.monotonic() + RESULTS_WITHIN_S
+    with Progress(console=console) as progress:
+        bar = progress.add_task("Waiting for results", total=3)
+        while time.monotonic() < end:
+            objects = [pydicom.dcmread(file) for file in archive.received()]
+            progress.update(bar, completed=len(objects))
+            if len(objects) >= 3:
+                return objects
+            time.sleep(0.3)
+    console.print("[red]No results in time.[/red] What the node says:")
+    subprocess.run([str(RADNODE), "status", "--config", str(config)], check=False)
+    return []
+
+
+def show(
+    objects: Sequence[pydicom.Dataset], ct: Sequence[Path], truth_ml: dict[str, float], out: Path
+) -> None:
+    """Print the numbers of the report, draw the mask, say where everything lies."""
+    report = next(o for o in objects if o.SOPClassUID == ComprehensiveSRStorage or _is_measurement(o))
+    table = Table(title="Measurements, as read from the received Structured Report", title_justify="left")
+    for heading in ("structure", "measurement", "value", "unit", "truth (simulated)"):
+        table.add_column(heading, justify="right" if heading in ("value", "truth (simulated)") else "left")
+    for structure, name, value, unit in numbers(report):
+        truth = truth_ml.get(structure) if name == "Volume" else None
+        told = f"{truth:.1f} ({100 * (value / truth - 1):+.2f} %)" if truth else ""
+        table.add_row(structure, name, f"{value:.1f}", escape(unit), told)
+    console.print(table)
+
+    segmentation = next(o for o in objects if o.SOPClassUID == SegmentationStorage)
+    picture = out / "overlay.png"
+    draw_received(segmentation, ct, picture)
+    console.print("\n[b]Where to look[/b]")
+    for made in objects:
+        console.print(f"  {made.SOPClassUID.name:32} {made.SeriesDescription:44} {out / 'archive'}")
+    console.print(f"  overlay of the mask on three planes: {picture}")
+    console.print(f"  log of the node: {out / 'node.log'}")
+
+
+def _is_measurement(item: pydicom.Dataset) -> bool:
+    """Whether this is the report titled Imaging Measurement Report (126000, DCM)."""
+    return "ConceptNameCodeSequence" in item and item.ConceptNameCodeSequence[0].CodeValue == "126000"
+
+
+def numbers(report: pydicom.Dataset) -> Iterator[tuple[str, str, float, str]]:
+    """Yield (structure, measurement, value, unit) of every number in a TID 1500 report."""
+
+    def walk(item: pydicom.Dataset, structure: str) -> Iterator[tuple[str, str, float, str]]:
+        children = item.get("ContentSequence", [])
+        for child in children:
+            if child.ValueType == "TEXT" and _concept(child) == "Tracking Identifier":
+                structure = str(child.TextValue)
+        for child in children:
+            if child.ValueType == "NUM" and child.MeasuredValueSequence:
+                measured = child.MeasuredValueSequence[0]
+                unit = measured.MeasurementUnitsCodeSequence[0].CodeValue
+                yield structure, _label(child), float(measured.NumericValue), unit
+            yield from walk(child, structure)
+
+    yield from walk(report, "")
+
+
+def _concept(item: pydicom.Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning) if "ConceptNameCodeSequence" in item else ""
+
+
+def _label(item: pydicom.Dataset) -> str:
+    """Return the name of a number with its derivation, e.g. "Attenuation Coefficient, Mean"."""
+    derivations = [
+        str(child.ConceptCodeSequence[0].CodeMeaning)
+        for child in item.get("ContentSequence", [])
+        if _concept(child) == "Derivation"
+    ]
+    return ", ".join([_concept(item), *derivations])
+
+
+def draw_received(segmentation: pydicom.Dataset, ct: Sequence[Path], picture: Path) -> None:
+    """Draw the Segmentation, as received, over the CT it refers to."""
+    volume = highdicom.get_volume_from_series([pydicom.dcmread(file) for file in ct], dtype=np.float32)
+    decoded = highdicom.seg.Segmentation.from_dataset(segmentation).get_volume(combine_segments=False)
+    matched = decoded.match_geometry(volume)
+    layers = [
+        Layer(str(item.SegmentLabel), colour, matched.array[..., index].astype(bool))
+        for (index, item), colour in zip(enumerate(segmentation.SegmentSequence), _colours(), strict=False)
+    ]
+    sheet = draw(
+        volume.array, volume.affine, HOUNSFIELD, layers, "SIMULATED DATA - research, not for diagnosis"
+    )
+    sheet.save(picture)
+
+
+def _colours() -> Iterator[tuple[int, int, int]]:
+    yield from ((80, 160, 255), (255, 140, 60), (255, 60, 160), (80, 220, 120), (240, 220, 60))
+
+
+def wait_for_interrupt() -> None:
+    """Block until Ctrl-C."""
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("Ending.")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())

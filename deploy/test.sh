@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Set up a fresh machine and run every check. Arguments go to pytest, e.g. deploy/test.sh -m slow
+# runs the slow tests and deploy/test.sh -m "" runs all of them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+deploy/setup.sh
+
+# The peers that tests talk to. Where they cannot be installed, those tests say so and are skipped.
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need storescu dcmtk
+need Orthanc orthanc
+need dciodvfy dicom3tools
+need chromium chromium
+if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    echo "Installing test peers: ${missing[*]} ..."
+    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+        --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 ||
+        echo "They could not be installed; the tests that need them will be skipped." >&2
+fi
+
+export TCP_NODELAY=1 # DCMTK waits 40 ms per message without it
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+.venv/bin/python -m pytest -q "$@"

@@ -1,0 +1,179 @@
+"""``radnode analyze``: the main path with a folder at both ends, in one go."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from node import flow
+from node.accept import Store, accept, find_files, spool_file
+from node.compute import installed
+from node.config import AcceptTable, Config, FolderDestination, RuleTable
+from node.errors import AcceptError, ConfigError
+from node.flow import Node
+from node.job import Job, JobState
+from node.model import Instance, Outcome, Series
+from node.serve import open_node, utc_now
+
+OUT = "out"  #: name of the folder destination
+
+#: Called with what is under way and how much of it is done (0 to 1).
+Watcher = Callable[[str, float], None]
+
+
+@dataclass(slots=True)
+class Analysis:
+    """What came of a folder."""
+
+    skipped: list[str] = field(default_factory=list)  #: a sentence per file that was not taken
+    unrouted: list[tuple[str, str]] = field(default_factory=list)  #: series UID, why nothing wanted it
+    jobs: list[tuple[Job, Outcome | None]] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all routed work succeeded or was explicitly refused."""
+        return all(job.state in (JobState.DONE, JobState.REFUSED) for job, _ in self.jobs)
+
+
+def analyze(path: Path, out: Path, config: Config, pipeline: str | None, watch: Watcher) -> Analysis:
+    """Run pipelines over a file or folder of DICOM and write the result objects to ``out``.
+
+    Parameters
+    ----------
+    config
+        Its rules and pipelines are used; its doors, data folder and destinations are not. Without
+        rules every pipeline sees each series of a modality that it takes.
+    pipeline
+        Run only this one, whatever the rules say.
+
+    Raises
+    ------
+    ConfigError
+        The pipeline is unknown, or there is no DICOM at ``path``.
+    """
+    files = list(find_files(path))
+    if not files:
+        raise ConfigError(f"There is no file at {path}.")
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="radnode-") as scratch,
+        open_node(_folder_to_folder(config, Path(scratch), out.resolve(), pipeline)) as node,
+    ):
+        result = Analysis()
+        series_uids = _read(files, node, result, watch)
+        if not series_uids:
+            raise ConfigError(_nothing_read(path, result))
+        for series_uid in series_uids:
+            flow.plan(series_uid, node)
+        _run(node, watch)
+        unrouted = node.journal.status()["unrouted"]["series"]
+        result.unrouted = [(entry["series_uid"], entry["reason"]) for entry in unrouted]
+        for job in node.journal.jobs():
+            result.jobs.append((job, node.journal.outcome(job.id)))
+            _keep_picture(job, node, out)
+        return result
+
+
+@contextmanager
+def series_in(path: Path) -> Iterator[list[Series]]:
+    """Open the series found in a file or folder; their instances lie in a scratch folder meanwhile.
+
+    Raises
+    ------
+    ConfigError
+        There is no DICOM at ``path``.
+    """
+    with tempfile.TemporaryDirectory(prefix="radnode-") as scratch:
+        store = Store(Path(scratch), AcceptTable(reserve_gb=0.0))
+        held: dict[str, dict[str, Instance]] = {}
+        for file in find_files(path):
+            with suppress(AcceptError):
+                instance = accept(*spool_file(file, store), store, now=utc_now())
+                held.setdefault(instance.series_uid, {})[instance.sop_instance_uid] = instance
+        if not held:
+            raise ConfigError(f"There is no DICOM that can be read at {path}.")
+        yield [
+            Series(
+                uid=series_uid,
+                study_uid=next(iter(instances.values())).study_uid,
+                revision=1,
+                instances=tuple(instances[uid] for uid in sorted(instances)),
+            )
+            for series_uid, instances in held.items()
+        ]
+
+
+def _folder_to_folder(config: Config, data: Path, out: Path, pipeline: str | None) -> Config:
+    """Return the configuration of a node between two folders."""
+    cards = installed(config.pipelines)
+    if pipeline is not None and pipeline not in cards:
+        raise ConfigError(f"There is no pipeline {pipeline!r}; installed are: {', '.join(sorted(cards))}.")
+    rules = tuple(rule.model_copy(update={"send_to": (OUT,)}) for rule in config.rules)
+    if pipeline is not None or not rules:
+        rules = tuple(
+            RuleTable(
+                name=f"every series that {card.name} may take",
+                pipeline=card.name,
+                send_to=(OUT,),
+                match={"Modality": [m for spec in card.inputs.values() for m in spec.modality]},
+            )
+            for card in cards.values()
+            if pipeline in (None, card.name)
+        )
+    return config.model_copy(
+        update={
+            "node": config.node.model_copy(update={"data": data}),
+            "accept": config.accept.model_copy(update={"reserve_gb": 0.0}),
+            "destinations": {OUT: FolderDestination(transport="folder", path=out)},
+            "rules": rules,
+        }
+    )
+
+
+def _read(files: list[Path], node: Node, result: Analysis, watch: Watcher) -> list[str]:
+    """Take every file into custody; return the series UIDs in the order in which they appeared."""
+    series_uids: dict[str, None] = {}
+    for index, file in enumerate(files):
+        watch("Reading files", index / len(files))
+        try:
+            instance = flow.receive(*spool_file(file, node.store), node)
+            series_uids[instance.series_uid] = None
+        except AcceptError as error:
+            result.skipped.append(f"{file}: {error}")
+    watch("Reading files", 1.0)
+    return list(series_uids)
+
+
+def _nothing_read(path: Path, result: Analysis) -> str:
+    told = "\n".join(f"  {line}" for line in result.skipped[:10])
+    return f"There is no DICOM that can be read at {path}.\n{told}"
+
+
+def _run(node: Node, watch: Watcher) -> None:
+    """Compute and deliver until nothing is due any more."""
+    total = len(node.journal.jobs())
+    number = 0
+    while job := node.journal.claim(node.clock()):
+        number += 1
+        name = f"{job.spec.pipeline} ({number} of {total})"
+        flow.compute(job, node, partial(_told, watch, name))
+        for owed in node.journal.due(node.clock()):
+            flow.deliver(owed, node)
+        watch(name, 1.0)
+
+
+def _told(watch: Watcher, name: str, step: str, done: float) -> None:
+    watch(f"{name}: {step}", done)
+
+
+def _keep_picture(job: Job, node: Node, out: Path) -> None:
+    """Copy the picture that lies beside the results of a job."""
+    for made in node.journal.results(job.id)[:1]:
+        picture = made.path.with_name("preview.png")
+        if picture.exists():
+            shutil.copy(picture, out / f"{job.spec.pipeline}-{job.id}.png")

@@ -1,0 +1,260 @@
+"""``radnode``: the commands an operator uses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from node import __version__, log
+from node.analyze import Analysis, Watcher, analyze, series_in
+from node.assemble import read_headers
+from node.assign import as_dict, explain, parse_rules, render
+from node.check import complaints
+from node.compute import installed
+from node.config import Config, read_config
+from node.errors import ConfigError, NodeError
+from node.job import Job
+from node.journal import Journal
+from node.model import Series
+from node.serve import serve as run_node
+from node.serve import utc_now
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="DICOM analysis node. Research software: results are not for diagnosis.",
+)
+out = Console()
+
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config", help="Configuration; ./node.toml when it is there.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+JobNumber = Annotated[int, typer.Argument(help="Number of the job, as `radnode status` shows it.")]
+
+
+def main() -> None:
+    """Run the command line; every error is a sentence, never a traceback."""
+    try:
+        app()
+    except NodeError as error:
+        Console(stderr=True).print(f"[red]radnode:[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except Exception as error:  # noqa: BLE001  the last place that can turn it into a sentence
+        told = f"radnode: unexpected fault ({log.describe(error)}). This is a bug; please report this line."
+        Console(stderr=True).print(told, markup=False, soft_wrap=True)
+        sys.exit(70)  # EX_SOFTWARE
+
+
+def _config(path: Path | None) -> Config:
+    if path is None and Path("node.toml").exists():
+        path = Path("node.toml")
+    return read_config(path)
+
+
+@contextmanager
+def _journal(config: Config) -> Iterator[Journal]:
+    if not config.node.data.is_dir():
+        raise ConfigError(f"There is no node at {config.node.data}; has `radnode serve` run yet?")
+    journal = Journal.open(config.node.data)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+@app.command()
+def serve(config: ConfigPath = None) -> None:
+    """Run the node until SIGTERM, which drains it."""
+    log.configure()
+    sys.exit(run_node(_config(config), announce=lambda line: print(line, flush=True)))
+
+
+@app.command("analyze")
+def analyze_command(
+    path: Annotated[Path, typer.Argument(help="A file or folder of DICOM.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Where the result objects go.")],
+    pipeline: Annotated[str | None, typer.Option(help="Run only this one, whatever the rules say.")] = None,
+    config: ConfigPath = None,
+) -> None:
+    """Run pipelines over a folder and write the result objects to another."""
+    log.configure(level=logging.ERROR)
+    with _progress() as watch:
+        result = analyze(path, out_folder, _config(config), pipeline, watch)
+    _tell(result, out_folder)
+    sys.exit(0 if result.is_good else 1)
+
+
+@app.command()
+def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
+    """Show series, jobs by state, and deliveries."""
+    with _journal(_config(config)) as journal:
+        report = journal.status()
+    if as_json:
+        print(json.dumps(report))
+        return
+    counts = Table("instances", "series", "arriving", "unrouted", "quarantined", *report["jobs"])
+    counts.add_row(
+        *(str(report[key]) for key in ("instances", "series")),
+        str(len(report["arriving"])),
+        str(report["unrouted"]["count"]),
+        str(report["quarantined"]),
+        *(str(count) for count in report["jobs"].values()),
+    )
+    out.print(counts)
+    sent = report["deliveries"]
+    out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
+    _list("Failed jobs (radnode retry JOB)", report["failed"], ("job", "pipeline", "code", "reason"))
+    trouble = ("job", "destination", "tries", "next_try", "code", "reason")
+    _list("Deliveries in trouble", sent["troubled"], trouble)
+    _list("Unrouted series", report["unrouted"]["series"], ("series_uid", "reason"))
+    _list("Last events", report["events"], ("at", "job", "pipeline", "to", "reason"))
+
+
+@app.command("explain")
+def explain_command(
+    what: Annotated[str, typer.Argument(metavar="SERIES_UID|PATH", help="A series of the node, or files.")],
+    config: ConfigPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say for each rule whether it matches, by which clause and which value."""
+    chosen = _config(config)
+    cards = installed(chosen.pipelines)
+    rules = parse_rules(chosen.rules, cards)
+    told: dict[str, Any] = {}
+    with _series(what, chosen) as found:
+        for series in found:
+            headers, unreadable = read_headers(series.instances)
+            explanations = explain(series, headers, rules, cards)
+            told[series.uid] = as_dict(explanations)
+            if not as_json:
+                out.print(f"[b]Series {series.uid}[/b], {len(series.instances)} instances")
+                out.print("\n".join([*unreadable, render(explanations)]), markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(told))
+
+
+@app.command()
+def retry(job: JobNumber, config: ConfigPath = None) -> None:
+    """Try a failed job again: sending where results exist, else computing."""
+    with _journal(_config(config)) as journal:
+        _tell_job(journal.retry(job, utc_now()))
+
+
+@app.command()
+def cancel(job: JobNumber, config: ConfigPath = None) -> None:
+    """Give up a job that is not finished."""
+    with _journal(_config(config)) as journal:
+        _tell_job(journal.cancel(job, utc_now()))
+
+
+@app.command()
+def check(config: ConfigPath = None) -> None:
+    """Examine configuration, disk, decoders, pipelines and destinations; every complaint at once."""
+    found = 0
+    for place, complaint in complaints(_config(config)):
+        found += bool(complaint)
+        mark = "[red]no[/red] " if complaint else "[green]ok[/green] "
+        out.print(f"{mark}{escape(place)}{': ' + escape(complaint) if complaint else ''}", soft_wrap=True)
+    sys.exit(1 if found else 0)
+
+
+@app.command()
+def pipelines(config: ConfigPath = None) -> None:
+    """List the installed pipelines."""
+    table = Table("name", "version", "takes", "finds", "intended use")
+    for card in installed(_config(config).pipelines).values():
+        table.add_row(
+            card.name,
+            card.version,
+            "\n".join(f"{role}: {', '.join(spec.modality)}" for role, spec in card.inputs.items()),
+            "\n".join(segment.label for segment in card.segments),
+            "\n".join(filter(None, (card.intended_use, card.warning))),
+        )
+    out.print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@contextmanager
+def _series(what: str, config: Config) -> Iterator[list[Series]]:
+    """Open a series of the node by UID, or those found in files."""
+    if Path(what).exists():
+        with series_in(Path(what)) as found:
+            yield found
+        return
+    with _journal(config) as journal:
+        series = journal.series(what)
+    if series is None:
+        raise ConfigError(f"The node holds no series {what}, and there is no such file or folder.")
+    yield [series]
+
+
+@contextmanager
+def _progress() -> Iterator[Watcher]:
+    """Show what is under way; nothing where nobody looks."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(what: str, done: float) -> None:
+            name = what.partition(":")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=1.0)
+            bars.update(tasks[name], description=what, completed=done)
+
+        yield watch
+
+
+def _list(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    if not rows:
+        return
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(escape(str(row.get(column, "") or "")) for column in columns))
+    out.print(table)
+
+
+def _tell_job(job: Job) -> None:
+    out.print(f"Job {job.id} is now {job.state}: {job.reason}", markup=False)
+
+
+def _tell(result: Analysis, folder: Path) -> None:
+    """Print what came of an analysis."""
+    for line in result.skipped:
+        out.print(f"[yellow]skipped[/yellow] {escape(line)}", soft_wrap=True)
+    for series_uid, reason in result.unrouted:
+        out.print(f"[yellow]not routed[/yellow] series {series_uid}: {escape(reason)}", soft_wrap=True)
+    for job, outcome in result.jobs:
+        (series_uid, *_) = [given.series_uid for given in job.spec.inputs.values()]
+        colour = "green" if job.state == "done" else "yellow" if job.state == "refused" else "red"
+        told = f" {escape(job.reason)}" if job.state != "done" else ""
+        out.print(
+            f"[{colour}]{job.state}[/{colour}] {job.spec.pipeline} on series {series_uid}:{told}",
+            soft_wrap=True,
+        )
+        if outcome is not None:
+            table = Table("structure", "measurement", "value", "unit")
+            for row in outcome.summary:
+                table.add_row(*(escape(str(row[key])) for key in ("segment", "name", "value", "unit")))
+            out.print(table)
+            for note in outcome.notes:
+                out.print(f"  note: {note}", markup=False, soft_wrap=True)
+            for made in outcome.objects:
+                out.print(f"  {made.kind}: {folder / made.sop_instance_uid}.dcm", markup=False)

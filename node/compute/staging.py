@@ -1,0 +1,120 @@
+"""Where a worker leaves results, and how they become ours.
+
+A worker writes into ``staging/<job>-<fence>/`` and, last, a manifest with the hash of every
+file. `adopt` checks it and moves the folder to ``results/``; only then may the journal commit.
+A folder without a manifest, or of an older fence, never becomes a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from node.errors import WorkerLost
+from node.job import Job
+from node.model import Outcome, ResultObject
+
+MANIFEST = "manifest.json"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_manifest(folder: Path, outcome: Outcome) -> None:
+    """Declare the work in ``folder`` complete: the last thing a worker does."""
+    content = asdict(outcome)
+    for entry in content["objects"]:
+        entry["path"] = Path(entry["path"]).name
+    temporary = folder / f"{MANIFEST}.part"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(folder / MANIFEST)
+    sync_folder(folder)
+
+
+class Staging:
+    """The folders ``staging/`` and ``results/`` below the data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self._staging = data / "staging"
+        self._results = data / "results"
+        for folder in (self._staging, self._results):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def folder(self, job: Job) -> Path:
+        """Return an empty folder for this claim of the job."""
+        folder = self._staging / f"{job.id}-{job.fence}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o750)
+        return folder
+
+    def adopt(self, folder: Path) -> Outcome:
+        """Check a finished folder against its manifest and move it to the results.
+
+        Raises
+        ------
+        WorkerLost
+            The manifest is missing or a file differs from it: the work is to be done again.
+        """
+        try:
+            content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            outcome = _outcome(content, folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WorkerLost("The worker left no usable manifest of its results.") from error
+        for made in outcome.objects:
+            if hashlib.sha256(made.path.read_bytes()).hexdigest() != made.sha256:
+                raise WorkerLost(f"The result {made.kind} differs from the worker's manifest.")
+        final = self._results / folder.name
+        shutil.rmtree(final, ignore_errors=True)  # left by a crash between this move and the commit
+        folder.rename(final)
+        sync_folder(self._results)
+        return replace(
+            outcome, objects=tuple(replace(made, path=final / made.path.name) for made in outcome.objects)
+        )
+
+    def discard(self, folder: Path) -> None:
+        """Remove what a failed claim left."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def remove(self, files: Iterable[Path]) -> set[Path]:
+        """Remove the result folders that hold any of these files; return those files."""
+        mine = {file for file in files if file.parent.parent == self._results}
+        for folder in {file.parent for file in mine}:
+            shutil.rmtree(folder, ignore_errors=True)
+        return mine
+
+    def sweep(self, committed: Iterable[Path]) -> None:
+        """Remove, at start, everything that no journal row speaks of."""
+        known = {path.parent for path in committed}
+        for folder in (*self._staging.iterdir(), *self._results.iterdir()):
+            if folder not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _outcome(content: dict[str, Any], folder: Path) -> Outcome:
+    objects = []
+    for entry in content["objects"]:
+        name = Path(entry["path"]).name
+        objects.append(
+            ResultObject(**{**entry, "path": folder / name, "refers_to": tuple(entry["refers_to"])})
+        )
+    return Outcome(
+        objects=tuple(objects),
+        summary=tuple(content["summary"]),
+        notes=tuple(content["notes"]),
+        seconds=content["seconds"],
+    )

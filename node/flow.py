@@ -1,0 +1,150 @@
+"""The main path. Read this file first.
+
+accept -> assemble -> assign -> compute -> encode -> send
+
+Two moments are durable: an instance is on disk and in the journal before its sender hears Success
+(`receive`), and results are on disk and in the journal before any is sent (`compute`). Whatever
+lies between may be repeated, and gives the same objects again.
+
+Doors call `receive`, a clock calls `plan`, one thread per worker slot calls `compute`, one per
+destination `deliver`. `work` alone runs in a worker process, which may crash or hang as it likes:
+the node itself loads neither torch nor highdicom, so `work` imports what needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from node.accept import Request, Spool, Store, accept
+from node.assemble import is_settled, load_volumes, read_headers
+from node.assign import Rule, assign, why_not
+from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
+from node.config import Config
+from node.errors import ContentConflict, NodeError, PeerRefused, SendError
+from node.failpoint import failpoint
+from node.job import FAILED, QUEUED, REFUSED, Job, next_try, spec_of
+from node.journal import Delivery, Journal, Recorded
+from node.model import Instance, Outcome, images_of
+from node.send import send
+from pipelines.contract import Card, InputRefused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Everything the main path needs; made by `node.serve.open_node`."""
+
+    config: Config
+    journal: Journal
+    store: Store
+    staging: Staging
+    engine: Engine
+    cards: Mapping[str, Card]
+    rules: tuple[Rule, ...]
+    clock: Callable[[], datetime]  #: aware, UTC
+
+
+def receive(spool: Spool, request: Request, node: Node) -> Instance:
+    """Take custody of one instance: on disk, in the journal; only then may Success be said."""
+    instance = accept(spool, request, node.store, now=node.clock())
+    if node.journal.record(instance) is Recorded.CONFLICT:
+        node.store.quarantine(instance)
+        raise ContentConflict
+    failpoint("accept.recorded")
+    return instance
+
+
+def settled(node: Node) -> list[str]:
+    """Return the UIDs of the series that have gone quiet and wait to be planned."""
+    now, quiet_s = node.clock(), node.config.assemble.quiet_s
+    return [a.series_uid for a in node.journal.arriving() if is_settled(a.last_arrival_at, now, quiet_s)]
+
+
+def plan(series_uid: str, node: Node) -> list[Job]:
+    """Turn a settled series into a new revision, and into the jobs that the rules ask for."""
+    series = node.journal.series(series_uid)
+    if series is None:  # aged out meanwhile
+        return []
+    headers, unreadable = read_headers(series.instances)
+    routes = assign(series, headers, node.rules, node.cards)
+    failpoint("assign.planned")
+    jobs = node.journal.plan(
+        series.uid,
+        expected_count=len(series.instances),  # one more has come: nothing happens, it settles anew
+        specs=[spec_of(route, series, node.cards[route.pipeline]) for route in routes],
+        reason="; ".join(unreadable) if routes else why_not(series, headers, node.rules, node.cards),
+        now=node.clock(),
+    )
+    failpoint("assign.enqueued")
+    return jobs
+
+
+def compute(job: Job, node: Node, report: Report) -> None:
+    """Have a worker do a claimed job, then commit its results or say what became of it."""
+    failpoint("compute.claimed")
+    folder = node.staging.folder(job)
+    try:
+        task = task_of(job, node.cards, node.journal.instances_of(job), folder, node.config.node.ae_title)
+        node.engine.run(task, timeout_s=node.config.compute.timeout_s, on_progress=report)
+        node.journal.save_results(job, node.staging.adopt(folder), node.clock())
+        failpoint("compute.committed")
+    except InputRefused as refusal:
+        node.journal.move(job, REFUSED, code=refusal.code, reason=refusal.sentence, now=node.clock())
+    except NodeError as error:
+        if error.then == "leave":
+            return
+        again = error.then == "retry" and job.tries < node.config.compute.tries
+        state, not_before = (QUEUED, next_try(node.clock(), job.tries)) if again else (FAILED, None)
+        told: dict[str, Any] = {"code": error.code, "reason": str(error), "now": node.clock()}
+        node.journal.move(job, state, not_before=not_before, **told)
+    finally:
+        node.staging.discard(folder)
+
+
+def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]:
+    """Do a job inside a worker process: series in, staged objects and a manifest out."""
+    from node.compute.load import load_pipeline, run_pipeline
+    from node.encode import EncodeJob, encode
+    from node.show.picture import draw_findings
+
+    steps, order = Steps(report), order_of(payload)
+    steps.begin("model", 0.0)
+    pipeline = load_pipeline(order.card, device)
+    steps.begin("load", 0.1)
+    volumes = load_volumes(order.inputs, order.card)
+    failpoint("compute.loaded")
+    steps.begin("compute", 0.2)
+    findings = run_pipeline(pipeline, order.card, images_of(volumes))
+    failpoint("compute.analyzed")
+    steps.begin("encode", 0.8)
+    made = encode(EncodeJob(**order.identity), findings, volumes, order.folder)
+    draw_findings(findings, images_of(volumes), order.card).save(order.folder / "preview.png")
+    failpoint("encode.written")
+    outcome = Outcome(objects=made.objects, summary=made.summary, notes=made.notes, seconds=steps.end())
+    write_manifest(order.folder, outcome)
+    failpoint("compute.staged")
+    return {}
+
+
+def deliver(owed: Delivery, node: Node) -> None:
+    """Send what one destination still lacks of one job; receipts are kept one by one."""
+    settings = node.config.send
+    try:
+        destination = node.config.destinations.get(owed.destination)
+        if destination is None:
+            raise PeerRefused(f"The configuration no longer has a destination {owed.destination!r}.")
+        ae_title = node.config.node.ae_title
+        for receipt in send(owed.objects, owed.destination, destination, calling_ae=ae_title, now=node.clock):
+            node.journal.keep(owed.job_id, receipt)
+            failpoint("send.receipted")
+    except SendError as error:
+        told: dict[str, Any] = {"code": error.code, "reason": str(error), "now": node.clock()}
+        if error.then == "retry" and (tries := owed.tries + 1) < settings.tries:
+            not_before = next_try(node.clock(), tries, settings.first_retry_s, settings.longest_retry_s)
+            node.journal.postpone(owed.job_id, owed.destination, not_before=not_before, **told)
+        else:
+            node.journal.park(owed.job_id, owed.destination, **told)
+    node.journal.finish(owed.job_id, node.clock())
+    failpoint("send.finished")

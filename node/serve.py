@@ -1,0 +1,241 @@
+"""Start and stop everything: doors, planner, worker slots, senders, retention.
+
+Each loop surrounds one function of `node.flow`; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from node import __version__, flow
+from node.accept import DimseDoor, FolderDoor, Store
+from node.assign import parse_rules
+from node.compute import Engine, LocalEngine, Staging, installed
+from node.config import Config
+from node.flow import Node
+from node.job import JobState
+from node.journal import Journal, lock_data
+from node.log import describe, get_log
+from pipelines.contract import Card
+
+log = get_log("serve")
+
+POLL_S = 0.1  #: how often a loop looks at the journal when nobody woke it
+SERIES_PAUSE_S = 30.0  #: how long a series that could not be planned is left alone
+AGE_OUT_EVERY_S = 3600.0
+CANCEL_EVERY_S = 1.0
+GRACE_S = 30.0  #: what is under way may take this long after SIGTERM
+
+
+def utc_now() -> datetime:
+    """Return the time as the node keeps it."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Iterator[Node]:
+    """Open the data folder, put right what the last run left, and start the worker slots.
+
+    Raises
+    ------
+    ConfigError
+        A rule, a pipeline or the data folder cannot be used, or another node has it.
+    """
+    cards = installed(config.pipelines)
+    rules = parse_rules(config.rules, cards)
+    data = config.node.data.resolve()
+    data.mkdir(parents=True, exist_ok=True, mode=0o750)
+    with lock_data(data):
+        journal = Journal.open(data)
+        try:
+            with _engine(config, cards) as engine:
+                node = Node(
+                    config=config,
+                    journal=journal,
+                    store=Store(data, config.accept),
+                    staging=Staging(data),
+                    engine=engine,
+                    cards=cards,
+                    rules=rules,
+                    clock=clock,
+                )
+                _recover(node)
+                yield node
+        finally:
+            journal.close()
+
+
+@contextmanager
+def _engine(config: Config, cards: Mapping[str, Card]) -> Iterator[Engine]:
+    """Start the worker slots; they import ahead what the pipelines need."""
+    scratch = config.node.data / "scratch"
+    scratch.mkdir(exist_ok=True, mode=0o750)
+    modules = dict.fromkeys(["node.encode", *(card.use.partition(":")[0] for card in cards.values())])
+    engine = LocalEngine(config.compute, target="node.flow:work", scratch=scratch, preload=list(modules))
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _recover(node: Node) -> None:
+    """Sweep what was never acknowledged or committed, and go on with what was."""
+    for job in node.journal.recover(node.clock(), tries=node.config.compute.tries):
+        log.info("job_requeued", job=job.id, state=job.state, reason="the node stopped while it computed")
+    swept = node.store.sweep(node.journal.known_paths())
+    node.staging.sweep(node.journal.result_paths())
+    log.info("recovered", count=swept)
+
+
+def serve(config: Config, announce: Callable[[str], None]) -> int:
+    """Run the node until SIGTERM or SIGINT, then drain.
+
+    Parameters
+    ----------
+    announce
+        Called once with the line ``ready ...`` when the doors are open.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with open_node(config) as node:
+        loops = _loops(node, stop)
+        for loop in loops:
+            loop.start()
+        receive = partial(flow.receive, node=node)
+        door = DimseDoor(config.accept, config.node.ae_title, node.store, receive)
+        folder = FolderDoor(config.accept, node.store, receive)
+        ports = []
+        try:
+            if config.accept.dimse.enabled:
+                ports.append(f"dimse={door.start()}")
+            folder.start()
+            announce(" ".join(["ready", *ports]))
+            log.info("ready", version=__version__)
+            stop.wait()
+            log.info("draining")
+            door.drain(GRACE_S)
+        finally:
+            stop.set()
+            door.stop()
+            folder.stop()
+            _finish(loops, node)
+    log.info("stopped")
+    return 0
+
+
+def _finish(loops: list[threading.Thread], node: Node) -> None:
+    """Give what is under way its grace, then end the workers; their jobs go back to the queue."""
+    end = threading.Timer(GRACE_S, node.engine.close)
+    end.daemon = True
+    end.start()
+    for loop in loops:
+        loop.join()
+    end.cancel()
+
+
+def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:
+    """Return one thread per thing that goes on by itself."""
+    work = [("plan", _planner(node)), ("age-out", _every(AGE_OUT_EVERY_S, partial(_age_out, node)))]
+    work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node)))]
+    work += [(f"compute-{slot}", _computer(node)) for slot in range(node.engine.slots)]
+    work += [(f"send-{name}", _sender(node, name)) for name in (*node.config.destinations, None)]
+    return [threading.Thread(target=_loop, args=(once, stop), name=name) for name, once in work]
+
+
+def _planner(node: Node) -> Callable[[], bool]:
+    paused_until: dict[str, datetime] = {}
+
+    def once() -> bool:
+        now = node.clock()
+        due = [uid for uid in flow.settled(node) if paused_until.get(uid, now) <= now]
+        for series_uid in due:
+            try:
+                jobs = flow.plan(series_uid, node)
+            except Exception as error:  # noqa: BLE001  one series must not hold up the others
+                paused_until[series_uid] = now + timedelta(seconds=SERIES_PAUSE_S)
+                log.error("series_not_planned", series_uid=series_uid, error=describe(error))
+                continue
+            paused_until.pop(series_uid, None)
+            log.info("series_planned", series_uid=series_uid, count=len(jobs))
+        return bool(due)
+
+    return once
+
+
+def _computer(node: Node) -> Callable[[], bool]:
+    def once() -> bool:
+        job = node.journal.claim(node.clock())
+        if job is None:
+            return False
+        flow.compute(job, node, report=lambda _step, _fraction: None)
+        after = node.journal.job(job.id)
+        log.info("job_moved", job=job.id, state=after.state, code=after.reason_code, reason=after.reason)
+        return True
+
+    return once
+
+
+def _sender(node: Node, destination: str | None) -> Callable[[], bool]:
+    """Deliver to one destination; None looks after those the configuration no longer has."""
+
+    def is_mine(name: str) -> bool:
+        return name == destination if destination else name not in node.config.destinations
+
+    def once() -> bool:
+        mine = [owed for owed in node.journal.due(node.clock()) if is_mine(owed.destination)]
+        for owed in mine:
+            flow.deliver(owed, node)
+        return bool(mine)
+
+    return once
+
+
+def _age_out(node: Node) -> None:
+    """Let go of what retention no longer keeps; nothing with open work goes."""
+    for series_uid in node.journal.expired(node.clock(), node.config.keep):
+        files = node.journal.forget(series_uid)
+        node.store.remove(set(files) - node.staging.remove(files))
+        log.info("series_aged_out", series_uid=series_uid, count=len(files))
+
+
+def _canceller(node: Node) -> Callable[[], None]:
+    """End the worker of a job that an operator cancelled; another process told the journal."""
+
+    def act() -> None:
+        for job in node.journal.jobs(state=JobState.CANCELLED):
+            node.engine.cancel(job.id)
+
+    return act
+
+
+def _every(seconds: float, act: Callable[[], None]) -> Callable[[], bool]:
+    next_at = time.monotonic()
+
+    def once() -> bool:
+        nonlocal next_at
+        if time.monotonic() >= next_at:
+            next_at = time.monotonic() + seconds
+            act()
+        return False
+
+    return once
+
+
+def _loop(once: Callable[[], bool], stop: threading.Event) -> None:
+    """Call ``once`` until told to stop; it returns whether there was anything to do."""
+    while not stop.is_set():
+        busy = False
+        try:
+            busy = once()
+        except Exception as error:  # noqa: BLE001  a loop that dies would stop its step for everyone
+            log.error("loop_error", name=threading.current_thread().name, error=describe(error))
+            stop.wait(1.0)
+        if not busy:
+            stop.wait(POLL_S)

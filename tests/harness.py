@@ -1,0 +1,98 @@
+"""A node under test: always the real command in a process of its own, with its own data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+RADNODE = Path(sys.executable).with_name("radnode")
+PATIENCE_S = 120.0
+
+
+def wait_until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
+    """Return the first true answer; fail, naming ``what``, when none comes in time."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if answer := is_so():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {within_s:.0f} s")
+
+
+class NodeProcess:
+    """``radnode serve`` on a free port."""
+
+    def __init__(self, folder: Path, config: str) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "node.toml"
+        self.config.write_text(config, encoding="utf-8")
+        self.log = folder / "node.log"
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, env: Mapping[str, str] | None = None) -> None:
+        """Start it and wait until it is ready."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [RADNODE, "serve", "--config", self.config],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **(env or {})},
+            )
+        line = self._process.stdout.readline()
+        assert line.startswith("ready"), f"the node did not start: {self.log.read_text()[-2000:]}"
+        self.port = int(dict(word.split("=") for word in line.split()[1:]).get("dimse", 0))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def wait_dead(self) -> None:
+        wait_until(lambda: not self.is_running(), "the node dies")
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit status."""
+        if self.is_running():
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(PATIENCE_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        if self.is_running():
+            self._process.kill()
+        self._process.wait()
+
+    def run(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run another radnode command against this node."""
+        done = subprocess.run(
+            [RADNODE, *words, "--config", self.config], capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert not ok or done.returncode == 0, done.stderr
+        return done
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.run("status", "--json").stdout)
+
+    def wait_idle(self) -> dict[str, Any]:
+        """Wait until nothing arrives, computes or sends any more; return the status."""
+
+        def idle() -> dict[str, Any] | None:
+            now = self.status()
+            busy = now["arriving"] or any(now["jobs"][s] for s in ("queued", "computing", "sending"))
+            return None if busy or not now["series"] else now
+
+        return wait_until(idle, "the node comes to rest")
