@@ -96,6 +96,20 @@ def size_jpeg(data: bytes) -> FrameSize:
     raise ValueError("no start of frame in the JPEG codestream")
 
 
+def check_jpeg_end(data: bytes) -> None:
+    """Check that a JPEG-LS codestream has its end-of-image marker.
+
+    The decoder searches a stream that was cut off for many seconds.
+
+    Raises
+    ------
+    ValueError
+        It ends without the marker; padding bytes after it are allowed.
+    """
+    if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise ValueError("the JPEG-LS codestream is cut off")
+
+
 def check_rle(data: bytes) -> None:
     """Check the segment table of an RLE frame (PS3.5 G.5).
 

@@ -19,7 +19,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
-from node.assemble.codestream import FrameSize, check_rle, size_j2k, size_jpeg, strip_jp2
+from node.assemble.codestream import FrameSize, check_jpeg_end, check_rle, size_j2k, size_jpeg, strip_jp2
 from node.assemble.header import PARSE_ERRORS, Parsed, PixelElement, inflate, integer_of, text_of
 from node.assemble.reason import Reason, refused
 
@@ -232,6 +232,8 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
         _check_size(size_j2k(data), format_)
     elif syntax in _JPEG:
         _check_size(size_jpeg(data), format_)
+        if syntax in (uid.JPEGLSLossless, uid.JPEGLSNearLossless):
+            check_jpeg_end(data)
     else:
         check_rle(data)
     decoder = get_decoder(uid.UID(syntax))
@@ -278,7 +280,8 @@ def _check_size(size: FrameSize, format_: PixelFormat) -> None:
 
 
 def _not_decodable(format_: PixelFormat, error: BaseException) -> Exception:
-    said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = lines[-1].strip()[:200].rstrip(".")  # pydicom tells the reason last
     return refused(
         Reason.NOT_DECODABLE,
         f"The pixel data ({uid.UID(format_.transfer_syntax).name}) cannot be decoded: {said}.",

@@ -18,7 +18,6 @@ from node.assemble.header import MAX_ELEMENTS, PEEK_BYTES, parse
 from pipelines.contract import InputRefused
 from tests import phantoms
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
 
