@@ -31,7 +31,7 @@ def validate(findings: Any, card: Card, case: Case) -> list[str]:
     if not isinstance(findings, Findings):
         return [f"it returned {type(findings).__name__} instead of Findings"]
     role = findings.role if findings.role is not None else next(iter(card.inputs))
-    if role not in case:
+    if not isinstance(role, str) or role not in case:
         return [f"its outlines are on the grid of {role!r}, which is no input"]
     try:
         return [
