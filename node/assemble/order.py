@@ -87,27 +87,34 @@ def arrange(
     positions = np.array([frame.at.position_mm for frame in ordered], dtype=np.float64)
     first = ordered[0].at
 
-    _check_spacing(ordered, along)
+    step_mm, start_mm = _even(along)
+    _check_spacing(ordered, along, step_mm, start_mm)
     in_plane = positions - np.outer(along, first.normal)
-    _check_shear(along, in_plane)
+    _check_shear(along, in_plane, step_mm)
 
-    step_mm = (along[-1] - along[0]) / (len(ordered) - 1)
     affine = np.eye(4)
     affine[:3, 0] = first.normal * step_mm
     affine[:3, 1] = np.array(first.along_rows) * first.spacing_mm[0]
     affine[:3, 2] = np.array(first.along_columns) * first.spacing_mm[1]
-    affine[:3, 3] = positions[0]
-    expected = positions[0] + np.outer(np.arange(len(ordered)) * step_mm, first.normal)
+    affine[:3, 3] = first.normal * start_mm + in_plane.mean(axis=0)
+    expected = affine[:3, 3] + np.outer(np.arange(len(ordered)), affine[:3, 0])
     deviation_mm = float(np.linalg.norm(positions - expected, axis=1).max())
     _check_card(affine, spacing_mm or {})
     return Grid(ordered, affine, deviation_mm)
 
 
-def _check_spacing(ordered: Sequence[Frame], along: NDArray[np.float64]) -> None:
+def _even(along: NDArray[np.float64]) -> tuple[float, float]:
+    """Return step and start of the even grid nearest to positions in order (least squares)."""
+    index = np.arange(len(along)) - (len(along) - 1) / 2
+    step_mm = float(index @ along) / float(index @ index)
+    return step_mm, float(along.mean() + index[0] * step_mm)
+
+
+def _check_spacing(
+    ordered: Sequence[Frame], along: NDArray[np.float64], step_mm: float, start_mm: float
+) -> None:
     """Refuse what is not evenly spaced along the normal."""
-    count = len(along)
-    step_mm = (along[-1] - along[0]) / (count - 1)
-    off_mm = np.abs(along - along[0] - np.arange(count) * step_mm).max()
+    off_mm = np.abs(along - start_mm - np.arange(len(along)) * step_mm).max()
     distances = np.diff(along)
     usual_mm = float(np.median(distances))
     if off_mm <= _tolerance_mm(usual_mm):
@@ -135,18 +142,16 @@ def _check_spacing(ordered: Sequence[Frame], along: NDArray[np.float64]) -> None
     )
 
 
-def _check_shear(along: NDArray[np.float64], in_plane: NDArray[np.float64]) -> None:
+def _check_shear(along: NDArray[np.float64], in_plane: NDArray[np.float64], step_mm: float) -> None:
     """Refuse slices that do not lie straight above each other."""
-    count = len(along)
-    usual_mm = float(along[-1] - along[0]) / (count - 1)
-    shift = in_plane - in_plane[0]
-    limit_mm = _tolerance_mm(usual_mm)
+    shift = in_plane - in_plane.mean(axis=0)
+    limit_mm = _tolerance_mm(step_mm)
     if np.linalg.norm(shift, axis=1).max() <= limit_mm:
         return
     # Least squares line of the shift against the position: its slope is the shear.
     centred = along - along.mean()
-    slope = centred @ (shift - shift.mean(axis=0)) / float(centred @ centred)
-    rest = shift - shift.mean(axis=0) - np.outer(centred, slope)
+    slope = centred @ shift / float(centred @ centred)
+    rest = shift - np.outer(centred, slope)
     if np.linalg.norm(rest, axis=1).max() <= limit_mm:
         tilt = degrees(atan2(float(np.linalg.norm(slope)), 1.0))
         raise refused(

@@ -122,6 +122,7 @@ def _agrees(a: Frame, b: Frame) -> bool:
 
 
 _DIFFERENCES: Final[dict[str, Callable[[Frame], str]]] = {
+    "modality": lambda f: f.modality,
     "frame of reference": lambda f: f"frame of reference {f.at.frame_of_reference_uid}",
     "size": lambda f: f"{f.pixels.rows} x {f.pixels.columns} pixels",
     "type": lambda f: "\\".join(f.image_type),
