@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, exists, select
 
@@ -148,6 +149,12 @@ class Jobs(Database):
         query = select(_result).where(_result.c.job_id == job_id).order_by(_result.c.number)
         with self._reading() as connection:
             return tuple(result_of(row, self._data) for row in connection.execute(query))
+
+    def result_paths(self) -> set[Path]:
+        """Return the files of all results that have not aged out."""
+        query = select(_result.c.path).where(~_result.c.aged_out)
+        with self._reading() as connection:
+            return {self._data / path for path in connection.scalars(query)}
 
     def outcome(self, job_id: int) -> Outcome | None:
         """Return what the worker reported of a job; None when it has no results."""

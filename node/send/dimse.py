@@ -1,0 +1,266 @@
+"""Objects go to an archive by C-STORE (PS3.4 Annex B), all over one association.
+
+Bytes are sent as they are on disk. Only to a peer that does not take their transfer syntax
+they go in another one, and only where that loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+from pynetdicom import _config, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.config import DimseDestination
+from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
+from node.failpoint import failpoint
+from node.log import get_log
+from node.model import Receipt, ResultObject
+from node.send.guard import GuardedAE, GuardedSocket
+from node.send.status import Verdict, family_of, rejection_of
+
+#: A peer that takes less than this is as good as gone; sets the time limit of a large object.
+SLOWEST_BYTES_PER_S = 50_000
+#: Smaller PDUs than this would cost more memory than the object itself.
+SMALLEST_PDU_BYTES = 1024
+
+#: What can be said in any other uncompressed syntax without loss.
+_PLAIN = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian})
+_PACKED = frozenset(
+    {
+        HTJ2KLossless,
+        HTJ2KLosslessRPCL,
+        JPEG2000Lossless,
+        JPEGLossless,
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        RLELossless,
+    }
+)
+#: Offered besides the file's own syntax, the better one first.
+_FALLBACKS = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+# Otherwise a file that is sent would be decoded and encoded again on the way.
+_config.STORE_SEND_CHUNKED_DATASET = True
+
+_log = get_log("send")
+
+
+def store(
+    objects: Sequence[ResultObject],
+    name: str,
+    destination: DimseDestination,
+    *,
+    calling_ae: str,
+    now: Callable[[], datetime],
+) -> Iterator[Receipt]:
+    """Send each object by C-STORE; yield its receipt when the peer has answered for it.
+
+    Raises
+    ------
+    PeerUnreachable
+        No connection, no answer in time, an abort, or a passing rejection.
+    PeerBusy
+        The peer is out of resources (A7xx, 0110, 0213); the rest is not tried.
+    PeerRefused
+        The peer will not have us, or at least one object; told after all others were sent.
+    """
+    if not objects:
+        return
+    refused: dict[str, str] = {}  # SOP Instance UID -> why
+    with _associated(objects, name, destination, calling_ae) as link:
+        failpoint("send.connected")
+        for thing in objects:
+            uid = thing.sop_instance_uid
+            if any(other in refused for other in thing.refers_to):
+                refused[uid] = f"{uid} was not sent: it refers to an object that was refused."
+                continue
+            try:
+                status, told = link.store(thing)
+            except PeerRefused as error:
+                refused[uid] = str(error)
+                continue
+            failpoint("send.answered")
+            _log.info("sent", destination=name, sop_instance_uid=uid, status=f"{status:04X}")
+            yield Receipt(sop_instance_uid=uid, destination=name, status=status, sentence=told, at=now())
+    if refused:
+        first, *others = refused.values()
+        more = f" And {len(others)} more object{'s'[: len(others) != 1]}." if others else ""
+        raise PeerRefused(first + more)
+
+
+class _Link:
+    """An established association, and what the peer agreed to take over it."""
+
+    def __init__(self, association: Association, answered: list[int | None], name: str, timeout_s: float):
+        self._association = association
+        self._answered = answered  # Message ID of every response so far, in their order
+        self._numbers = count(1)
+        self._name = name
+        self._timeout_s = timeout_s
+        self._accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
+
+    def store(self, thing: ResultObject) -> tuple[int, str]:
+        """Send one object; return the status and what is to be known about it.
+
+        Raises
+        ------
+        PeerUnreachable, PeerBusy, PeerRefused
+            See `store` of this module.
+        """
+        what = self._encoded(thing)
+        size_bytes = thing.path.stat().st_size
+        limit_s = self._timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+        socket: GuardedSocket = self._association.dul.socket
+        socket.finish_within(limit_s, stall_s=self._timeout_s)
+        self._association.dimse_timeout = limit_s
+        number = next(self._numbers)
+        try:
+            answer = self._association.send_c_store(what, msg_id=number)
+        except RuntimeError as error:  # the peer ended the association between two objects
+            raise PeerUnreachable(f"{self._name} ended the association.") from error
+        except (ValueError, AttributeError, OSError) as error:
+            raise SendError(f"Object {thing.sop_instance_uid} cannot be put into a C-STORE.") from error
+        if "Status" not in answer:
+            raise PeerUnreachable(
+                f"{self._name} did not answer for object {thing.sop_instance_uid} within {limit_s:.0f} s, "
+                "or broke the association."
+            )
+        # The library takes any response for the one that it waits for.
+        if self._answered[number - 1 : number] != [number]:
+            self._association.abort()
+            raise PeerUnreachable(f"{self._name} answered for another request than the one at hand.")
+        return self._judged(thing, answer)
+
+    def _judged(self, thing: ResultObject, answer: Dataset) -> tuple[int, str]:
+        family = family_of(answer.Status)
+        code = f"status {answer.Status:04X}"
+        if family.verdict is Verdict.STORED:
+            return answer.Status, f"{self._name}: {family.sentence} ({code})." if family.sentence else ""
+        if family.verdict is Verdict.WARNED:
+            return (
+                answer.Status,
+                f"{self._name} stored it, but {family.sentence} ({code}{_elements(answer)}).",
+            )
+        if family.verdict is Verdict.BUSY:
+            raise PeerBusy(
+                f"{self._name} did not store {thing.sop_instance_uid}: {family.sentence} ({code})."
+            )
+        raise PeerRefused(
+            f"{self._name} refused {thing.kind} {thing.sop_instance_uid} for good: {family.sentence} "
+            f"({code}{_elements(answer)})."
+        )
+
+    def _encoded(self, thing: ResultObject) -> Any:
+        """Return the file itself, or its content where the peer takes it only in another syntax."""
+        offered = _syntaxes_for(thing)
+        taken = [syntax for syntax in offered if (thing.sop_class_uid, syntax) in self._accepted]
+        if not taken:
+            raise PeerRefused(
+                f"{self._name} takes no {UID(thing.sop_class_uid).name} "
+                f"(as {', '.join(UID(syntax).name for syntax in offered)}), so {thing.kind} "
+                f"{thing.sop_instance_uid} was not sent. See which SOP Classes it is set up to store."
+            )
+        if taken[0] == thing.transfer_syntax_uid:
+            return thing.path
+        dataset = dcmread(thing.path)
+        if thing.transfer_syntax_uid in _PACKED and "PixelData" in dataset:
+            dataset.decompress(generate_instance_uid=False)  # the same pixels: the same instance
+        elif thing.transfer_syntax_uid in _PACKED:
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        return dataset
+
+
+def _syntaxes_for(thing: ResultObject) -> tuple[str, ...]:
+    own = thing.transfer_syntax_uid
+    others = _FALLBACKS if own in _PLAIN | _PACKED else ()
+    return tuple(dict.fromkeys((own, *others)))
+
+
+def _contexts(objects: Sequence[ResultObject]) -> list[PresentationContext]:
+    """Return one context per SOP Class and syntax, so that the answer says yes or no to each."""
+    pairs = dict.fromkeys((thing.sop_class_uid, s) for thing in objects for s in _syntaxes_for(thing))
+    return [build_context(sop_class, syntax) for sop_class, syntax in pairs]
+
+
+def _elements(answer: Dataset) -> str:
+    """Return the Offending Elements (0000,0901) as numbers, which tell nothing of the patient."""
+    found = answer.get("OffendingElement")
+    tags = found if isinstance(found, list) else [] if found is None else [found]
+    return "".join(f", element {tag}" for tag in list(tags)[:5])
+
+
+@contextmanager
+def _associated(
+    objects: Sequence[ResultObject], name: str, destination: DimseDestination, calling_ae: str
+) -> Iterator[_Link]:
+    """Hold an association for as long as the block runs; release it, or abort it on an error."""
+    ae = GuardedAE(ae_title=calling_ae)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = destination.timeout_s
+    ae.network_timeout = None  # it counts only what is received, so it would cut a long object off
+    answered: list[int | None] = []
+
+    def note(event: Any) -> None:
+        answered.append(getattr(event.message.command_set, "MessageIDBeingRespondedTo", None))
+
+    place = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    try:
+        association = ae.associate(
+            destination.host,
+            destination.port,
+            contexts=_contexts(objects),
+            ae_title=destination.ae_title,
+            evt_handlers=[(evt.EVT_DIMSE_RECV, note)],
+        )
+    except OSError as error:  # the name cannot be resolved
+        raise PeerUnreachable(f"{name} ({place}) cannot be reached: {error.strerror}.") from error
+    if not association.is_established:
+        raise _why_not(association, name, place)
+    _log.info("connected", destination=name, objects=len(objects))
+    try:
+        size = association.acceptor.maximum_length
+        if size and size < SMALLEST_PDU_BYTES:
+            raise PeerRefused(f"{name} takes no PDU above {size} bytes; raise its maximum PDU length.")
+        yield _Link(association, answered, name, destination.timeout_s)
+        socket = association.dul.socket
+        if socket is not None:
+            socket.finish_within(destination.timeout_s, stall_s=destination.timeout_s)
+        association.release()
+    finally:
+        if association.is_established:
+            association.abort()
+
+
+def _why_not(association: Association, name: str, place: str) -> SendError:
+    answer = association.acceptor.primitive
+    if association.is_rejected:
+        said = rejection_of(answer.result, answer.result_source, answer.diagnostic)
+        sentence = f"{name} ({place}) rejected the association: {said.sentence}. {said.remedy}".strip()
+        return PeerUnreachable(sentence) if said.passing else PeerRefused(sentence)
+    if answer is not None and answer.result == 0 and answer.presentation_context_definition_results_list:
+        return PeerRefused(
+            f"{name} ({place}) takes none of the SOP Classes of these results; see which ones it stores."
+        )
+    return PeerUnreachable(f"{name} ({place}) cannot be reached, or did not answer as a DICOM service does.")

@@ -1,0 +1,103 @@
+"""What a C-STORE status or an association rejection means for us, each with its clause.
+
+The status families are those of PS3.4 Table B.2-1; the general ones are in PS3.7 Annex C.
+What the peer writes in Error Comment (0000,0902) is never told on: it may quote a header.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Verdict(StrEnum):
+    """What a status means for the object that was sent."""
+
+    STORED = "stored"
+    WARNED = "warned"  #: stored, but not quite as sent
+    BUSY = "busy"  #: not now
+    REFUSED = "refused"  #: never
+
+
+class Family(NamedTuple):
+    """A range of status codes that mean the same."""
+
+    first: int
+    last: int
+    verdict: Verdict
+    sentence: str  #: "" for plain success
+    clause: str
+
+
+#: Earlier entries win.
+FAMILIES = (
+    Family(0x0000, 0x0000, Verdict.STORED, "", "PS3.4 B.2.3"),
+    Family(
+        0x0111, 0x0111, Verdict.STORED, "it already had this SOP Instance", "PS3.7 C.5.7"
+    ),  # ours never change under one UID, so what it has is what we sent
+    Family(0xB000, 0xB000, Verdict.WARNED, "it changed some elements", "PS3.4 B.2.3"),
+    Family(0xB006, 0xB006, Verdict.WARNED, "it discarded some elements", "PS3.4 B.2.3"),
+    Family(
+        0xB007, 0xB007, Verdict.WARNED, "it says the data set does not match its SOP Class", "PS3.4 B.2.3"
+    ),
+    Family(0xB000, 0xBFFF, Verdict.WARNED, "it warned without saying of what", "PS3.7 C.4.2"),
+    Family(0x0001, 0x0001, Verdict.WARNED, "it did not support some elements", "PS3.7 C.4"),
+    Family(0x0107, 0x0107, Verdict.WARNED, "it did not know some elements", "PS3.7 C.4.2"),
+    Family(0x0116, 0x0116, Verdict.WARNED, "it found a value out of range", "PS3.7 C.4.3"),
+    Family(0xA700, 0xA7FF, Verdict.BUSY, "it is out of resources", "PS3.4 B.2.3"),
+    Family(0x0110, 0x0110, Verdict.BUSY, "it failed while processing", "PS3.7 C.5.15"),
+    Family(0x0210, 0x0210, Verdict.BUSY, "it took the request for a repetition", "PS3.7 C.5.8"),
+    Family(0x0213, 0x0213, Verdict.BUSY, "it is at the limit of its resources", "PS3.7 C.5.22"),
+    Family(0xFE00, 0xFE00, Verdict.BUSY, "it cancelled the operation", "PS3.7 C.3"),
+    Family(0xA900, 0xA9FF, Verdict.REFUSED, "the data set does not match its SOP Class", "PS3.4 B.2.3"),
+    Family(0xC000, 0xCFFF, Verdict.REFUSED, "it cannot understand the data set", "PS3.4 B.2.3"),
+    Family(0x0117, 0x0117, Verdict.REFUSED, "it takes the SOP Instance UID for invalid", "PS3.7 C.5.12"),
+    Family(0x0122, 0x0122, Verdict.REFUSED, "it does not support this SOP Class", "PS3.7 C.5.24"),
+    Family(0x0124, 0x0124, Verdict.REFUSED, "it does not allow us to store", "PS3.7 C.5.23"),
+    Family(0x0105, 0x0121, Verdict.REFUSED, "it rejects the content", "PS3.7 C.5"),
+    Family(0x0211, 0x0212, Verdict.REFUSED, "it does not understand the request", "PS3.7 C.5"),
+)
+
+
+def family_of(status: int) -> Family:
+    """Return what a status means; one that no clause knows is tried again."""
+    for family in FAMILIES:
+        if family.first <= status <= family.last:
+            return family
+    return Family(status, status, Verdict.BUSY, "it answered with a status that DICOM does not know", "none")
+
+
+class Rejection(NamedTuple):
+    """Why an association was rejected."""
+
+    passing: bool
+    sentence: str
+    remedy: str
+
+
+#: (source, reason) of A-ASSOCIATE-RJ, PS3.8 Table 9-21.
+_REJECTIONS = {
+    (1, 2): ("application context not supported", "See whether a DICOM service listens there."),
+    (1, 3): ("calling AE title not recognised", "Make our AE title known to it."),
+    (1, 7): ("called AE title not recognised", "Compare ae_title of the destination with its own."),
+    (2, 2): ("protocol version not supported", "See whether a DICOM service listens there."),
+    (3, 1): ("temporary congestion", ""),
+    (3, 2): ("local limit exceeded", ""),
+}
+
+
+def rejection_of(result: int, source: int, reason: int) -> Rejection:
+    """Return what an association rejection means.
+
+    Parameters
+    ----------
+    result
+        1 permanent, 2 transient.
+    source, reason
+        As in PS3.8 Table 9-21. Source 3, the presentation layer, knows only passing reasons,
+        whatever the peer calls them.
+    """
+    sentence, remedy = _REJECTIONS.get(
+        (source, reason), ("no reason given", "Ask who runs it what it expects of us.")
+    )
+    return Rejection(passing=result == 2 or source == 3, sentence=sentence, remedy=remedy)

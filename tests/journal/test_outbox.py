@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from node.errors import NodeError
+from node.job import JobState, next_try
+from tests.journal_makers import NOON, a_job, a_receipt, after, an_outcome
+
+
+@pytest.fixture
+def sending(journal):
+    """A job with two results for two destinations."""
+    job = a_job(journal, send_to=("archive", "research"))
+    return journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
+
+
+def owed(journal, now=NOON):
+    return {
+        (d.destination, thing.sop_instance_uid.rpartition(".")[2])
+        for d in journal.due(now)
+        for thing in d.objects
+    }
+
+
+def test_every_result_is_owed_to_every_destination(journal, sending):
+    assert owed(journal) == {("archive", "1"), ("archive", "2"), ("research", "1"), ("research", "2")}
+    assert [d.job_id for d in journal.due(NOON)] == [sending.id, sending.id]
+
+
+def test_a_receipt_ends_what_is_owed_and_only_the_first_counts(journal, sending):
+    uid = f"2.25.{sending.id}.1"
+    journal.keep(sending.id, a_receipt(uid, sentence="first"))
+    journal.keep(sending.id, a_receipt(uid, sentence="second", at=after(9)))
+    assert owed(journal) == {("archive", "2"), ("research", "1"), ("research", "2")}
+    assert journal.receipts(sending.id) == (a_receipt(uid, sentence="first"),)
+
+
+def test_a_receipt_for_what_was_never_owed_is_an_error(journal, sending):
+    with pytest.raises(NodeError, match="owes 'archive' no object"):
+        journal.keep(sending.id, a_receipt("1.2.3"))
+
+
+def test_a_failed_try_waits_longer_each_time(journal, sending):
+    journal.park(sending.id, "research", code="peer-refused", reason="No.", now=NOON)
+    now, waits = NOON, []
+    for tries in range(1, 5):
+        (delivery,) = journal.due(now)
+        assert delivery.tries == tries - 1
+        wait = (next_try(now, tries) - now).total_seconds()
+        waits.append(wait)
+        journal.postpone(
+            sending.id,
+            "archive",
+            code="peer-unreachable",
+            reason="It does not answer.",
+            not_before=now + timedelta(seconds=wait),
+            now=now,
+        )
+        assert journal.due(now + timedelta(seconds=wait - 0.001)) == []
+        now += timedelta(seconds=wait)
+    assert waits == [5.0, 10.0, 20.0, 40.0]
+    assert journal.finish(sending.id, now) is None  # one waits for a retry
+
+
+def test_one_destination_that_refuses_does_not_hold_up_the_other(journal, sending):
+    journal.park(sending.id, "archive", code="peer-refused", reason="It knows no SEG.", now=NOON)
+    assert owed(journal) == {("research", "1"), ("research", "2")}
+    assert journal.finish(sending.id, NOON) is None
+    for number in (1, 2):
+        journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.{number}", destination="research"))
+    failed = journal.finish(sending.id, NOON)
+    assert (failed.state, failed.reason_code) == (JobState.FAILED, "peer-refused")
+    assert failed.reason == "archive: It knows no SEG."
+    assert journal.status()["deliveries"]["parked"] == 2
+
+
+def test_a_partial_delivery_is_never_done(journal, sending):
+    for destination in ("archive", "research"):
+        journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1", destination=destination))
+        assert journal.finish(sending.id, NOON) is None
+    for destination in ("archive", "research"):
+        journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.2", destination=destination))
+    assert journal.finish(sending.id, NOON).state is JobState.DONE
+    assert journal.finish(sending.id, NOON) is None  # it is not sending any more
+
+
+def test_an_operator_sends_again_only_what_is_still_owed(journal, sending):
+    journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1"))
+    for destination in ("archive", "research"):
+        journal.park(sending.id, destination, code="peer-refused", reason="No.", now=NOON)
+    journal.finish(sending.id, NOON)
+    assert journal.due(after(9)) == []
+    assert journal.retry(sending.id, after(9)).state is JobState.SENDING
+    assert owed(journal, after(9)) == {("archive", "2"), ("research", "1"), ("research", "2")}
+    assert {d.tries for d in journal.due(after(9))} == {0}
+
+
+def test_status_is_plain_json_and_names_what_is_in_trouble(journal, sending):
+    journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1"))
+    journal.postpone(sending.id, "research", code="peer-busy", reason="Full.", not_before=after(60), now=NOON)
+    status = json.loads(json.dumps(journal.status()))
+    assert status["jobs"]["sending"] == 1
+    assert status["instances"] == 3
+    deliveries = status["deliveries"]
+    assert (deliveries["delivered"], deliveries["pending"], deliveries["parked"]) == (1, 3, 0)
+    (trouble,) = deliveries["troubled"]
+    assert (trouble["destination"], trouble["code"], trouble["tries"]) == ("research", "peer-busy", 1)
+    assert status["events"][0]["to"] == "sending"
