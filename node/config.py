@@ -1,8 +1,9 @@
 """The configuration: one TOML file, read once into frozen records.
 
-Unknown keys are errors that name table and key and suggest the nearest one; every complaint
-is given at once. ``RADNODE_<TABLE>__<KEY>`` environment variables override the file, e.g.
-``RADNODE_ACCEPT__DIMSE__PORT=11113``.
+Unknown keys are errors that name table and key and suggest the nearest one. Complaints come all
+at once: first about every key by itself, and once those are right, about what does not go
+together. ``RADNODE_<TABLE>__<KEY>`` environment variables override the file, e.g.
+``RADNODE_ACCEPT__DIMSE__PORT=11113``; a complaint about one says so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -25,12 +26,14 @@ AETitle = Annotated[
 ]
 Port = Annotated[int, Field(ge=0, le=65535)]  #: 0: any free port, printed when ready
 Positive = Annotated[float, Field(gt=0)]
+#: Appears in logs and reports: something, and nothing that steers a terminal.
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", strip_whitespace=True)]
 
 
 class Table(BaseModel):
     """One table of the file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NodeTable(Table):
@@ -143,7 +146,7 @@ Destination = Annotated[DimseDestination | FolderDestination, Field(discriminato
 class RuleTable(Table):
     """[[rules]]: which series go to which pipeline. The match language is `node.assign.rule`."""
 
-    name: str
+    name: Name
     pipeline: str
     send_to: tuple[str, ...] = ()
     match: dict[str, Any] = {}
@@ -159,8 +162,8 @@ class Config(Table):
     compute: ComputeTable = ComputeTable()
     send: SendTable = SendTable()
     keep: KeepTable = KeepTable()
-    pipelines: dict[str, ExternalPipeline] = {}
-    destinations: dict[str, Destination] = {}
+    pipelines: dict[Name, ExternalPipeline] = {}
+    destinations: dict[Name, Destination] = {}
     rules: tuple[RuleTable, ...] = ()
 
     @model_validator(mode="after")
@@ -169,13 +172,16 @@ class Config(Table):
         for rule in self.rules:
             for name in rule.send_to:
                 if name not in self.destinations:
-                    known = ", ".join(sorted(self.destinations)) or "none is defined"
+                    known = ", ".join(sorted(self.destinations)) or "there is none"
+                    near = difflib.get_close_matches(name, self.destinations, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
                     complaints.append(
-                        f"rule {rule.name!r} sends to {name!r}, which is no destination ({known})"
+                        f"[[rules]] {rule.name!r} sends to {name!r}, but the destinations are: {known}{hint}"
                     )
         names = [rule.name for rule in self.rules]
         complaints += [
-            f"two rules are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})
+            f"[[rules]] several are named {name!r}"
+            for name in sorted({n for n in names if names.count(n) > 1})
         ]
         if self.accept.dimse.enabled and not self.accept.callers and not _is_loopback(self.accept.dimse.host):
             complaints.append(
@@ -183,9 +189,12 @@ class Config(Table):
                 "[accept] callers must list the calling AE titles that may send"
             )
         if not _is_loopback(self.show.host):
-            complaints.append(f"[show] host = {self.show.host!r}: only loopback, as there are no users")
+            complaints.append(
+                f"[show] host = {self.show.host!r} can be reached from outside, but nobody has to log in; "
+                "use 127.0.0.1"
+            )
         if complaints:
-            raise ValueError("; ".join(complaints))
+            raise ValueError("\n".join(complaints))
         return self
 
 
@@ -221,11 +230,15 @@ def read_config(path: Path | None, environ: Mapping[str, str] = os.environ) -> C
             raise ConfigError(f"There is no configuration file {path}.") from error
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from error
-    _apply_environment(raw, environ)
+    overridden = _apply_environment(raw, environ)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        lines = [f"  {_complaint(detail)}" for detail in error.errors()]
+        lines = [
+            f"  {line}{_source(detail['loc'], overridden)}"
+            for detail in error.errors()
+            for line in _complaint(detail, raw).splitlines()
+        ]
         raise ConfigError("\n".join([f"{where} cannot be used:", *lines])) from error
     return _anchored(config, base)
 
@@ -257,51 +270,112 @@ def _anchored(config: Config, base: Path) -> Config:
     )
 
 
-def _apply_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _apply_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Set what the environment says; return which variable set which key.
+
+    Raises
+    ------
+    ConfigError
+        A variable names no table and key.
+    """
+    overridden = {}
     for name, text in sorted(environ.items()):
         if not name.startswith("RADNODE_") or "__" not in name:
             continue
-        *tables, key = name.removeprefix("RADNODE_").lower().split("__")
-        target = raw
-        for table in tables:
-            target = target.setdefault(table, {})
+        place = tuple(name.removeprefix("RADNODE_").lower().split("__"))
+        target: Any = raw
+        for table in place[:-1]:
+            target = target.setdefault(table, {}) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or not all(place):
+            raise ConfigError(f"The environment variable {name} names no key; use RADNODE_<TABLE>__<KEY>.")
         try:
-            target[key] = tomllib.loads(f"value = {text}")["value"]
+            target[place[-1]] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            target[key] = text  # a bare word is a string
+            target[place[-1]] = text  # a bare word is a string
+        overridden[place] = name
+    return overridden
 
 
-def _complaint(detail: Any) -> str:
+def _source(loc: tuple[int | str, ...], overridden: Mapping[tuple[str, ...], str]) -> str:
+    """Say so if a complaint is about what the environment set."""
+    place = tuple(str(part) for part in loc)
+    for known, name in overridden.items():
+        if place and place == known[: len(place)]:
+            return f" (set by {name})"
+    return ""
+
+
+#: What pydantic finds wrong -> how we say it. ``{}`` is the value, the rest pydantic's context.
+_SENTENCES = {
+    "missing": "this key is required",
+    "int_": "must be a whole number, not {}",
+    "float_": "must be a number, not {}",
+    "finite_number": "must be a finite number, not {}",
+    "bool_": "must be true or false, not {}",
+    "string_type": "must be a text in quotes, not {}",
+    "path_type": "must be a text in quotes, not {}",
+    "tuple_type": "must be a list like [...], not {}",
+    "dict_type": "must be a table, not {}",
+    "model_": "must be a table, not {}",
+    "greater_than_equal": "must be at least {ge:g}, not {}",
+    "greater_than": "must be more than {gt:g}, not {}",
+    "less_than_equal": "must be at most {le:g}, not {}",
+    "literal_error": "must be {expected}, not {}",
+    "union_tag_invalid": "must be 'dimse' or 'folder', not '{tag}'",
+    "union_tag_not_found": "this key is required: 'dimse' or 'folder'",
+    "string_pattern_mismatch": "must be 1 or more printable characters, not {}",
+    "ae_title": "must be an AE title, 1 to 16 characters without backslash (PS3.5 6.2), not {}",
+}
+
+
+def _complaint(detail: Any, raw: Mapping[str, Any]) -> str:
     """Turn one pydantic error into a sentence that names table and key."""
-    loc = [part for part in detail["loc"] if part not in ("dimse", "folder") or len(detail["loc"]) < 4]
-    *tables, key = [str(part) for part in loc] or ["", ""]
-    table = ".".join(tables)
-    place = f"[{table}] {key}" if table else str(key)
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(
-            str(key), _known_keys([str(part) for part in detail["loc"][:-1]]), n=1, cutoff=0.5
-        )
+    kind, loc = str(detail["type"]), [part for part in detail["loc"] if part != "[key]"]
+    if not loc:  # how tables go together, in our own words
+        return str(detail["msg"]).removeprefix("Value error, ")
+    if loc[0] == "destinations" and len(loc) > 2:
+        del loc[2]  # the transport, by which pydantic told the kinds of destination apart
+    if kind.startswith("union_tag"):
+        loc.append("transport")
+    place = _place(loc, raw)
+    if kind == "extra_forbidden":
+        chosen = detail["loc"][2] if loc[0] == "destinations" else ""
+        near = difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1], chosen), n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        kind = "table" if isinstance(detail["input"], dict) else "key"
-        return f"{place}: unknown {kind}{hint}"
-    if detail["type"] == "missing":
-        return f"{place}: this key is required"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}" if key else message
+        return f"{place}: unknown {'table' if isinstance(detail['input'], dict) else 'key'}{hint}"
+    if kind in ("string_pattern_mismatch", "string_too_short") and {"ae_title", "callers"} & set(loc):
+        kind = "ae_title"
+    sentence = next((said for start, said in _SENTENCES.items() if kind.startswith(start)), detail["msg"])
+    if loc == ["rules"] and kind == "tuple_type":
+        sentence = "must be a list of tables, each begun by [[rules]]"
+    value = repr(detail["input"])
+    value = value if len(value) <= 60 else f"{value[:60]}..."
+    return f"{place}: {sentence.format(value, **detail.get('ctx', {}))}"
 
 
-def _known_keys(tables: list[str]) -> list[str]:
+def _place(loc: list[Any], raw: Mapping[str, Any]) -> str:
+    """Return e.g. ``"[accept.dimse] port"``; rules are counted from one and named."""
+    if loc[0] == "rules" and len(loc) > 1:
+        entry = raw["rules"][loc[1]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        table = f"[[rules]] number {loc[1] + 1}" + (f" ({name!r})" if isinstance(name, str) else "")
+        return " ".join([table, *(str(part) for part in loc[2:3])])
+    if isinstance(loc[-1], int):  # an element of a list
+        return f"{_place(loc[:-1], raw)}, entry {loc[-1] + 1}"
+    *tables, key = (str(part) for part in loc)
+    return f"[{'.'.join(tables)}] {key}" if tables else f"[{key}]"
+
+
+def _known_keys(tables: list[Any], transport: str) -> list[str]:
+    """Return the keys that a table may have."""
+    if tables[:1] == ["destinations"]:
+        return list((FolderDestination if transport == "folder" else DimseDestination).model_fields)
+    if tables[:1] in (["pipelines"], ["rules"]):
+        return list((ExternalPipeline if tables[0] == "pipelines" else RuleTable).model_fields)
     model: type[BaseModel] = Config
     for name in tables:
-        if name == "destinations":
-            chosen = tables[-1]
-            return list((FolderDestination if chosen == "folder" else DimseDestination).model_fields)
-        if name in ("pipelines", "rules"):
-            return list((ExternalPipeline if name == "pipelines" else RuleTable).model_fields)
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        candidates = [annotation, *get_args(annotation)]
-        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not nested:
+        kind = model.model_fields[name].annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return []
-        model = nested[0]
+        model = kind
     return list(model.model_fields)

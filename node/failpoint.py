@@ -2,8 +2,9 @@
 
 Off unless ``RADNODE_FAILPOINTS`` says otherwise, e.g.
 ``accept.renamed=kill`` or ``send.connected=raise@3,compute.staged=sleep:2``: at the third
-passage raise, and so on; without ``@n`` every passage acts. `NAMES` lists all of them, so a
-test can walk the list and a new step cannot be forgotten.
+passage raise, and so on; without ``@n`` every passage acts. Passages are counted by process; with
+``RADNODE_FAILPOINTS_ONCE=FOLDER`` each place acts only once over all of them and all restarts.
+`NAMES` lists every place, so a test can walk the list and a new step cannot be forgotten.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 #: Every failpoint, in the order of the main path.
 NAMES = (
@@ -50,14 +52,14 @@ def failpoint(name: str) -> None:
     spec = os.environ.get("RADNODE_FAILPOINTS")
     if not spec:
         return
-    for entry in spec.split(","):
-        place, _, action = entry.partition("=")
-        if place.strip() != name:
-            continue
-        action, _, nth = action.partition("@")
-        with _lock:
-            _passages[name] += 1
-            passage = _passages[name]
+    wanted = [entry.partition("=")[2] for entry in spec.split(",") if entry.partition("=")[0].strip() == name]
+    if not wanted:
+        return
+    with _lock:
+        _passages[name] += 1
+        passage = _passages[name]
+    for said in wanted:
+        action, _, nth = said.partition("@")
         if not nth or int(nth) == passage:
             _act(name, action)
 
