@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -51,6 +51,17 @@ _LOSSY_METHODS = frozenset({*LOSSY_SYNTAXES.values(), "ISO_13818_2", "ISO_14496_
 _LOSSY_TAGS = ["LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"]
 
 
+class Lossy(NamedTuple):
+    """Whether any source was ever compressed with loss, and how, as far as that is known."""
+
+    ever: bool = False
+    method: str = ""  #: Lossy Image Compression Method
+    ratio: str = ""  #: Lossy Image Compression Ratio
+
+
+NEVER_LOSSY = Lossy()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What the results take over from the source."""
@@ -62,8 +73,7 @@ class Header:
     body_part: str  #: Body Part Examined, "" if unknown
     position_reference: str  #: Position Reference Indicator, "" if unknown
     utc_offset: str  #: Timezone Offset From UTC, "" if the source carries none
-    lossy_method: str  #: Lossy Image Compression Method, "" when the pixels were never lossy
-    lossy_ratio: str
+    lossy: Lossy
     notes: tuple[str, ...]  #: what was repaired; no values
 
     def local(self, moment: datetime) -> datetime:
@@ -124,7 +134,7 @@ def read_header(path: Path, study_uid: str, sources: Iterable[Path]) -> Header:
         return repair_header(source, study_uid, lossy=_lossy(sources))
 
 
-def repair_header(source: Dataset, study_uid: str, *, lossy: tuple[str, str] = ("", "")) -> Header:
+def repair_header(source: Dataset, study_uid: str, *, lossy: Lossy = NEVER_LOSSY) -> Header:
     """Return what the results take over of one data set; see `read_header`."""
     log = _Log()
     clean = Dataset()
@@ -147,8 +157,7 @@ def repair_header(source: Dataset, study_uid: str, *, lossy: tuple[str, str] = (
         body_part=_single(source, "BodyPartExamined", log),
         position_reference=_single(source, "PositionReferenceIndicator", log),
         utc_offset=_offset(source, log),
-        lossy_method=lossy[0],
-        lossy_ratio=lossy[1],
+        lossy=lossy,
         notes=log.notes(),
     )
 
@@ -240,27 +249,23 @@ def _as_text(value: Any) -> list[str]:
     return [t for t in ("" if v is None else str(v).strip(" \0").rstrip("=") for v in values) if t]
 
 
-def _lossy(sources: Iterable[Path]) -> tuple[str, str]:
-    """Return Lossy Image Compression Method and Ratio of the first lossy source, else ""."""
+def _lossy(sources: Iterable[Path]) -> Lossy:
+    """Look for a source that was compressed with loss, now or before it was decoded (R-09)."""
     for path in dict.fromkeys(sources):
         try:
             source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_LOSSY_TAGS))
-            flag = str(source.get("LossyImageCompression", "") or "").strip()
         except (OSError, InvalidDicomError, *UNREADABLE) as error:
             raise EncodeError(f"a source instance cannot be read again ({type(error).__name__})") from error
-        method = LOSSY_SYNTAXES.get(str(getattr(source.file_meta, "TransferSyntaxUID", "")), "")
-        if flag == "01" or method:
-            return _first_legal(source, method)
-    return "", ""
-
-
-def _first_legal(source: Dataset, method: str) -> tuple[str, str]:
-    said, _ = _decoded(source, "LossyImageCompressionMethod") if _LOSSY_TAGS[2] in source else (None, False)
-    ratio, _ = _decoded(source, "LossyImageCompressionRatio") if _LOSSY_TAGS[1] in source else (None, False)
-    methods: Mapping[str, None] = dict.fromkeys(_as_text(said))
-    known = [m for m in methods if m in _LOSSY_METHODS]
-    numbers = [float(r) for r in _as_text(ratio) if re.fullmatch(r"\d+(\.\d*)?", r)]
-    return (
-        known[0] if known else method or "ISO_10918_1",
-        decimal_string(numbers[0]) if numbers and numbers[0] > 0 else "1",
-    )
+        flags, ratios, methods = (
+            _as_text(_decoded(source, tag)[0]) if tag in source else [] for tag in _LOSSY_TAGS
+        )
+        method = LOSSY_SYNTAXES.get(str(source.file_meta.get("TransferSyntaxUID", "")), "")
+        if flags == ["01"] or method:
+            known = [m for m in methods if m in _LOSSY_METHODS]
+            numbers = [float(r) for r in ratios if re.fullmatch(r"\d{1,9}(\.\d*)?", r)]
+            return Lossy(
+                ever=True,
+                method=known[0] if known else method,
+                ratio=decimal_string(numbers[0]) if numbers and numbers[0] > 0 else "",
+            )
+    return NEVER_LOSSY

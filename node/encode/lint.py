@@ -91,7 +91,8 @@ def faults(
         except EncodeError as error:
             yield f"{result.kind}: {error}"
         except UNREADABLE as error:  # a damaged object: some attribute is absent or malformed
-            yield f"{result.kind}: cannot be judged, {type(error).__name__}: {error}"
+            told = f": {error}" if isinstance(error, AttributeError) else ""  # others may quote values
+            yield f"{result.kind}: cannot be judged, {type(error).__name__}{told}"
     yield from _set_faults(objects, datasets)
 
 

@@ -47,7 +47,7 @@ def _reference_faults(dataset: Dataset, volumes: Volumes, role: str) -> Iterator
     used = {uid for v in volumes.values() for _, uid in instances_of(v)}
     if named != used:
         yield "the referenced instances are not those that were used"
-    if dataset.FrameOfReferenceUID != volume.frame_of_reference_uid:
+    if dataset.get("FrameOfReferenceUID", "") != volume.frame_of_reference_uid:
         yield "the frame of reference is not that of the source"
 
 

@@ -70,16 +70,18 @@ def make_seg(job: EncodeJob, header: Header, findings: Findings, volumes: Volume
         dataset.BodyPartExamined = header.body_part
     if header.requests:
         dataset.RequestAttributesSequence = list(header.requests)
-    dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
-    dataset.PositionReferenceIndicator = header.position_reference or None
+    if volume.frame_of_reference_uid:  # never invented (R-10)
+        dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = header.position_reference or None
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.ContentLabel = "SEGMENTATION"
     dataset.ContentDescription = cut(job.card.title, 64) or None
     dataset.ContentCreatorName = None
-    dataset.LossyImageCompression = "01" if header.lossy_method else "00"
-    if header.lossy_method:
-        dataset.LossyImageCompressionRatio = header.lossy_ratio
-        dataset.LossyImageCompressionMethod = header.lossy_method
+    dataset.LossyImageCompression = "01" if header.lossy.ever else "00"
+    if header.lossy.ratio:
+        dataset.LossyImageCompressionRatio = header.lossy.ratio
+    if header.lossy.method:
+        dataset.LossyImageCompressionMethod = header.lossy.method
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = rows, columns
@@ -103,7 +105,7 @@ def make_seg(job: EncodeJob, header: Header, findings: Findings, volumes: Volume
 
 
 def check_planes(volume: Volume) -> None:
-    """Refuse a volume whose planes are not where its affine puts them.
+    """Refuse a volume whose planes cannot be referred to, or are not where its affine puts them.
 
     Volumes and measurements trust the affine, the object's frames the positions; a tenth of the
     slice distance apart they would tell different stories.
@@ -111,6 +113,10 @@ def check_planes(volume: Volume) -> None:
     affine = volume.image.affine
     if len(volume.slices) != volume.image.array.shape[0]:
         raise EncodeError("the volume does not name one source plane per slice")
+    if not all((volume.study_uid, volume.series_uid, *(plane.sop_instance_uid for plane in volume.slices))):
+        raise EncodeError("the source lacks a Study, Series or SOP Instance UID, so nothing can refer to it")
+    if len({(plane.sop_instance_uid, plane.frame) for plane in volume.slices}) != len(volume.slices):
+        raise EncodeError("two slices of the volume come from the same source plane")
     said = np.array([plane.position_mm for plane in volume.slices], dtype=np.float64)
     index = np.arange(len(volume.slices), dtype=np.float64)
     meant = affine[:3, 3] + index[:, None] * affine[:3, 0]

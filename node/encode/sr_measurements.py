@@ -13,6 +13,7 @@ viewer tested reads it, and Stone reads no other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
@@ -101,7 +102,7 @@ def make_measurement_report(
         index = max(areas, key=lambda i: (areas[i], -i))
         keys.append(volume.slices[index])
         groups.append(_contour_group(job, segment, seg, index, volume))
-        about = [n for n in numbers if n.measurement.segment == segment.number]
+        about = [n for n in numbers if n.measurement.segment == segment.number and not math.isnan(n.value)]
         answers = [e for e in findings.evaluations if e.segment == segment.number]
         groups.append(_segment_group(job, segment, seg_object, volume, about, answers))
     if not groups:

@@ -1,0 +1,154 @@
+"""Cases for the encoder: simulated DICOM on disk, the volume a loader would make of it, a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from node.encode import Encoded, EncodeJob, encode
+from node.model import Slice, Volume
+from pipelines.contract import Card, Code, Findings, Image, InputSpec, Segment
+from pipelines.measure import measure_segment
+from tests.phantoms import to_world, write_ct_series, write_enhanced_ct
+
+HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
+LUNG = Code("39607008", "SCT", "Lung")
+LEFT = Code("7771000", "SCT", "Left")
+RIGHT = Code("24028007", "SCT", "Right")
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+NODULE = Code("27925004", "SCT", "Nodule")
+
+LEFT_LUNG = Segment(
+    number=1, label="Left lung", category=ANATOMY, kind=LUNG, laterality=LEFT, colour_rgb=(90, 160, 230)
+)
+RIGHT_LUNG = Segment(
+    number=2, label="Right lung", category=ANATOMY, kind=LUNG, laterality=RIGHT, colour_rgb=(230, 160, 90)
+)
+NODULE_SEGMENT = Segment(
+    number=3, label="Nodule", category=ABNORMAL, kind=NODULE, laterality=RIGHT, anatomic_region=LUNG
+)
+
+
+def a_card(**changes: Any) -> Card:
+    values: dict[str, Any] = {
+        "name": "lung-density",
+        "version": "0.1.0",
+        "title": "Lung volumes and density",
+        "maker": "radnode project",
+        "intended_use": "Research on simulated data",
+        "use": "somewhere:Something",
+        "inputs": {"ct": InputSpec(modality=("CT",), unit="[hnsf'U]")},
+        "parameters": {"threshold_hu": -950, "note": "a, b = c"},
+        "digest": "ab" * 32,
+        "warning": "Made for a test",
+    }
+    return Card(**{**values, **changes})
+
+
+def a_job(**changes: Any) -> EncodeJob:
+    values: dict[str, Any] = {
+        "job_key": "0123456789abcdef" * 4,
+        "card": a_card(),
+        "created_at": datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC),
+        "ae_title": "RADNODE",
+        "station": "node-1",
+    }
+    return EncodeJob(**{**values, **changes})
+
+
+def single_frame_volume(
+    folder: Path, array: np.ndarray, affine: np.ndarray, *, reverse: bool = False, **options: Any
+) -> Volume:
+    """Write a CT series and return its volume; ``reverse``: the volume runs against the normal."""
+    paths = write_ct_series(folder, array, affine, **options)
+    planes = []
+    for path in paths:
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        position = tuple(float(v) for v in ds.ImagePositionPatient)
+        planes.append(
+            Slice(
+                sop_class_uid=ds.SOPClassUID,
+                sop_instance_uid=ds.SOPInstanceUID,
+                frame=None,
+                path=path,
+                position_mm=position,
+            )
+        )
+    direction = affine[:3, 0]
+    planes.sort(key=lambda p: float(np.dot(p.position_mm, direction)), reverse=reverse)
+    if reverse:
+        array, affine = array[::-1], _flipped(affine, array.shape[0])
+    return _volume(array, affine, planes, ds)
+
+
+def enhanced_volume(path: Path, array: np.ndarray, affine: np.ndarray, **options: Any) -> Volume:
+    """Write an Enhanced CT instance and return its volume."""
+    write_enhanced_ct(path, array, affine, **options)
+    ds = pydicom.dcmread(path, stop_before_pixels=True)
+    planes = [
+        Slice(
+            sop_class_uid=ds.SOPClassUID,
+            sop_instance_uid=ds.SOPInstanceUID,
+            frame=number,
+            path=path,
+            position_mm=tuple(float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient),
+        )
+        for number, group in enumerate(ds.PerFrameFunctionalGroupsSequence, start=1)
+    ]
+    planes.sort(key=lambda p: float(np.dot(p.position_mm, affine[:3, 0])))
+    return _volume(array, affine, planes, ds)
+
+
+def _flipped(affine: np.ndarray, count: int) -> np.ndarray:
+    flipped = affine.copy()
+    flipped[:3, 3] = to_world(affine, (count - 1, 0, 0))
+    flipped[:3, 0] = -affine[:3, 0]
+    return flipped
+
+
+def _volume(array: np.ndarray, affine: np.ndarray, planes: Sequence[Slice], ds: Any) -> Volume:
+    return Volume(
+        image=Image(array=array.astype(np.float32), affine=affine, unit=HU, modality=str(ds.Modality)),
+        slices=tuple(planes),
+        series_uid=str(ds.SeriesInstanceUID),
+        study_uid=str(ds.StudyInstanceUID),
+        frame_of_reference_uid=str(ds.FrameOfReferenceUID),
+    )
+
+
+def findings_of(
+    volume: Volume, masks: Sequence[np.ndarray], segments: Sequence[Segment], **changes: Any
+) -> Findings:
+    """Return findings with volume, mean and percentile of every segment."""
+    measured = []
+    for mask, segment in zip(masks, segments, strict=True):
+        names = ("volume", "mean", "percentile-15")
+        measured += measure_segment(names, mask, volume.image, segment=segment.number)
+    overlap = np.sum(masks, axis=0).max() > 1
+    labelmap = None
+    if not overlap:
+        labelmap = np.zeros(volume.image.array.shape, np.uint8)
+        for mask, segment in zip(masks, segments, strict=True):
+            labelmap[mask] = segment.number
+    values: dict[str, Any] = {
+        "labelmap": labelmap,
+        "masks": np.stack(masks) if overlap else None,
+        "affine": volume.image.affine,
+        "segments": tuple(segments),
+        "measurements": tuple(measured),
+    }
+    return Findings(**{**values, **changes})
+
+
+def encoded(volume: Volume, findings: Findings, folder: Path, **job: Any) -> Encoded:
+    folder.mkdir(parents=True, exist_ok=True)
+    return encode(a_job(**job), findings, {"ct": volume}, folder)
+
+
+Damage = Callable[[pydicom.Dataset], None]
