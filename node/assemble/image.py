@@ -157,8 +157,8 @@ def _try(stack: Stack, spec: InputSpec) -> tuple[Grid, Code, list[str]]:
     if len(stack.frames) * first.pixels.rows * first.pixels.columns > MAX_VOXELS:
         raise refused(
             Reason.PIXEL_BUDGET,
-            f"{len(stack.frames)} slices of {first.pixels.rows} x {first.pixels.columns} pixels are more "
-            "than this node decodes.",
+            f"The volume has {len(stack.frames)} slices of {first.pixels.rows} x {first.pixels.columns} "
+            "pixels, which is more than this node decodes.",
         )
     unit = unit_of(stack.frames)
     if unit.value != spec.unit:
@@ -198,8 +198,8 @@ def _refuse_coincident(frames: Sequence[Frame], groups: Sequence[Sequence[Frame]
         )
     raise refused(
         Reason.DUPLICATE_POSITION,
-        f"{some(len(groups), 'position')} of the series {'holds' if len(groups) == 1 else 'hold'} more than "
-        "one image with different content; which one is right cannot be known.",
+        f"At {some(len(groups), 'position')} of the series there is more than one image, with different "
+        "content; which one is right cannot be known.",
     )
 
 

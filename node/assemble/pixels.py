@@ -21,7 +21,7 @@ from pydicom.pixels.decoders.base import get_decoder
 
 from node.assemble.codestream import FrameSize, check_jpeg_end, check_rle, size_j2k, size_jpeg, strip_jp2
 from node.assemble.header import PARSE_ERRORS, Parsed, PixelElement, inflate, integer_of, text_of
-from node.assemble.reason import Reason, refused
+from node.assemble.reason import Reason, refused, some
 
 #: Voxels of one volume: 4 GiB as float32, 4000 slices of 512 x 512.
 MAX_VOXELS: Final = 1 << 30
@@ -131,7 +131,8 @@ def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
     if rows * columns > MAX_FRAME_PIXELS or rows * columns * frames > MAX_VOXELS:
         raise refused(
             Reason.PIXEL_BUDGET,
-            f"{frames} frames of {rows} x {columns} pixels are more than this node decodes.",
+            f"The object announces {some(frames, 'frame')} of {rows} x {columns} pixels, "
+            "which is more than this node decodes.",
         )
     format_ = PixelFormat(
         transfer_syntax=syntax,
