@@ -74,7 +74,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--once", action="store_true", help="end when the results have arrived")
     options.add_argument("--out", type=Path, default=ROOT / "demo-output", help="where everything is written")
-    options.add_argument("--slices", type=int, default=None, help="slices of the simulated CT")
+    options.add_argument("--slices", type=int, default=100, help="slices of the simulated CT")
     chosen = options.parse_args()
     out: Path = chosen.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
@@ -102,13 +102,16 @@ def main() -> int:
     return 0
 
 
-def make_study(folder: Path, slices: int | None) -> tuple[list[Path], dict[str, float]]:
-    """Write the simulated chest CT; return its files and the true volumes in mL by label."""
-    with console.status("Simulating a chest CT ..."):
-        chest = simulate.chest() if slices is None else simulate.chest(slices=slices)
-        files = simulate.write_ct_series(folder, chest)
-    console.print(f"Simulated chest CT: {len(files)} slices in {folder}")
-    return files, dict(chest.volumes_ml)
+def make_study(folder: Path, slices: int) -> tuple[list[Path], dict[str, float]]:
+    """Write the simulated chest CT; return its files and the true volumes in mL by structure."""
+    with Progress(console=console) as progress:
+        drawing = progress.add_task("Simulating a chest CT", total=slices)
+        chest = simulate.chest(
+            (slices, 256, 256), progress=lambda done, total: progress.update(drawing, completed=done)
+        )
+    files = simulate.write_ct_series(folder, chest)
+    console.print(f"{len(files)} slices of a simulated chest in {folder}")
+    return files, {"Left lung": chest.truth["left_ml"], "Right lung": chest.truth["right_ml"]}
 
 
 @contextmanager
@@ -223,20 +226,23 @@ def _label(item: pydicom.Dataset) -> str:
 def draw_received(segmentation: pydicom.Dataset, ct: Sequence[Path], picture: Path) -> None:
     """Draw the Segmentation, as received, over the CT it refers to."""
     volume = highdicom.get_volume_from_series([pydicom.dcmread(file) for file in ct], dtype=np.float32)
-    decoded = highdicom.seg.Segmentation.from_dataset(segmentation).get_volume(combine_segments=False)
-    matched = decoded.match_geometry(volume)
+    decoded = highdicom.seg.Segmentation.from_dataset(segmentation).get_volume()
+    masks = decoded.match_geometry(volume).array
     layers = [
-        Layer(str(item.SegmentLabel), colour, matched.array[..., index].astype(bool))
-        for (index, item), colour in zip(enumerate(segmentation.SegmentSequence), _colours(), strict=False)
+        Layer(str(item.SegmentLabel), colour_of(item), masks[..., index].astype(bool))
+        for index, item in enumerate(segmentation.SegmentSequence)
     ]
-    sheet = draw(
-        volume.array, volume.affine, HOUNSFIELD, layers, "SIMULATED DATA - research, not for diagnosis"
-    )
-    sheet.save(picture)
+    affine = np.asarray(volume.affine)
+    caption = "SIMULATED DATA - research, not for diagnosis"
+    draw(volume.array, affine, HOUNSFIELD, layers, caption).save(picture)
 
 
-def _colours() -> Iterator[tuple[int, int, int]]:
-    yield from ((80, 160, 255), (255, 140, 60), (255, 60, 160), (80, 220, 120), (240, 220, 60))
+def colour_of(segment: pydicom.Dataset) -> tuple[int, int, int]:
+    """Return the colour that the Segmentation recommends, as RGB."""
+    red, green, blue = highdicom.color.CIELabColor.from_dicom_value(
+        tuple(segment.RecommendedDisplayCIELabValue)
+    ).to_rgb()
+    return int(red), int(green), int(blue)
 
 
 def wait_for_interrupt() -> None:

@@ -4,6 +4,8 @@ Off unless ``RADNODE_FAILPOINTS`` says otherwise, e.g.
 ``accept.renamed=kill`` or ``send.connected=raise@3,compute.staged=sleep:2``: at the third
 passage raise, and so on; without ``@n`` every passage acts. Passages are counted by process; with
 ``RADNODE_FAILPOINTS_ONCE=FOLDER`` each place acts only once over all of them and all restarts.
+With
+``RADNODE_FAILPOINTS_ONCE=FOLDER`` each place acts only once over all processes and restarts.
 `NAMES` lists every place, so a test can walk the list and a new step cannot be forgotten.
 """
 
@@ -60,8 +62,20 @@ def failpoint(name: str) -> None:
         passage = _passages[name]
     for said in wanted:
         action, _, nth = said.partition("@")
-        if not nth or int(nth) == passage:
+        if (not nth or int(nth) == passage) and _is_first(name):
             _act(name, action)
+
+
+def _is_first(name: str) -> bool:
+    """Say whether this place may act: always, unless it should act once and has."""
+    folder = os.environ.get("RADNODE_FAILPOINTS_ONCE")
+    if not folder:
+        return True
+    try:
+        (Path(folder) / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _act(name: str, action: str) -> None:

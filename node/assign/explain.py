@@ -105,6 +105,18 @@ def as_dict(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
     ]
 
 
+def why_not(
+    series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule], cards: Mapping[str, Card]
+) -> str:
+    """Say in one line why no rule wants a series; kept in the journal and shown by ``status``."""
+    told = explain(series, headers, rules, cards)
+    if not told:
+        return "There are no rules."
+    if len({one.why for one in told}) == 1:
+        return told[0].why
+    return " ".join(f"{one.rule}: {one.why}" for one in told)
+
+
 def _clause(
     clause: Clause, verdicts: tuple[Verdict, ...], series: Series, headers: Mapping[str, Dataset]
 ) -> ClauseExplanation:

@@ -35,8 +35,10 @@ GRACE_S = 2.0  #: between SIGTERM and SIGKILL
 TAIL_BYTES, TAIL_LINES, TAIL_LINE_LENGTH = 8192, 20, 200  #: what is kept of the worker's output
 
 #: What a worker inherits: where programs and devices are, and no secrets.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "RADNODE_FAILPOINTS")
-_INHERITED_PREFIXES = ("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "PYTORCH_", "HIP_", "ROCR_", "OMP_", "MKL_")
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
+_INHERITED_PREFIXES = (
+    "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "PYTORCH_", "HIP_", "ROCR_", "OMP_", "MKL_", "RADNODE_FAILPOINTS"
+)  # fmt: skip
 
 
 class Supervisor:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pynetdicom import AE
-
 from node.config import DimseDestination
+from node.send.guard import GuardedAE
 
 VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS = 0x0000  # PS3.7 C
@@ -12,10 +11,13 @@ SUCCESS = 0x0000  # PS3.7 C
 
 def echo(destination: DimseDestination, calling_ae: str) -> str:
     """Return "" when the destination answers a C-ECHO, else a sentence that says what went wrong."""
-    ae = AE(calling_ae)
+    ae = GuardedAE(calling_ae)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_s
     ae.add_requested_context(VERIFICATION)
-    association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    try:
+        association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    except OSError as error:  # the name cannot be resolved
+        return f"no answer: {error.strerror}"
     if not association.is_established:
         if association.is_rejected:
             return f"it rejects the association; does it know the AE title {calling_ae}?"
