@@ -3,8 +3,6 @@
 Off unless ``RADNODE_FAILPOINTS`` says otherwise, e.g.
 ``accept.renamed=kill`` or ``send.connected=raise@3,compute.staged=sleep:2``: at the third
 passage raise, and so on; without ``@n`` every passage acts. Passages are counted by process; with
-``RADNODE_FAILPOINTS_ONCE=FOLDER`` each place acts only once over all of them and all restarts.
-With
 ``RADNODE_FAILPOINTS_ONCE=FOLDER`` each place acts only once over all processes and restarts.
 `NAMES` lists every place, so a test can walk the list and a new step cannot be forgotten.
 """

@@ -23,7 +23,7 @@ MAP = {
     "pydicom": ("node/",),
 }
 #: What `node` may know of `pipelines`: numpy only, both of them.
-BORDER = {"pipelines.contract", "pipelines.measure"}
+BORDER = {"pipelines.check", "pipelines.contract", "pipelines.measure"}
 
 
 def sources(package: str) -> list[Path]:

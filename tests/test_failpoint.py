@@ -20,6 +20,7 @@ from tests.paths import REPOSITORY
 @pytest.fixture(autouse=True)
 def no_passages(monkeypatch):
     monkeypatch.setattr(module, "_passages", Counter())
+    monkeypatch.delenv("RADNODE_FAILPOINTS_ONCE", raising=False)
 
 
 def told(monkeypatch, spec):
@@ -54,6 +55,15 @@ def test_one_place_may_have_several_actions_each_at_its_passage(monkeypatch):
         failpoint("send.connected")
     with pytest.raises(OSError):
         failpoint("send.connected")
+
+
+def test_a_place_can_act_only_once_over_all_restarts(monkeypatch, tmp_path):
+    told(monkeypatch, "send.connected=raise")
+    monkeypatch.setenv("RADNODE_FAILPOINTS_ONCE", str(tmp_path))
+    with pytest.raises(FailpointRaised):
+        failpoint("send.connected")
+    module._passages.clear()  # as after a restart
+    failpoint("send.connected")
 
 
 def test_the_disk_can_be_full(monkeypatch):
