@@ -48,7 +48,7 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
     NotDicom
         Cut off, nested too deep, or no data set at all.
     MissingIdentity
-        One of the four identifying UIDs is absent or malformed.
+        A Study, Series or SOP Instance UID is absent, or one is malformed.
     IdentityMismatch
         The data set has another SOP Class or Instance UID than the request.
     OutOfSpace, OSError
@@ -71,7 +71,7 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
     )
     return Instance(
         sop_instance_uid=uids[SOP_INSTANCE_UID],
-        sop_class_uid=uids[SOP_CLASS_UID],
+        sop_class_uid=uids.get(SOP_CLASS_UID) or request.sop_class_uid,
         series_uid=uids[SERIES_UID],
         study_uid=uids[STUDY_UID],
         transfer_syntax_uid=request.transfer_syntax_uid,
@@ -85,6 +85,8 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
 
 def _check(uids: Mapping[int, str], request: Request) -> None:
     for tag, name in _NAMES.items():
+        if tag == SOP_CLASS_UID and not uids.get(tag) and is_uid(request.sop_class_uid):
+            continue  # seen in the wild, and the request says it
         if not uids.get(tag):
             raise MissingIdentity(f"The data set has no {name}.", tags=(tag,))
         if not is_uid(uids[tag]):
@@ -93,7 +95,7 @@ def _check(uids: Mapping[int, str], request: Request) -> None:
         (SOP_CLASS_UID, request.sop_class_uid),
         (SOP_INSTANCE_UID, request.sop_instance_uid),
     ):
-        if uids[tag] != said.strip(" \0"):
+        if uids.get(tag) and uids[tag] != said.strip(" \0"):
             raise IdentityMismatch(f"Data set and request differ in {_NAMES[tag]}.", tags=(tag,))
 
 

@@ -23,7 +23,7 @@ from node.accept.guard import Limits
 from node.accept.listener import Listener
 from node.accept.port import owner_of
 from node.accept.store import Request, Spool, Store
-from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes
+from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes, in_order
 from node.config import AcceptTable
 from node.errors import AcceptError, ConfigError, NotDicom
 from node.log import describe, get_log
@@ -106,6 +106,7 @@ class DimseDoor:
             *(_context(uid, syntaxes) for uid in self._classes),
         ]
         handlers = [
+            (evt.EVT_REQUESTED, _on_requested),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_ACCEPTED, _on_accepted),
             (evt.EVT_REJECTED, _on_rejected),
@@ -196,6 +197,19 @@ def _context(sop_class_uid: str, syntaxes: Sequence[str]) -> PresentationContext
     context.abstract_syntax = sop_class_uid
     context.transfer_syntax = list(syntaxes)
     return context
+
+
+def _on_requested(event: Any) -> None:
+    """Put the transfer syntaxes of what is proposed in the order that suits this sender."""
+    association = event.assoc
+    proposed: dict[str, list[str]] = {}
+    for context in association.requestor.primitive.presentation_context_definition_list:
+        proposed.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
+    association.acceptor.supported_contexts = [
+        _context(uid, in_order(proposed[uid], [str(known) for known in context.transfer_syntax]))
+        for context in association.acceptor.supported_contexts
+        if (uid := str(context.abstract_syntax)) in proposed
+    ]
 
 
 def _answer(code: int, comment: str = "", tags: tuple[int, ...] = ()) -> Dataset:

@@ -33,6 +33,7 @@ log = get_log("accept")
 
 _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _DICOMDIR = "1.2.840.10008.1.3.10"  #: Media Storage Directory Storage, PS3.3 F
+_META_SOP_CLASS, _META_TRANSFER_SYNTAX = 0x0002, 0x0010  #: elements of group 2
 _MAX_META_BYTES = 1 << 20
 _TAKEN, _FAILED = "taken", "failed"
 
@@ -69,14 +70,14 @@ def spool_file(path: Path, store: Store) -> tuple[Spool, Request]:
     OutOfSpace, OSError
         The file could not be read or the spool not be written.
     """
-    transfer_syntax_uid, offset = _begin(path)
+    transfer_syntax_uid, offset, meta = _begin(path)
     uids = read_uids(path, transfer_syntax_uid, offset)
-    for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID):
-        if not uids.get(tag):
-            raise MissingIdentity("The data set has no SOP Class or Instance UID.", tags=(tag,))
+    sop_class_uid = uids.get(SOP_CLASS_UID) or meta.get(_META_SOP_CLASS, "")
+    if not sop_class_uid or not uids.get(SOP_INSTANCE_UID):
+        raise MissingIdentity("The data set has no SOP Class or Instance UID.", tags=(SOP_INSTANCE_UID,))
     request = Request(
         sender="folder",
-        sop_class_uid=uids[SOP_CLASS_UID],
+        sop_class_uid=sop_class_uid,
         sop_instance_uid=uids[SOP_INSTANCE_UID],
         transfer_syntax_uid=transfer_syntax_uid,
     )
@@ -93,8 +94,8 @@ def spool_file(path: Path, store: Store) -> tuple[Spool, Request]:
     return spool, request
 
 
-def _begin(path: Path) -> tuple[str, int]:
-    """Return the transfer syntax of a file and where its data set begins."""
+def _begin(path: Path) -> tuple[str, int, dict[int, str]]:
+    """Return the transfer syntax of a file, where its data set begins, and its meta information."""
     with path.open("rb") as file:
         head = file.read(132 + _MAX_META_BYTES)
     if not head:
@@ -104,11 +105,11 @@ def _begin(path: Path) -> tuple[str, int]:
     elif head[:2] == b"\x02\x00":
         start = 0  # the preamble is missing, the meta is there
     else:
-        return _guess(head), 0
+        return _guess(head), 0, {}
     meta, offset = _read_meta(head, start)
-    if meta.get(0x0002) == _DICOMDIR:
+    if meta.get(_META_SOP_CLASS) == _DICOMDIR:
         raise NotDicom("This is a DICOMDIR, a list of other files.")
-    return meta.get(0x0010) or _guess(head[offset:]), offset
+    return meta.get(_META_TRANSFER_SYNTAX) or _guess(head[offset:]), offset, meta
 
 
 def _read_meta(head: bytes, at: int) -> tuple[dict[int, str], int]:
@@ -125,7 +126,7 @@ def _read_meta(head: bytes, at: int) -> tuple[dict[int, str], int]:
         if vr == b"UI":
             found[number] = plain_uid(head[at : at + length])
         at += length
-    if at > len(head):
+    if at > len(head) or head[at : at + 2] == b"\x02\x00":
         raise NotDicom("The file ends in the middle of its meta information.")
     return found, at
 
@@ -134,11 +135,10 @@ def _guess(head: bytes) -> str:
     """Recognise a data set without meta information by its first element, which is of group 8."""
     group, number, length = struct.unpack("<HHI", head[:8].ljust(8, b"\0"))
     vr = head[4:6]
-    if group == 0x0008 and number <= 0x0018:
-        if vr.isalpha() and vr.isupper():
-            return _EXPLICIT_LITTLE
-        if length <= 128:
-            return IMPLICIT_LITTLE
+    if group == 0x0008 and vr.isalpha() and vr.isupper():
+        return _EXPLICIT_LITTLE
+    if group == 0x0008 and number <= 0x0018 and length <= 128:
+        return IMPLICIT_LITTLE
     if head[:2] == b"\x00\x08" and vr.isalpha() and vr.isupper():
         return EXPLICIT_BIG
     raise NotDicom("This is no DICOM file.")

@@ -116,6 +116,8 @@ class GuardedSocket(AssociationSocket):
     def ready(self) -> bool:
         if self.socket is None or not self._is_connected:
             return False
+        if self.assoc.dul.state_machine.current_state == "Sta13":
+            return False  # we have said the last word: close, however much the peer still sends
         if self._heard:
             return True
         try:
@@ -204,6 +206,8 @@ class _UpperLayer(DULServiceProvider):
         except Exception as error:  # noqa: BLE001 - whatever a peer provokes ends only its association
             log.warning("association_broken", error=describe(error))
             self.connection.cut()
+        finally:
+            self.to_user_queue.put(cast(Any, None))  # nobody need wait any longer
 
 
 class _Messages(DIMSEServiceProvider):
@@ -216,7 +220,10 @@ class _Messages(DIMSEServiceProvider):
 
     def receive_primitive(self, primitive: Any) -> None:
         try:
-            for context_id, data in primitive.presentation_data_value_list:
+            fragments = primitive.presentation_data_value_list
+            if not fragments:
+                raise ValueError("a PDU without content")
+            for context_id, data in fragments:
                 self._take(context_id, data)
         except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
             log.warning("message_refused", error=describe(error))
@@ -309,6 +316,14 @@ class GuardedAssociation(Association):
             self._messages.drop()
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
+        try:
+            self._serve(msg, context_id)
+        finally:
+            file = getattr(msg, "_dataset_file", None)
+            if file is not None:
+                file.discard()
+
+    def _serve(self, msg: Any, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)
         if context is None or not isinstance(msg, C_ECHO | C_STORE) or not msg.is_valid_request:
             self.abort()

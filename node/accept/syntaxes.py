@@ -45,6 +45,9 @@ _COMPRESSED: dict[str, tuple[bytes, int, int]] = {
 #: it is inflated, and big endian is retired, so these two come last.
 PREFERENCE = (*UNCOMPRESSED, *_COMPRESSED, DEFLATED, EXPLICIT_BIG)
 
+#: Nothing is lost in these, and they cost nothing to look into.
+_FAITHFUL = frozenset({*UNCOMPRESSED, *(uid for uid, (_, _, error) in _COMPRESSED.items() if error == 0)})
+
 _PATIENCE_S = 60.0
 _CHILD = "import sys; from node.accept.syntaxes import judge; judge(sys.argv[1:])"
 
@@ -66,6 +69,20 @@ def decodable_syntaxes() -> tuple[str, ...]:
         log.warning("decoder_died", transfer_syntax_uid=left[len(done)])
         left = left[len(done) + 1 :]
     return tuple(uid for uid in PREFERENCE if uid not in _COMPRESSED or uid in seen)
+
+
+def in_order(proposed: Sequence[str], supported: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the proposed syntaxes that are supported, in the order in which to pick.
+
+    What a sender names first is what it holds; asked for something else, some cannot convert.
+    So its order counts among the lossless ones, except that explicit VR goes before implicit.
+    Lossy ones come after, lest a sender compress for us.
+    """
+    faithful = [uid for uid in proposed if uid in _FAITHFUL and uid in supported]
+    if IMPLICIT_LITTLE in faithful and EXPLICIT_LITTLE in faithful:
+        faithful.remove(EXPLICIT_LITTLE)
+        faithful.insert(faithful.index(IMPLICIT_LITTLE), EXPLICIT_LITTLE)
+    return tuple(dict.fromkeys([*faithful, *(uid for uid in supported if uid in proposed)]))
 
 
 def _try_in_child(uids: Sequence[str]) -> dict[str, bool]:

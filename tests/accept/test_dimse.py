@@ -154,9 +154,16 @@ def test_a_real_study_arrives_whole_from_dcmsend(open_door):
 @needs_shared
 def test_compressed_objects_are_stored_as_they_were_sent(open_door):
     door = open_door()
-    files = sorted((SHARED / "ct_abdomen_siemens_j2k").glob("CT*"))[:3]
+    files = [
+        path
+        for path in sorted((SHARED / "mr_ct_vendor_snippets").rglob("*"))
+        if path.is_file()
+        and pydicom.misc.is_dicom(path)
+        and pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID == JPEG2000Lossless
+    ]
+    assert files
     done = subprocess.run(
-        [program("storescu"), "-xw", "127.0.0.1", str(door.port), *map(str, files)],
+        [program("storescu"), "-xv", "127.0.0.1", str(door.port), *map(str, files)],
         env=FAST,
         timeout=30,
         check=False,

@@ -1,0 +1,156 @@
+"""The store: nothing half there, nothing lost, nothing outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from node.accept.custody import accept
+from node.accept.store import Request, Store, part10_head
+from node.config import AcceptTable
+from node.errors import OutOfSpace
+from node.failpoint import FailpointRaised
+from node.model import Instance
+from tests.accept.conftest import encoded, make_ct, send
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+def request_for(uid: str) -> Request:
+    return Request(
+        sender="TEST", sop_class_uid=CT, sop_instance_uid=uid, transfer_syntax_uid="1.2.840.10008.1.2.1"
+    )
+
+
+def open_store(data: Path, **table: float) -> Store:
+    return Store(data, AcceptTable.model_validate({"reserve_gb": 0, **table}))
+
+
+def put(store: Store, uid: str = "1.2.3.4") -> Instance:
+    spool = store.spool(request_for(uid))
+    spool.write(encoded(make_ct(SOPInstanceUID=uid)))
+    return accept(spool, request_for(uid), store, now=NOW)
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_head_is_one_that_pydicom_and_dcmtk_read(tmp_path):
+    instance = put(open_store(tmp_path))
+    meta = pydicom.dcmread(instance.path).file_meta
+    assert meta.FileMetaInformationVersion == b"\x00\x01"
+    assert meta.MediaStorageSOPInstanceUID == "1.2.3.4"
+    done = subprocess.run(["dcmftest", str(instance.path)], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("yes")
+
+
+def test_a_hostile_uid_cannot_grow_the_head():
+    assert len(part10_head(request_for("../../" + "x" * 10_000))) < 600
+
+
+def test_names_come_from_content(tmp_path):
+    instance = put(open_store(tmp_path))
+    assert instance.path == tmp_path / "instances" / instance.sha256[:2] / f"{instance.sha256}.dcm"
+
+
+def test_a_full_disk_is_remembered_and_gives_its_space_back(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    spool = store.spool(request_for("1.2.3"))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left")))
+    assert spool.write(b"x" * 100) == 100, "write never raises"
+    monkeypatch.setattr(os, "write", real)
+    spool.write(b"more")
+    with pytest.raises(OutOfSpace, match="full"):
+        spool.finish()
+    assert files_below(tmp_path) == set()
+
+
+def test_below_the_reserve_nothing_is_begun(tmp_path):
+    store = open_store(tmp_path, reserve_gb=1e6)
+    spool = store.spool(request_for("1.2.3"))
+    with pytest.raises(OutOfSpace, match="reserve"):
+        spool.finish()
+    assert files_below(tmp_path) == set()
+
+
+def test_an_object_over_the_limit_is_refused_and_the_next_one_works(open_door):
+    door = open_door(max_object_gb=0.001)
+    answers = send(door.port, make_ct(rows=1024), make_ct())
+    assert [a.Status for a in answers] == [0xA700, 0]
+    assert "larger" in answers[0].ErrorComment
+
+
+@pytest.mark.parametrize("place", ["accept.spooled", "accept.synced"])
+def test_a_disk_that_fills_up_at_the_last_moment_is_a700(place, open_door, monkeypatch):
+    door = open_door()
+    monkeypatch.setenv("RADNODE_FAILPOINTS", f"{place}=enospc")
+    ds = make_ct()
+    assert send(door.port, ds)[0].Status == 0xA700
+    monkeypatch.delenv("RADNODE_FAILPOINTS")
+    assert files_below(door.data) == set()
+    assert send(door.port, ds)[0].Status == 0
+
+
+def test_a_small_disk_that_is_full_is_a700_and_recovers_without_a_restart(open_door, tmp_path):
+    small = tmp_path / "data0"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system needs root")
+    try:
+        door = open_door()
+        answers = send(door.port, make_ct(), make_ct(rows=2048), make_ct(rows=256))
+        assert [a.Status for a in answers] == [0, 0xA700, 0]
+        assert door.spooled() == []
+        door.door.stop()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+        (small / "spool").mkdir()  # the fixture looks into it
+
+
+def test_killed_between_rename_and_journal_the_file_is_set_aside_and_comes_again(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    kept = put(store, "1.2.3.1")
+    monkeypatch.setenv("RADNODE_FAILPOINTS", "accept.renamed=raise")
+    with pytest.raises(FailpointRaised):
+        put(store, "1.2.3.2")
+    monkeypatch.delenv("RADNODE_FAILPOINTS")
+    store.spool(request_for("1.2.3.3")).write(b"half")
+    assert open_store(tmp_path).sweep([kept.path]) == 2
+    assert kept.path.exists()
+    assert len(files_below(tmp_path / "instances")) == 1
+    assert files_below(tmp_path / "spool") == set()
+    assert len(files_below(tmp_path / "quarantine")) == 2
+    assert put(store, "1.2.3.2").path.exists()
+
+
+def test_what_is_quarantined_is_told_without_patient_data(tmp_path):
+    store = open_store(tmp_path)
+    instance = put(store)
+    target = store.quarantine(instance)
+    assert not instance.path.exists()
+    note = json.loads(target.with_suffix(".json").read_text())
+    assert note["sop_instance_uid"] == "1.2.3.4"
+    assert note["reason"] == "content-conflict"
+    assert "anary" not in str(note)
+
+
+def test_retention_removes_files_of_the_store_and_no_others(tmp_path):
+    store = open_store(tmp_path / "data")
+    instance = put(store)
+    foreign = tmp_path / "foreign"
+    foreign.write_text("mine")
+    with pytest.raises(ValueError, match="store"):
+        store.remove([foreign])
+    assert foreign.exists()
+    assert store.remove([instance.path, instance.path]) == 1
+    assert not instance.path.exists()
