@@ -36,7 +36,7 @@ from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.log import get_log
 from node.model import Receipt, ResultObject
-from node.send.guard import GuardedAE, GuardedSocket
+from node.send.guard import GuardedAE, finish_within
 from node.send.status import Verdict, family_of, rejection_of
 
 #: A peer that takes less than this is as good as gone; sets the time limit of a large object.
@@ -112,7 +112,9 @@ def store(
 class _Link:
     """An established association, and what the peer agreed to take over it."""
 
-    def __init__(self, association: Association, answered: list[int | None], name: str, timeout_s: float):
+    def __init__(
+        self, association: Association, answered: list[int | None], name: str, timeout_s: float
+    ) -> None:
         self._association = association
         self._answered = answered  # Message ID of every response so far, in their order
         self._numbers = count(1)
@@ -131,8 +133,7 @@ class _Link:
         what = self._encoded(thing)
         size_bytes = thing.path.stat().st_size
         limit_s = self._timeout_s + size_bytes / SLOWEST_BYTES_PER_S
-        socket: GuardedSocket = self._association.dul.socket
-        socket.finish_within(limit_s, stall_s=self._timeout_s)
+        finish_within(self._association, limit_s, stall_s=self._timeout_s)
         self._association.dimse_timeout = limit_s
         number = next(self._numbers)
         try:
@@ -244,9 +245,7 @@ def _associated(
         if size and size < SMALLEST_PDU_BYTES:
             raise PeerRefused(f"{name} takes no PDU above {size} bytes; raise its maximum PDU length.")
         yield _Link(association, answered, name, destination.timeout_s)
-        socket = association.dul.socket
-        if socket is not None:
-            socket.finish_within(destination.timeout_s, stall_s=destination.timeout_s)
+        finish_within(association, destination.timeout_s, stall_s=destination.timeout_s)
         association.release()
     finally:
         if association.is_established:
@@ -255,8 +254,8 @@ def _associated(
 
 def _why_not(association: Association, name: str, place: str) -> SendError:
     answer = association.acceptor.primitive
-    if association.is_rejected:
-        said = rejection_of(answer.result, answer.result_source, answer.diagnostic)
+    if answer is not None and association.is_rejected:
+        said = rejection_of(answer.result or 0, answer.result_source or 0, answer.diagnostic or 0)
         sentence = f"{name} ({place}) rejected the association: {said.sentence}. {said.remedy}".strip()
         return PeerUnreachable(sentence) if said.passing else PeerRefused(sentence)
     if answer is not None and answer.result == 0 and answer.presentation_context_definition_results_list:

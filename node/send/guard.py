@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
 #: An answer to an association or C-STORE request has some hundred bytes; one per proposed
@@ -20,7 +21,7 @@ LARGEST_PDU_BYTES = 1 << 20
 FAREWELL_S = 2.0
 
 
-class GuardedSocket(AssociationSocket):  # type: ignore[misc]
+class GuardedSocket(AssociationSocket):
     """What `GuardedAE` speaks through."""
 
     _deadline = float("inf")
@@ -41,8 +42,8 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]
 
     def connect(self, primitive: Any) -> None:
         """Connect, with the time limits of the association negotiation from here on."""
-        limit_s = self.assoc.acse_timeout
-        self.finish_within(self.assoc.connection_timeout + limit_s, stall_s=limit_s)
+        limit_s = self.assoc.acse_timeout or FAREWELL_S
+        self.finish_within(2 * limit_s, stall_s=limit_s)
         super().connect(primitive)
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]
         return connection
 
 
-class GuardedAE(AE):  # type: ignore[misc]
+class GuardedAE(AE):
     """An application entity whose requests go through a `GuardedSocket`."""
 
     def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> GuardedSocket:
@@ -106,3 +107,10 @@ class GuardedAE(AE):  # type: ignore[misc]
         guarded.tls_args = tls_args
         assoc.dul.artim_timer.timeout = FAREWELL_S
         return guarded
+
+
+def finish_within(association: Association, limit_s: float, *, stall_s: float) -> None:
+    """Set the limits of `GuardedSocket.finish_within` for an association of a `GuardedAE`."""
+    guarded = association.dul.socket
+    if isinstance(guarded, GuardedSocket):  # None: closed meanwhile
+        guarded.finish_within(limit_s, stall_s=stall_s)

@@ -101,7 +101,7 @@ def deliver():
             transport="dimse", ae_title=peer.ae_title, host=peer.host, port=peer.port, timeout_s=timeout_s
         )
         for receipt in send(objects, "archive", destination, calling_ae="RADNODE", now=lambda: NOON):
-            receipts.append(receipt)  # noqa: PERF402
+            receipts.append(receipt)
         return receipts
 
     return _deliver
