@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 from skimage.measure import approximate_polygon, find_contours
 
 #: More points than this help no eye and slow viewers down.
@@ -13,7 +14,12 @@ POINTS_MAX = 500
 #: numbers instead of ours (viewers.md section 2), so a contour never has so few.
 POINTS_MIN = 7
 #: Distance in pixels that a point may be moved; the first that gives few enough points is taken.
-_TOLERANCES = (0.1, 0.25, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)
+_TOLERANCES = (0.1, 0.4, 0.8, 1.5, 2.5)
+#: A ragged mask (low attenuation areas, vessels) is blurred (sigma in pixels, threshold) until it has
+#: an outline that an eye can follow; the lower the threshold, the more of its bays are closed. If
+#: it never has, its convex hull says where to look.
+_SMOOTHINGS = ((0.0, 0.5), (1.0, 0.5), (3.0, 0.4), (6.0, 0.3), (12.0, 0.2))
+_TRACED_MAX = 3000  #: points of a raw contour; more is ragged, and slow to simplify
 
 
 def outline(plane: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -29,6 +35,7 @@ def outline(plane: NDArray[np.bool_]) -> NDArray[np.float64]:
     (points, 2) float64: (column, row) in the convention of SCOORD (PS3.3 C.18.6.1.2), where
     (0, 0) is the top left corner of the first pixel and (0.5, 0.5) its centre. The first point is
     repeated as the last, no two edges cross, and there are `POINTS_MIN` to `POINTS_MAX` points.
+    A very ragged mask is smoothed first.
 
     Raises
     ------
@@ -36,11 +43,24 @@ def outline(plane: NDArray[np.bool_]) -> NDArray[np.float64]:
         No pixel is set.
     """
     component, corner = _largest_component(plane)
-    area = float(component.sum())
-    contour = _trace(component, 1)
-    if abs(polygon_area(contour) - area) > 0.05 * area:  # small: cut corners matter
-        contour = _trace(component, 4)
-    return _simplified(contour) + corner
+    for sigma, threshold in _SMOOTHINGS:
+        blurred = component
+        if sigma:
+            soft = ndimage.gaussian_filter(component.astype(np.float32), sigma, mode="constant")
+            blurred = soft > threshold
+        if not blurred.any():
+            break
+        smooth, moved = _largest_component(blurred)
+        contour = _trace(smooth, 1)
+        area = float(smooth.sum())
+        if abs(polygon_area(contour) - area) > 0.05 * area:  # small: cut corners matter
+            contour = _trace(smooth, 4)
+        points = _simplified(contour) if len(contour) <= _TRACED_MAX else None
+        if points is not None:
+            return points + corner + moved
+    hull = _trace(component, 1)
+    hull = hull[ConvexHull(hull).vertices]
+    return _enough(np.concatenate([hull, hull[:1]])) + corner
 
 
 def polygon_area(points: NDArray[np.float64]) -> float:
@@ -91,21 +111,20 @@ def _trace(component: NDArray[np.bool_], scale: int) -> NDArray[np.float64]:
     return max(closed, key=polygon_area)
 
 
-def _simplified(contour: NDArray[np.float64]) -> NDArray[np.float64]:
-    best = contour
+def _simplified(contour: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the contour with few enough points and no crossing, or None if that cannot be had."""
     for tolerance in _TOLERANCES:
         points = approximate_polygon(contour, tolerance)  # type: ignore[no-untyped-call]
-        if len(points) < 4:
-            break
-        if len(points) <= POINTS_MAX and is_simple(points):
-            best = points
-            break
-    if len(best) > POINTS_MAX:
-        keep = np.linspace(0, len(contour) - 1, POINTS_MAX).round().astype(int)
-        best = contour[keep]
-    while len(best) < POINTS_MIN:
-        middles = (best[:-1] + best[1:]) / 2
-        together = np.empty((len(best) * 2 - 1, 2))
-        together[0::2], together[1::2] = best, middles
-        best = together
-    return best
+        if 4 <= len(points) <= POINTS_MAX and is_simple(points):
+            return _enough(points)
+    return None
+
+
+def _enough(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Halve edges until there are `POINTS_MIN` points; the shape stays."""
+    while len(points) < POINTS_MIN:
+        middles = (points[:-1] + points[1:]) / 2
+        together = np.empty((len(points) * 2 - 1, 2))
+        together[0::2], together[1::2] = points, middles
+        points = together
+    return points
