@@ -35,6 +35,7 @@ def verdict(match, header):
         ({"Modality": "CT"}, {"Modality": " CT "}, YES),
         ({"Modality": "CT"}, {"Modality": "CTX"}, NO),
         ({"Modality": "CT"}, {"Modality": "MR"}, NO),
+        ({"Modality": "CT"}, {"Modality": ["CT", "MR"]}, NO),  # one value was asked for
         ({"Modality": "CT"}, {"Modality": ""}, UNKNOWN),
         ({"Modality": "CT"}, {"Modality": None}, UNKNOWN),
         ({"Modality": "CT"}, {}, UNKNOWN),
