@@ -3,12 +3,11 @@
 accept -> assemble -> assign -> compute -> encode -> send
 
 Two moments are durable: an instance is on disk and in the journal before its sender hears Success
-(`receive`), and results are on disk and in the journal before any is sent (`compute`). Whatever
-lies between may be repeated, and gives the same objects again.
+(`receive`), and results are, before any is sent (`compute`). Whatever lies between may be repeated.
 
-Doors call `receive`, a clock calls `plan`, one thread per worker slot calls `compute`, one per
-destination `deliver`. `work` alone runs in a worker process, which may crash or hang as it likes:
-the node itself loads neither torch nor highdicom, so `work` imports what needs them.
+Doors call `receive`, a clock `plan`, one thread per worker slot `compute`, one per destination
+`deliver`. `work` alone runs in a worker process, which may crash or hang as it likes; the node
+itself loads neither torch nor highdicom, so `work` imports what needs them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -54,7 +54,7 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
     with lock_data(data):
         journal = Journal.open(data)
         try:
-            with _engine(config, cards) as engine:
+            with _engine(config, [cards[rule.pipeline] for rule in rules]) as engine:
                 node = Node(
                     config=config,
                     journal=journal,
@@ -72,11 +72,11 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
 
 
 @contextmanager
-def _engine(config: Config, cards: Mapping[str, Card]) -> Iterator[Engine]:
-    """Start the worker slots; they import ahead what the pipelines need."""
+def _engine(config: Config, cards: Sequence[Card]) -> Iterator[Engine]:
+    """Start the worker slots; they import ahead what these pipelines need."""
     scratch = config.node.data / "scratch"
     scratch.mkdir(exist_ok=True, mode=0o750)
-    modules = dict.fromkeys(["node.encode", *(card.use.partition(":")[0] for card in cards.values())])
+    modules = dict.fromkeys(["node.encode", *(card.use.partition(":")[0] for card in cards)])
     engine = LocalEngine(config.compute, target="node.flow:work", scratch=scratch, preload=list(modules))
     try:
         yield engine
