@@ -265,7 +265,7 @@ def test_inputs_are_loaded_by_role_and_a_refusal_names_it(tmp_path, axial):
 @pytest.mark.parametrize("kind", ["single", "multi", "multi compressed"])
 def test_loading_takes_at_most_three_times_the_memory_of_the_volume(tmp_path, kind):
     affine = phantoms.make_affine()
-    array = np.random.default_rng(0).integers(-1000, 1000, (60, 256, 256), dtype=np.int16)
+    array = np.random.default_rng(0).integers(-1000, 1000, (40, 256, 256), dtype=np.int16)
     if kind == "single":
         instances = instances_of(phantoms.write_ct_series(tmp_path, array, affine))
     else:
