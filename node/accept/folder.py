@@ -17,6 +17,7 @@ from pathlib import Path
 
 from node.accept.header import (
     EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
@@ -31,7 +32,6 @@ from node.model import Instance
 
 log = get_log("accept")
 
-_EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _DICOMDIR = "1.2.840.10008.1.3.10"  #: Media Storage Directory Storage, PS3.3 F
 _META_SOP_CLASS, _META_TRANSFER_SYNTAX = 0x0002, 0x0010  #: elements of group 2
 _MAX_META_BYTES = 1 << 20
@@ -136,7 +136,7 @@ def _guess(head: bytes) -> str:
     group, number, length = struct.unpack("<HHI", head[:8].ljust(8, b"\0"))
     vr = head[4:6]
     if group == 0x0008 and vr.isalpha() and vr.isupper():
-        return _EXPLICIT_LITTLE
+        return EXPLICIT_LITTLE
     if group == 0x0008 and number <= 0x0018 and length <= 128:
         return IMPLICIT_LITTLE
     if head[:2] == b"\x00\x08" and vr.isalpha() and vr.isupper():
@@ -214,10 +214,12 @@ class FolderDoor:
             self._stopping.wait(self._poll_s)
 
     def _candidates(self, folder: Path) -> Iterator[Path]:
-        for path in find_files(folder):
-            parts = path.relative_to(folder).parts
-            if parts[0] not in (_TAKEN, _FAILED) and not any(part.startswith(".") for part in parts):
-                yield path
+        for entry in sorted(folder.iterdir()):
+            if entry.is_symlink() or entry.name in (_TAKEN, _FAILED):
+                continue
+            for path in find_files(entry):
+                if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                    yield path
 
     def _take(self, path: Path) -> int:
         try:
@@ -230,7 +232,7 @@ class FolderDoor:
             log.warning("file_waits", code=error.code, reason=str(error))
             return 0
         except AcceptError as error:
-            log.warning("file_refused", name=path.name, code=error.code, reason=str(error))
+            log.warning("file_refused", code=error.code, reason=str(error))  # its name may be a patient's
             moved = self._move(path, _FAILED)
             moved.with_name(f"{moved.name}.txt").write_text(f"{error}\n", encoding="utf-8")
             return 0

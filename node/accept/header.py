@@ -15,7 +15,9 @@ from typing import BinaryIO, Protocol
 
 from node.errors import NotDicom
 
+#: Transfer syntaxes of data sets (PS3.5 10 and A).
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 

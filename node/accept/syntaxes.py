@@ -15,14 +15,11 @@ from functools import cache
 from pathlib import Path
 
 from node.accept import samples
+from node.accept.header import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from node.log import get_log
 
 log = get_log("accept")
 
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-DEFLATED = "1.2.840.10008.1.2.1.99"
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 #: What every implementation speaks; PS3.5 10.1 makes the implicit one mandatory.
 UNCOMPRESSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 import tracemalloc
@@ -12,6 +13,7 @@ import pytest
 from pynetdicom.dsutils import encode
 
 from node.accept.custody import accept, is_uid
+from node.accept.header import read_uids
 from node.accept.store import Request, Store
 from node.config import AcceptTable
 from node.errors import IdentityMismatch, MissingIdentity, NotDicom
@@ -186,6 +188,32 @@ def test_a_broken_deflate_stream_is_refused(take):
 def test_an_element_that_claims_four_gigabytes_is_refused(take):
     with pytest.raises(NotDicom, match="middle"):
         take(identity() + element(0x7FE00010, b"OW", b"", length=0xFFFFFFFE))
+
+
+@pytest.mark.faults
+def test_a_thousand_mutants_are_kept_or_refused_and_nothing_else(tmp_path):
+    begin, end = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    item_end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    nested = element(
+        0x00081140, b"SQ", begin + element(0x00080060, b"CS", b"CT") + item_end + end, 0xFFFFFFFF
+    )
+    seed = identity() + nested * 2 + element(0x7FE00010, b"OW", bytes(64))
+    dice = random.Random(8)
+    path = tmp_path / "x"
+    refused = 0
+    started = time.monotonic()
+    for number in range(1000):
+        mutant = bytearray(seed)
+        for _ in range(dice.randint(1, 6)):
+            mutant[dice.randrange(len(mutant))] = dice.choice((0, 1, 0x7F, 0xFF, dice.randrange(256)))
+        mutant = mutant[: dice.randint(0, len(mutant))] if number % 3 == 0 else mutant
+        path.write_bytes(deflate(bytes(mutant)) if number % 5 == 0 else mutant)
+        try:
+            read_uids(path, DEFLATED if number % 5 == 0 else dice.choice((EXPLICIT, "1.2.840.10008.1.2")), 0)
+        except NotDicom:
+            refused += 1
+    assert 100 < refused < 990
+    assert time.monotonic() - started < 20
 
 
 def test_padding_after_the_data_set_is_tolerated(take):

@@ -139,7 +139,7 @@ def test_five_hundred_idle_connections_keep_nobody_out(open_door):
 
 
 def test_one_peer_cannot_hold_more_than_its_share(open_door):
-    door = open_door(dimse={"max_connections_per_peer": 3})
+    door = open_door(dimse={"max_connections_per_peer": 3, "request_timeout_s": 60})
     first = RawPeer(door.port)
     others = [RawPeer(door.port) for _ in range(3)]
     assert first.is_cut(), "who has waited longest should have made room"

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from node.accept.custody import accept
-from node.accept.store import Request, Store, part10_head
+from node.accept.store import Request, Spool, Store, part10_head
 from node.config import AcceptTable
 from node.errors import OutOfSpace
 from node.failpoint import FailpointRaised
@@ -77,6 +77,18 @@ def test_a_full_disk_is_remembered_and_gives_its_space_back(tmp_path, monkeypatc
 def test_below_the_reserve_nothing_is_begun(tmp_path):
     store = open_store(tmp_path, reserve_gb=1e6)
     spool = store.spool(request_for("1.2.3"))
+    with pytest.raises(OutOfSpace, match="reserve"):
+        spool.finish()
+    assert files_below(tmp_path) == set()
+
+
+def test_an_object_that_eats_up_the_reserve_on_the_way_is_given_up(tmp_path):
+    spare = [1]
+    spool = Spool(tmp_path / "x.part", b"", max_bytes=1 << 30, spare_bytes=lambda: spare[0])
+    spool.write(bytes(1 << 20))
+    spare[0] = 0
+    for _ in range(20):
+        spool.write(bytes(1 << 20))
     with pytest.raises(OutOfSpace, match="reserve"):
         spool.finish()
     assert files_below(tmp_path) == set()
