@@ -144,7 +144,7 @@ def _begin(connection: Connection) -> None:
 
 def _check(engine: Engine, name: str) -> None:
     with engine.begin() as connection:
-        verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        verdict = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()).splitlines()[-1]
     if verdict != "ok":
         raise ConfigError(f"The journal {name} is damaged ({verdict}); {_REMEDY}")
 

@@ -18,6 +18,8 @@ from node.journal.rows import Event, event_of, instance_of, job_of, result_of
 from node.model import Instance, Outcome, ResultObject
 
 _job, _result, _instance = schema.job, schema.result, schema.instance
+#: The states that a job may be moved to without anything else happening at once.
+_PLAIN = frozenset({JobState.QUEUED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED})
 
 
 class Jobs(Database):
@@ -60,6 +62,9 @@ class Jobs(Database):
     ) -> Job:
         """Move a job, if it still is as the caller saw it, and write down why.
 
+        To COMPUTING, SENDING and DONE only `claim`, `save_results`, `retry` and `finish` move it,
+        which do in the same transaction what must go with it.
+
         Parameters
         ----------
         job
@@ -72,6 +77,8 @@ class Jobs(Database):
         IllegalTransition
             No such move exists, or somebody else moved or claimed the job meanwhile.
         """
+        if to not in _PLAIN:
+            raise IllegalTransition(f"Job {job.id} cannot become {to} by a move alone.")
         with self._writing() as connection:
             return move_job(connection, job, to, code=code, reason=reason, now=now, not_before=not_before)
 

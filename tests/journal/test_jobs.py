@@ -53,9 +53,21 @@ def test_every_claim_raises_fence_and_tries(journal):
 
 def test_a_move_that_is_not_in_the_table_is_refused(journal):
     job = a_job(journal)
-    with pytest.raises(IllegalTransition, match="is queued; from there it cannot become done"):
-        journal.move(job, JobState.DONE, reason="", now=NOON)
+    with pytest.raises(IllegalTransition, match="is queued; from there it cannot become refused"):
+        journal.move(job, JobState.REFUSED, reason="", now=NOON)
     assert states(journal, job.id) == ["queued"]
+
+
+def test_no_move_alone_claims_a_job_or_makes_it_send_or_done(journal):
+    job = a_job(journal)
+    with pytest.raises(IllegalTransition, match="by a move alone"):
+        journal.move(job, JobState.COMPUTING, reason="", now=NOON)
+    job = journal.claim(NOON)
+    with pytest.raises(IllegalTransition, match="by a move alone"):
+        journal.move(job, JobState.SENDING, reason="", now=NOON)
+    journal.save_results(job, an_outcome(job.id), NOON)
+    with pytest.raises(IllegalTransition, match="by a move alone"):
+        journal.move(journal.job(job.id), JobState.DONE, reason="", now=NOON)
 
 
 def test_a_worker_whose_claim_was_given_away_cannot_commit(journal):
