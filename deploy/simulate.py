@@ -25,7 +25,19 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
-from simulated_body import BLOOD, EMPHYSEMA, SAMPLES, Plane, Section, body, bullae, fine, paint, vessels
+from simulated_body import (
+    BLOOD,
+    EMPHYSEMA,
+    SAMPLES,
+    Plane,
+    Section,
+    Tubes,
+    body,
+    bullae,
+    fine,
+    paint,
+    vessels,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -91,7 +103,7 @@ def chest(
     if affine is None:
         affine = axial_affine(shape, spacing_mm)
     random = np.random.default_rng(seed)
-    blobs, tree = list(bullae(random)), list(vessels(random))
+    blobs, tree = Tubes(bullae(random), affine), Tubes(vessels(random), affine)
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
 
     hu = np.empty(shape, dtype=np.float32)
@@ -101,14 +113,10 @@ def chest(
         for depth in fine(0, 1):
             section = Section(affine, index + depth, shape[1:])
             values, left, right = body(section, junction_mm)
-            lungs, holes = left | right, np.zeros_like(left)
-            for tube in blobs:
-                section.draw(tube, holes, True, lungs)
-            for tube in tree:
-                section.draw(tube, holes, False, lungs)
+            lungs, blood = left | right, section.drawn(tree)
+            holes = lungs & section.drawn(blobs) & ~blood
             paint(values, holes, EMPHYSEMA)
-            for tube in tree:
-                section.draw(tube, values, BLOOD, lungs)
+            paint(values, lungs & blood, BLOOD)
             plane_hu += values / SAMPLES
             for share, inside in zip(shares, (left, right, holes), strict=True):
                 share[index] += _binned(inside.astype(np.float32)) / SAMPLES

@@ -6,7 +6,7 @@ x, y and z come as arrays that broadcast to the plane, so that an axial plane co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +38,30 @@ def fine(low: int, high: int) -> NDArray[np.float64]:
     return (np.arange(low * SAMPLES, high * SAMPLES) + 0.5) / SAMPLES - 0.5
 
 
+class Tubes:
+    """Tubes together with the voxel boxes that hold them."""
+
+    def __init__(self, tubes: Iterable[Tube], affine: NDArray[np.float64]) -> None:
+        self.tubes = list(tubes)
+        ends = np.array([(tube.start, tube.end) for tube in self.tubes])  # (tubes, 2, xyz), mm
+        inverse = np.linalg.inv(affine)
+        voxels = ends @ inverse[:3, :3].T + inverse[:3, 3]
+        radii = np.array([tube.radius_mm for tube in self.tubes])
+        margin = radii[:, None] / np.linalg.norm(affine[:3, :3], axis=0) + 0.5
+        self.low, self.high = voxels.min(axis=1) - margin, voxels.max(axis=1) + margin
+        #: (tubes, 2, axes), int: first voxel, and one past the last
+        self.boxes = np.stack([np.floor(self.low), np.ceil(self.high) + 1], axis=1).astype(int)
+
+    def reaching(self, index: float) -> NDArray[np.intp]:
+        """Return the numbers of the tubes that reach a plane."""
+        return np.flatnonzero((self.low[:, 0] <= index) & (index <= self.high[:, 0]))
+
+
 class Section:
     """The sample points of one plane: where they lie, and how to draw tubes among them."""
 
     def __init__(self, affine: NDArray[np.float64], index: float, shape: tuple[int, ...]) -> None:
         self.affine, self.index, self.shape = affine, index, shape
-        self.inverse = np.linalg.inv(affine)
-        self.spacing = np.linalg.norm(affine[:3, :3], axis=0)
         self.x, self.y, self.z = self._points(slice(0, shape[0]), slice(0, shape[1]))
 
     def _points(self, rows: slice, columns: slice) -> tuple[Plane, ...]:
@@ -60,25 +77,19 @@ class Section:
             points.append(point.astype(np.float32))
         return tuple(points)
 
-    def draw(
-        self, tube: Tube, plane: NDArray[Any], value: float, inside: NDArray[np.bool_] | None = None
-    ) -> None:
-        """Set the samples within a tube (and ``inside``) to ``value``; looks at the tube's box only."""
-        ends = np.stack([tube.start, tube.end]) @ self.inverse[:3, :3].T + self.inverse[:3, 3]  # in voxels
-        margin = tube.radius_mm / self.spacing + 0.5
-        low, high = ends.min(axis=0) - margin, ends.max(axis=0) + margin
-        if not low[0] <= self.index <= high[0]:
-            return
-        rows, columns = (
-            slice(*np.clip([int(low[i]), int(high[i]) + 2], 0, self.shape[i - 1])) for i in (1, 2)
-        )
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            return
-        box = np.s_[
-            rows.start * SAMPLES : rows.stop * SAMPLES, columns.start * SAMPLES : columns.stop * SAMPLES
-        ]
-        within = _distance(tube, *self._points(rows, columns)) < tube.radius_mm
-        paint(plane[box], within if inside is None else within & inside[box], value)
+    def drawn(self, tubes: Tubes) -> NDArray[np.bool_]:
+        """Return which samples lie in any of the tubes; only each tube's own box is looked at."""
+        inside = np.zeros([n * SAMPLES for n in self.shape], dtype=bool)
+        for number in tubes.reaching(self.index):
+            rows, columns = (
+                slice(*np.clip(tubes.boxes[number, :, axis], 0, self.shape[axis - 1]).tolist())
+                for axis in (1, 2)
+            )
+            if rows.start < rows.stop and columns.start < columns.stop:
+                box = tuple(slice(side.start * SAMPLES, side.stop * SAMPLES) for side in (rows, columns))
+                tube = tubes.tubes[number]
+                inside[box] |= _distance(tube, *self._points(rows, columns)) < tube.radius_mm
+        return inside
 
 
 def paint(plane: NDArray[Any], where: NDArray[np.bool_], value: Any) -> None:
@@ -237,10 +248,9 @@ def _airways(hu: Plane, section: Section) -> None:
     x, y, z = section.x, section.y, section.z
     paint(hu, np.hypot(x - 5.0, y - 34.0) < 5.0, 40.0)
     paint(hu, (np.hypot(x - 5.0, y - 33.0) < 1.8) & (z > 40.0), AIR)
-    for tube in _AIRWAYS:
-        section.draw(Tube(tube.start, tube.end, tube.radius_mm + 1.6), hu, 30.0)
-    for tube in _AIRWAYS:
-        section.draw(tube, hu, AIR)
+    walls = [Tube(tube.start, tube.end, tube.radius_mm + 1.6) for tube in _AIRWAYS]
+    paint(hu, section.drawn(Tubes(walls, section.affine)), 30.0)
+    paint(hu, section.drawn(Tubes(_AIRWAYS, section.affine)), AIR)
 
 
 def _distance(tube: Tube, x: Plane, y: Plane, z: Plane) -> Plane:
@@ -280,7 +290,7 @@ def _branch(
     length_mm: float,
     random: np.random.Generator,
 ) -> Iterator[Tube]:
-    if radius_mm < 0.8:
+    if radius_mm < 1.0:
         return
     end = start + heading * length_mm
     yield Tube(start, end, radius_mm)

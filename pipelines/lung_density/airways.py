@@ -95,9 +95,12 @@ def _windpipe(grid: Grid, inside: Mask) -> tuple[NDArray[np.int32], _Chain]:
         growing = next_growing
     done += growing
 
+    upper = float(np.median(np.nonzero(inside)[0]))  # the windpipe lies above the middle of the lungs
     middle_mm = float(np.median(np.nonzero(grid.hu > -200.0)[2])) * wide
 
     def worth(chain: _Chain) -> float:
+        if np.mean(chain.planes) < upper:
+            return 0.0
         off = abs(float(np.mean([c[1] for c in chain.centres])) - middle_mm)
         return len(chain.planes) * tall * max(0.0, 1.0 - off / OFF_CENTRE_MOST_MM)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from monai.transforms import FillHoles, KeepLargestConnectedComponent, RemoveSmallObjects
+from monai.transforms import FillHoles, KeepLargestConnectedComponent
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import expand_labels, watershed
@@ -36,6 +36,7 @@ SMOOTHING_MM = 6.0  #: radius of the closing that takes vessels at the surface i
 RELIEF_HU_PER_MM = 10.0  #: how shape weighs against tissue where the lungs are parted
 LUNG_LEAST_ML = 100.0  #: a smaller piece is not taken for a lung
 OTHER_LUNG_LEAST = 0.1  #: of the larger lung's volume; below this there is only one lung
+ONE_SIDE = 0.75  #: a piece with more of itself on one side of the body is not both lungs
 RIGHT, LEFT = 1, 2  #: labels here, in the order of the x axis
 
 
@@ -65,7 +66,7 @@ def find_lungs(grid: Grid, *, one_lung: bool = False) -> Lungs:
     outside = around_body(air)
     body = find_body(grid)
     _refuse_cut_sides(grid, outside, body)
-    inside = _within(_without_specks(air & ~outside, grid, 0.5), _between(body, 1) & _between(body, 2))
+    inside = _within(air & ~outside, _between(body, 1) & _between(body, 2), 0.5 / grid.block_ml)
     if np.count_nonzero(inside) * grid.block_ml < 2 * LUNG_LEAST_ML:
         raise InputRefused(
             "no-lungs",
@@ -141,12 +142,6 @@ def ball_dilated(mask: Mask, radius_mm: float, spacing_mm: tuple[float, float, f
     return grown
 
 
-def _without_specks(mask: Mask, grid: Grid, least_ml: float) -> Mask:
-    least = max(2, int(least_ml / grid.block_ml))
-    kept: Mask = np.asarray(RemoveSmallObjects(min_size=least)(mask[np.newaxis]))[0].astype(bool)
-    return kept
-
-
 def find_body(grid: Grid) -> Mask:
     """Return the largest piece of tissue once shells as thin as those of a table are worn away."""
     tissue = _opened(grid.hu > -200.0, 4.0, grid.spacing_mm)
@@ -169,12 +164,12 @@ def _between(mask: Mask, axis: int) -> Mask:
     return spanned
 
 
-def _within(mask: Mask, region: Mask) -> Mask:
-    """Return the pieces of a mask that lie mostly in a region, whole."""
+def _within(mask: Mask, region: Mask, least_blocks: float) -> Mask:
+    """Return the pieces of a mask that lie mostly in a region and are no specks, whole."""
     pieces, count = ndimage.label(mask)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     shared = np.bincount(pieces[region], minlength=count + 1)
-    keep = shared > 0.5 * sizes
+    keep = (shared > 0.5 * sizes) & (sizes >= least_blocks)
     keep[0] = False
     kept: Mask = keep[pieces]
     return kept
@@ -186,7 +181,8 @@ def _refuse_cut_sides(grid: Grid, outside: Mask, body: Mask) -> None:
     Mattresses are as light as lung but have body on one side only; skin and sheets are thinner than
     the opening.
     """
-    like_lung = outside & (grid.hu > -925.0) & (grid.hu < -550.0)
+    calm = ndimage.uniform_filter(grid.hu, [max(1, round(7.0 / s)) for s in grid.spacing_mm])
+    like_lung = outside & (calm > -925.0) & (calm < -550.0)
     like_lung &= _between(body, 1) | _between(body, 2)
     like_lung = _opened(like_lung, 6.0, grid.spacing_mm)
     cut_ml = np.count_nonzero(like_lung) * grid.block_ml
@@ -211,7 +207,7 @@ def _markers(depth_mm: NDArray[np.float64], grid: Grid, one_lung: bool) -> tuple
         cores, count = ndimage.label(depth_mm > press_mm)
         if not count:
             break
-        pieces = _pieces(cores, count, grid)
+        pieces = _pieces(cores, count, grid, middle)
         gas |= np.isin(cores, [piece.label for piece in pieces if piece.median_hu < GAS_HU])
         if press_mm == presses[0]:
             continue
@@ -219,13 +215,20 @@ def _markers(depth_mm: NDArray[np.float64], grid: Grid, one_lung: bool) -> tuple
         if not lung_like or lung_like[0].volume_ml < LUNG_LEAST_ML / 2:
             break
         first = lung_like[0]
-        others = [p for p in lung_like[1:] if p.volume_ml >= OTHER_LUNG_LEAST * first.volume_ml]
-        if others:
-            return _as_markers(cores, first.label, others[0].label, gas), gas
-        columns = np.nonzero(cores == first.label)[2]
-        across = float(np.mean(columns < middle))
-        if across < 0.1 or across > 0.9:
-            return _single(cores, first.label, gas, across > 0.5, one_lung), gas
+        if 1.0 - ONE_SIDE < first.right_share < ONE_SIDE:
+            continue  # it is on both sides: press on
+        on_right = first.right_share > 0.5
+        opposite = [piece for piece in lung_like if (piece.right_share > 0.5) != on_right]
+        if opposite and opposite[0].volume_ml >= OTHER_LUNG_LEAST * first.volume_ml:
+            right, left = (first, opposite[0]) if on_right else (opposite[0], first)
+            return _as_markers(cores, {right.label: RIGHT, left.label: LEFT}, gas), gas
+        if one_lung:
+            return _as_markers(cores, {first.label: RIGHT if on_right else LEFT}, gas), gas
+        raise InputRefused(
+            "one-lung",
+            f"Only a {'right' if on_right else 'left'} lung with air was found. This pipeline measures both "
+            "lungs; after removal or collapse of a lung its values would mislead.",
+        )
     else:
         raise InputRefused(
             "lungs-not-separable",
@@ -247,40 +250,27 @@ class _Piece:
     box: tuple[slice, slice, slice]
     volume_ml: float
     median_hu: float
+    right_share: float  #: of its volume that lies to the right of ``middle``
 
 
-def _pieces(labels: NDArray[np.int32], count: int, grid: Grid) -> list[_Piece]:
-    """Return the pieces of at least 0.2 mL, the largest first."""
+def _pieces(labels: NDArray[np.int32], count: int, grid: Grid, middle: float = 0.0) -> list[_Piece]:
+    """Return the pieces of at least 0.2 mL, the largest first; ``middle`` is a column."""
     volumes_ml = np.bincount(labels.ravel(), minlength=count + 1) * grid.block_ml
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if volumes_ml[label] >= 0.2:
-            median = float(np.median(grid.hu[box][labels[box] == label]))
-            found.append(_Piece(label, box, float(volumes_ml[label]), median))
+            inside = labels[box] == label
+            right = float(np.mean(box[2].start + np.nonzero(inside)[2] < middle))
+            median = float(np.median(grid.hu[box][inside]))
+            found.append(_Piece(label, box, float(volumes_ml[label]), median, right))
     return sorted(found, key=lambda piece: -piece.volume_ml)
 
 
-def _as_markers(cores: NDArray[np.int32], one: int, other: int, gas: Mask) -> NDArray[np.int32]:
-    """Label the core with the smaller mean column (more to the right) RIGHT, the other LEFT."""
-    columns = [float(np.nonzero(cores == i)[2].mean()) for i in (one, other)]
-    right, left = (one, other) if columns[0] < columns[1] else (other, one)
+def _as_markers(cores: NDArray[np.int32], lungs: dict[int, int], gas: Mask) -> NDArray[np.int32]:
+    """Return the seeds of a watershed: cores as the lungs that they are, and gas as something else."""
     markers = np.where(gas, LEFT + 1, 0).astype(np.int32)
-    markers[cores == right] = RIGHT
-    markers[cores == left] = LEFT
-    return markers
-
-
-def _single(
-    cores: NDArray[np.int32], core: int, gas: Mask, is_right: bool, allowed: bool
-) -> NDArray[np.int32]:
-    if not allowed:
-        raise InputRefused(
-            "one-lung",
-            f"Only a {'right' if is_right else 'left'} lung with air was found. This pipeline measures both "
-            "lungs; after removal or collapse of a lung its values would mislead.",
-        )
-    markers = np.where(gas, LEFT + 1, 0).astype(np.int32)
-    markers[cores == core] = RIGHT if is_right else LEFT
+    for core, label in lungs.items():
+        markers[cores == core] = label
     return markers
 
 

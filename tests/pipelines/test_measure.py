@@ -1,0 +1,108 @@
+"""Numbers from masks have known answers, whatever the grid."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipelines import codes
+from pipelines.contract import Code, Image
+from pipelines.measure import MEASURES, measure_segment, recompute
+from tests.phantoms import make_affine, world_grid
+
+HU = codes.HOUNSFIELD_UNIT
+
+
+def image_of(array, affine=None, modality="CT", unit=HU):
+    affine = np.diag([1.0, 1.0, 1.0, 1.0]) if affine is None else affine
+    return Image(array=np.asarray(array, dtype=np.float32), affine=affine, unit=unit, modality=modality)
+
+
+@pytest.mark.parametrize("orientation", ["axial", "sagittal", "coronal", "prone", "oblique"])
+@pytest.mark.parametrize("reversed_slices", [False, True])
+def test_a_sphere_of_20_mm_radius_has_33_5_ml_in_every_orientation(orientation, reversed_slices):
+    spacing = (2.5, 0.8, 0.7)
+    shape = (24, 70, 80)
+    affine = make_affine(orientation, spacing, reversed_slices=reversed_slices)
+    middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
+    mask = np.linalg.norm(world_grid(shape, affine) - middle, axis=-1) < 20.0
+    volume = recompute("volume", mask, image_of(np.zeros(shape), affine))
+    assert volume == pytest.approx(4 / 3 * math.pi * 20**3 / 1000, rel=0.005)
+
+
+def test_a_sheared_grid_has_the_volume_of_its_determinant():
+    affine = np.diag([2.0, 1.0, 1.0, 1.0])
+    affine[1, 0] = 5.0  # each plane is moved sideways: same volume, longer edge
+    mask = np.ones((10, 10, 10), dtype=bool)
+    assert recompute("volume", mask, image_of(np.zeros((10, 10, 10)), affine)) == pytest.approx(2.0)
+
+
+def test_statistics_of_known_values():
+    image = image_of(np.arange(101.0).reshape(1, 1, 101))
+    mask = np.ones((1, 1, 101), dtype=bool)
+    known = {
+        "mean": 50.0,
+        "median": 50.0,
+        "minimum": 0.0,
+        "maximum": 100.0,
+        "percentile-15": 15.0,
+        "stddev": math.sqrt((101**2 - 1) / 12),
+        "volume": 0.101,
+    }
+    for check, value in known.items():
+        assert recompute(check, mask, image) == pytest.approx(value)
+
+
+def test_laa_950_counts_what_is_strictly_below():
+    image = image_of([[[-951.0, -950.0, -949.0, -1000.0]]])
+    assert recompute("laa-950", np.ones((1, 1, 4), dtype=bool), image) == 50.0
+
+
+def test_only_the_mask_counts():
+    image = image_of([[[10.0, 1000.0]]])
+    assert recompute("mean", np.array([[[True, False]]]), image) == 10.0
+
+
+def test_an_empty_mask_has_no_volume_and_no_other_number():
+    image = image_of(np.zeros((2, 2, 2)))
+    empty = np.zeros((2, 2, 2), dtype=bool)
+    assert recompute("volume", empty, image) == 0.0
+    for check in MEASURES.keys() - {"volume"}:
+        assert math.isnan(recompute(check, empty, image))
+
+
+def test_a_mean_over_many_voxels_does_not_drift():
+    image = image_of(np.full((64, 256, 256), -850.3))
+    mask = np.ones(image.array.shape, dtype=bool)
+    assert recompute("mean", mask, image) == pytest.approx(-850.3, abs=1e-3)
+
+
+def test_every_measurement_can_be_recomputed_from_its_check():
+    random = np.random.default_rng(0)
+    image = image_of(random.normal(-850, 80, (6, 7, 8)))
+    mask = random.random((6, 7, 8)) > 0.5
+    for found in measure_segment(MEASURES, mask, image, segment=1):
+        assert found.check is not None
+        assert recompute(found.check, mask, image) == found.value
+
+
+def test_ct_values_are_attenuation_and_others_intensity():
+    mask = np.ones((1, 1, 1), dtype=bool)
+    [ct] = measure_segment(["mean"], mask, image_of([[[1.0]]]), segment=2)
+    unit = Code("1", "UCUM", "no units")
+    [mr] = measure_segment(["mean"], mask, image_of([[[1.0]]], modality="MR", unit=unit), segment=2)
+    assert (ct.name, ct.unit, ct.derivation, ct.segment) == (codes.ATTENUATION, HU, codes.MEAN, 2)
+    assert (mr.name, mr.unit) == (codes.INTENSITY, unit)
+
+
+def test_a_union_is_recorded():
+    mask = np.ones((1, 1, 1), dtype=bool)
+    [both] = measure_segment(["volume"], mask, image_of([[[1.0]]]), union=(1, 2))
+    assert (both.segment, both.union, both.check) == (None, (1, 2), "volume")
+
+
+def test_an_unknown_measure_names_the_known_ones():
+    with pytest.raises(KeyError, match=r"volumne.*known are.*volume"):
+        measure_segment(["volumne"], np.ones((1, 1, 1), dtype=bool), image_of([[[0.0]]]))
