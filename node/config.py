@@ -41,6 +41,7 @@ class NodeTable(Table):
 
     ae_title: AETitle = "RADNODE"
     data: Path = Path("data")  #: instances, results, journal; relative to the config file
+    drain_s: Positive = 30.0  #: after SIGTERM what is under way may take this long
 
 
 class DimseDoor(Table):

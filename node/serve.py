@@ -30,7 +30,6 @@ POLL_S = 0.1  #: how often a loop looks at the journal when nobody woke it
 SERIES_PAUSE_S = 30.0  #: how long a series that could not be planned is left alone
 AGE_OUT_EVERY_S = 3600.0
 CANCEL_EVERY_S = 1.0
-GRACE_S = 30.0  #: what is under way may take this long after SIGTERM
 
 
 def utc_now() -> datetime:
@@ -94,16 +93,16 @@ def _recover(node: Node) -> None:
 
 
 def serve(config: Config, announce: Callable[[str], None]) -> int:
-    """Run the node until SIGTERM or SIGINT, then drain.
+    """Run the node until SIGTERM or SIGINT, then drain; a second one hurries.
 
     Parameters
     ----------
     announce
         Called once with the line ``ready ...`` when the doors are open.
     """
-    stop = threading.Event()
+    stop, hurry = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
     with open_node(config) as node:
         loops = _loops(node, stop)
         for loop in loops:
@@ -120,24 +119,24 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
             log.info("ready", version=__version__)
             stop.wait()
             log.info("draining")
-            door.drain(GRACE_S)
+            door.drain(config.node.drain_s)
         finally:
             stop.set()
             door.stop()
             folder.stop()
-            _finish(loops, node)
+            _finish(loops, node, hurry)
     log.info("stopped")
     return 0
 
 
-def _finish(loops: list[threading.Thread], node: Node) -> None:
-    """Give what is under way its grace, then end the workers; their jobs go back to the queue."""
-    end = threading.Timer(GRACE_S, node.engine.close)
-    end.daemon = True
-    end.start()
+def _finish(loops: list[threading.Thread], node: Node, hurry: threading.Event) -> None:
+    """Give what is under way its time, then end the workers; the next start takes up their jobs."""
+    end = time.monotonic() + node.config.node.drain_s
+    while any(loop.is_alive() for loop in loops) and time.monotonic() < end and not hurry.is_set():
+        time.sleep(POLL_S)
+    node.engine.close()
     for loop in loops:
         loop.join()
-    end.cancel()
 
 
 def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:

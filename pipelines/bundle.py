@@ -119,14 +119,16 @@ class BundlePipeline:
         root = str(self.files.root)
         if (self.files.root / "scripts").is_dir() and root not in sys.path:
             sys.path.insert(0, root)  # the bundle's own modules are named scripts.*
-        parser = self._parser(on)
         try:
+            parser = self._parser(on)
             network = _role(parser, self.terms, "network_def")
             preprocessing = _compose(_role(parser, self.terms, "preprocessing"))
             postprocessing = _compose(_role(parser, self.terms, "postprocessing"))
             inferer = _role(parser, self.terms, "inferer") or SimpleInferer()
             amp = "evaluator::amp" in parser and bool(parser.get_parsed_content("evaluator::amp"))
-        except (KeyError, RuntimeError, TypeError, ValueError, ImportError) as error:
+        except CardError:
+            raise
+        except Exception as error:  # expressions and scripts of a bundle may raise anything
             raise CardError(
                 f"{self.card.name}: the bundle's configuration cannot be used: {error}"
             ) from error
@@ -225,11 +227,7 @@ class BundlePipeline:
         evaluator = parser.get("evaluator")
         evaluator = evaluator if isinstance(evaluator, dict) else {}
         name = str(evaluator.get("_target_", "SupervisedEvaluator")).rsplit(".", 1)[-1]
-        own = [
-            key
-            for key in ("prepare_batch", "iteration_update", "decollate")
-            if evaluator.get(key) is not None
-        ]
+        own = [key for key in ("prepare_batch", "iteration_update") if evaluator.get(key) is not None]
         if name != "SupervisedEvaluator" or own:
             raise CardError(
                 f"{self.card.name}: the bundle's evaluator is {name}{' with its own ' if own else ''}"

@@ -120,7 +120,8 @@ def find_files(card: Card, terms: Terms) -> Files:
         if not path.is_file():
             raise CardError(f"{card.name}: the bundle lacks {path.relative_to(root).as_posix()}")
     if files.weights:
-        found = hashlib.sha256(files.weights.read_bytes()).hexdigest()
+        with files.weights.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != terms.weights_sha256:
             raise CardError(
                 f"{card.name}: {files.weights.name} has SHA-256 {found}, the card's weights_sha256 is "

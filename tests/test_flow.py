@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -14,6 +15,19 @@ from tests.peers import RecordingPacs
 from tests.toy_node import RESULTS_PER_JOB, received, send, small_ct
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+def needs_dcmtk():
+    for program in ("dcmsend", "storescp"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing; install the Debian package dcmtk")
+
+
+def dcmsend(files, port):
+    """Send files by DCMTK; fails unless all are acknowledged."""
+    needs_dcmtk()
+    command = ["dcmsend", "127.0.0.1", str(port), *map(str, files)]
+    subprocess.run(command, check=True, env={"PATH": os.environ["PATH"], "TCP_NODELAY": "1"})
 
 
 @pytest.fixture
@@ -76,27 +90,25 @@ def test_a_known_uid_with_other_content_is_quarantined_and_never_overwrites(node
 
 
 def test_our_own_results_sent_back_start_no_job(node, archive, tmp_path):
-    send(small_ct(tmp_path / "ct"), node.port)
+    files = small_ct(tmp_path / "ct")
+    send(files, node.port)
     node.wait_idle()
     for number, one in enumerate(archive.received):
         result = toy_node.read(one.data)
         result.file_meta = toy_node.pydicom.dataset.FileMetaDataset()
         result.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
         result.save_as(tmp_path / f"back{number}.dcm", enforce_file_format=True)
-    if shutil.which("storescu") is None:
-        pytest.skip("storescu is missing; install the Debian package dcmtk")
-    subprocess.run(
-        ["storescu", "-xe", "127.0.0.1", str(node.port), *map(str, tmp_path.glob("back*.dcm"))],
-        check=True,
-        env={"TCP_NODELAY": "1"},
-    )
-    status = wait_until(lambda: (s := node.status())["unrouted"]["count"] and s, "they are planned")
+    dcmsend(tmp_path.glob("back*.dcm"), node.port)
+    status = node.wait_idle()
+    assert status["instances"] == len(files) + RESULTS_PER_JOB
     assert sum(status["jobs"].values()) == 1
+    told = node.run("explain", str(result.SeriesInstanceUID)).stdout
+    assert "made by this node" in told
 
 
-def test_results_wait_for_an_archive_that_is_down(tmp_path, archive):
-    port = archive.port
-    archive.stop()
+def test_results_wait_for_an_archive_that_is_down(tmp_path):
+    with RecordingPacs() as gone:
+        port = gone.port
     node = toy_node.make_node(tmp_path / "node", port)
     node.start()
     try:
@@ -126,21 +138,17 @@ def test_a_refusal_for_good_parks_the_job_until_an_operator_retries(tmp_path):
 
 
 def test_dcmtk_sends_and_dcmtk_receives(tmp_path):
-    for program in ("dcmsend", "storescp"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is missing; install the Debian package dcmtk")
+    needs_dcmtk()
     with RecordingPacs() as reserved:  # to learn a free port
         port = reserved.port
     shelf = tmp_path / "shelf"
     shelf.mkdir()
-    scp = subprocess.Popen(["storescp", "-od", shelf, str(port)], env={"TCP_NODELAY": "1"})
+    scp = subprocess.Popen(["storescp", "-od", shelf, str(port)])
     node = toy_node.make_node(tmp_path / "node", port)
     node.start()
     try:
         files = small_ct(tmp_path / "ct")
-        subprocess.run(
-            ["dcmsend", "127.0.0.1", str(node.port), *map(str, files)], check=True, env={"TCP_NODELAY": "1"}
-        )
+        dcmsend(files, node.port)
         assert node.wait_idle()["jobs"]["done"] == 1
         assert len(list(shelf.iterdir())) == RESULTS_PER_JOB
     finally:

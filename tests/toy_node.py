@@ -81,6 +81,7 @@ class Threshold:
 CONFIG = """\
 [node]
 data = "data"
+drain_s = 3
 [accept]
 reserve_gb = 0.01
 [accept.dimse]

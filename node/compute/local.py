@@ -17,7 +17,7 @@ from node.compute.port import Report, Task
 from node.compute.process import kill_marked
 from node.compute.supervisor import Supervisor
 from node.config import ComputeTable
-from node.errors import Cancelled, ConfigError, NodeError, WorkerLost
+from node.errors import Cancelled, ConfigError, NodeError, NodeStopping
 from node.log import describe, get_log
 
 log = get_log("compute")
@@ -104,7 +104,7 @@ class LocalEngine:
             return True
 
     def close(self) -> None:
-        """End all workers; what still runs raises `WorkerLost`."""
+        """End all workers; what still runs raises `NodeStopping`."""
         with self._changed:
             self._closed = True
             for job_id, ending in self._under_way.items():
@@ -168,8 +168,8 @@ class _Slot:
     worker: Supervisor
 
 
-def _stopped() -> WorkerLost:
-    return WorkerLost("The node stopped before the work was done.")
+def _stopped() -> NodeStopping:
+    return NodeStopping("The node stopped before the work was done.")
 
 
 def resolve_devices(devices: Sequence[str]) -> list[str]:

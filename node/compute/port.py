@@ -46,4 +46,4 @@ class Engine(Protocol):
         """End the run of a job, if there is one; its `run` raises `Cancelled`."""
 
     def close(self) -> None:
-        """End everything; what still runs raises `WorkerLost`. May be called twice."""
+        """End everything; what still runs raises `NodeStopping`. May be called twice."""

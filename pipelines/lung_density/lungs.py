@@ -75,7 +75,7 @@ def find_lungs(grid: Grid, *, one_lung: bool = False) -> Lungs:
         )
     airways = find_airways(grid, inside)
     wall = ball_dilated(airways, 2.0, grid.spacing_mm)
-    rest = inside & ~wall
+    rest = inside
     depth_mm = ndimage.distance_transform_edt(rest, sampling=grid.spacing_mm)
     markers, gas = _markers(depth_mm, grid, one_lung)
     # Basins lie deep in the lungs; the ridge is tissue between them, or else the narrowest place.

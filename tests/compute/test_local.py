@@ -26,6 +26,7 @@ from node.errors import (
     FindingsInvalid,
     MemoryExceeded,
     NodeError,
+    NodeStopping,
     PipelineFailed,
     TimedOut,
     WorkerLost,
@@ -276,9 +277,9 @@ def test_closing_ends_what_runs_and_what_waits(tmp_path):
     engine.close()
     for thread in threads:
         thread.join(5)
-    assert ended == [WorkerLost] * 3
+    assert ended == [NodeStopping] * 3
     assert gone(pid)
-    with pytest.raises(WorkerLost, match="The node stopped"):
+    with pytest.raises(NodeStopping, match="The node stopped"):
         do(engine, "ok")
     engine.close()
 

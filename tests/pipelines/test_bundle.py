@@ -295,7 +295,7 @@ def test_one_hot_overlapping_and_unusual_label_values(tmp_path):
 
 def unet():
     torch.manual_seed(1)
-    return UNet(spatial_dims=3, in_channels=1, out_channels=2, channels=(2, 4), strides=(2,))
+    return UNet(spatial_dims=3, in_channels=1, out_channels=2, channels=(2, 4), strides=(2,), norm="BATCH")
 
 
 def unet_config():
@@ -309,6 +309,7 @@ def unet_config():
         "out_channels": 2,
         "channels": [2, 4],
         "strides": [2],
+        "norm": "BATCH",
     }
     return config
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
+import socket
 import struct
 import subprocess
 import threading
@@ -51,6 +54,17 @@ def test_objects_arrive_byte_for_byte_and_in_order_over_one_association(objects,
         assert pacs.associations == 1
     assert [r.sop_instance_uid for r in receipts] == pacs.uids
     assert {(r.destination, r.status, r.sentence, r.at) for r in receipts} == {("archive", 0, "", NOON)}
+
+
+def test_a_file_goes_as_it_is_where_the_library_would_write_it_otherwise(tmp_path, deliver):
+    thing = saved(report(), tmp_path)
+    content, data = thing.path.read_bytes(), dataset_bytes(thing)
+    group_length = struct.pack("<HH2sHL", 0x0008, 0x0000, b"UL", 4, 0)  # retired; pydicom drops it
+    thing.path.write_bytes(content.removesuffix(data) + group_length + data)
+    thing = replace(thing, sha256=hashlib.sha256(thing.path.read_bytes()).hexdigest())
+    with RecordingPacs() as pacs:
+        deliver([thing], pacs)
+        assert pacs.received[0].data == group_length + data
 
 
 def test_nothing_to_send_opens_no_association(deliver):
@@ -268,6 +282,15 @@ def test_a_peer_that_stops_reading_is_given_up_in_time(deliver, tmp_path):
     _no_thread_is_left()
 
 
+def test_a_peer_that_ignores_even_our_abort_is_given_up_in_time(objects, deliver):
+    with RecordingPacs() as pacs, _StuckProxy(pacs.port, after_bytes=2000, then_swallow=True) as proxy:
+        began = time.monotonic()
+        with pytest.raises(PeerUnreachable, match="did not answer"):
+            deliver(objects, proxy, timeout_s=0.5)
+        assert time.monotonic() - began < 6
+    _no_thread_is_left()
+
+
 def test_an_answer_given_twice_is_not_taken_for_the_next_object(objects, deliver):
     def twice(event, number, request):
         answer = RecordingPacs.answer(pacs, event, number, request)
@@ -357,18 +380,17 @@ def _no_thread_is_left():
 
 
 class _StuckProxy:
-    """Passes on so many bytes to a peer and then reads no further."""
+    """Passes on so many bytes to a peer; then reads no further, or reads without a word."""
 
     ae_title, host = "ARCHIVE", "127.0.0.1"
 
-    def __init__(self, port: int, *, after_bytes: int) -> None:
-        import socket
-
+    def __init__(self, port: int, *, after_bytes: int, then_swallow: bool = False) -> None:
         self._far = socket.create_connection(("127.0.0.1", port))
         self._server = socket.create_server(("127.0.0.1", 0))
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.port = self._server.getsockname()[1]
         self._left = after_bytes
+        self._then_swallow = then_swallow
         self._near = None
         threading.Thread(target=self._forward, daemon=True).start()
 
@@ -387,10 +409,11 @@ class _StuckProxy:
             some = self._near.recv(4096)
             self._left -= len(some)
             self._far.sendall(some)
+        with contextlib.suppress(OSError):
+            while self._then_swallow and self._near.recv(4096):
+                pass
 
     def _back(self):
-        try:
+        with contextlib.suppress(OSError):
             while some := self._far.recv(4096):
                 self._near.sendall(some)
-        except OSError:
-            pass
