@@ -43,8 +43,8 @@ def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
     if image.array.shape[0] < spec.slices_min:
         raise InputRefused(
             "too-few-slices",
-            f"The series has too few slices ({image.array.shape[0]}); {title} needs at least {spec.slices_min}. "
-            "Send the whole series.",
+            f"The series has too few slices ({image.array.shape[0]}); {title} needs at least "
+            f"{spec.slices_min}. Send the whole series.",
         )
     for axis, spacing in zip(("slice", "row", "column"), image.spacing_mm, strict=True):
         low, high = spec.spacing_mm.get(axis, (0.0, float("inf")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from node.journal import Journal
 
 RADNODE = Path(sys.executable).with_name("radnode")
 PATIENCE_S = 120.0
@@ -85,7 +86,12 @@ class NodeProcess:
         return done
 
     def status(self) -> dict[str, Any]:
-        return json.loads(self.run("status", "--json").stdout)
+        """Return what ``radnode status --json`` prints, without the cost of a process."""
+        journal = Journal.open(self.folder / "data")
+        try:
+            return journal.status()
+        finally:
+            journal.close()
 
     def wait_idle(self) -> dict[str, Any]:
         """Wait until nothing arrives, computes or sends any more; return the status."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -199,6 +200,8 @@ def test_explain_and_status_say_why_nothing_was_done(node, tmp_path):
     status = node.wait_idle()
     (series,) = status["unrouted"]["series"]
     assert "ImageType" in series["reason"]
+    assert json.loads(node.run("status", "--json").stdout)["unrouted"] == status["unrouted"]
+    assert "unrouted" in node.run("status").stdout
     told = node.run("explain", series["series_uid"]).stdout
     assert "DERIVED" in told
     assert "ImageType" in told

@@ -35,6 +35,7 @@ PRESSES_MM = (2.0, 3.0, 4.5, 6.5, 8.0, 10.0, 12.0, 15.0, 18.0, 22.0)
 SMOOTHING_MM = 6.0  #: radius of the closing that takes vessels at the surface into the lung
 RELIEF_HU_PER_MM = 10.0  #: how shape weighs against tissue where the lungs are parted
 LUNG_LEAST_ML = 100.0  #: a smaller piece is not taken for a lung
+PIECE_LEAST_ML = 5.0  #: a smaller piece apart from the lungs may as well be air in the oesophagus
 OTHER_LUNG_LEAST = 0.1  #: of the larger lung's volume; below this there is only one lung
 ONE_SIDE = 0.75  #: a piece with more of itself on one side of the body is not both lungs
 RIGHT, LEFT = 1, 2  #: labels here, in the order of the x axis
@@ -75,7 +76,7 @@ def find_lungs(grid: Grid, *, one_lung: bool = False) -> Lungs:
         )
     airways = find_airways(grid, inside)
     wall = ball_dilated(airways, 2.0, grid.spacing_mm)
-    rest = inside
+    rest = inside & ~wall
     depth_mm = ndimage.distance_transform_edt(rest, sampling=grid.spacing_mm)
     markers, gas = _markers(depth_mm, grid, one_lung)
     # Basins lie deep in the lungs; the ridge is tissue between them, or else the narrowest place.
@@ -278,11 +279,11 @@ def _adopt_pieces(labels: NDArray[np.uint8], free: Mask, grid: Grid) -> None:
     """Give pieces of lung that lie apart to the nearer lung; gut below the lungs' middle is left."""
     apart, count = ndimage.label(free & (labels == 0))
     low = np.percentile(np.nonzero(labels)[0], 25)
-    near = _spread(labels, 20.0, grid)
+    near = _spread(labels, 10.0, grid)
     for piece in _pieces(apart, count, grid):
         inside = apart[piece.box] == piece.label
         height = piece.box[0].start + float(np.nonzero(inside)[0].mean())
-        if piece.volume_ml < 1.0 or piece.median_hu < GAS_HU + 25.0 or height < low:
+        if piece.volume_ml < PIECE_LEAST_ML or piece.median_hu < GAS_HU + 25.0 or height < low:
             continue
         owners = np.bincount(near[piece.box][inside], minlength=LEFT + 1)
         if owners[1:].any():

@@ -275,6 +275,17 @@ def test_what_makes_numbers_hard_to_compare_is_told():
     assert "Br40" in plain and "kernel is not known" in told
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_a_turned_image_is_the_same_grid(order):
+    random = np.random.default_rng(1)
+    array, affine = random.normal(size=(12, 16, 20)), axial_affine((12, 16, 20), (3.0, 1.2, 0.6))
+    straight = make_grid(image_of(array, affine))
+    other = make_grid(image_of(*turned(array, affine, order, (True, False, True))))
+    assert straight.factors == (1, 2, 4)
+    np.testing.assert_allclose(other.hu, straight.hu, rtol=1e-5)
+    np.testing.assert_allclose(other.affine, straight.affine, atol=1e-9)
+
+
 def test_the_main_bronchi_are_followed_to_both_sides():
     made = simulated()
     grid = make_grid(image_of(made.array_hu, made.affine))
@@ -313,6 +324,12 @@ def test_a_real_chest_has_plausible_lungs():
         assert np.count_nonzero(mask & (image.array > -300)) < 0.06 * np.count_nonzero(mask)
     middle = [np.nonzero(findings.mask(number))[2].mean() for number in (1, 2)]
     assert middle[0] > middle[1]  # columns grow to the left of the patient here
+    grid = make_grid(image)
+    air = grid.hu < AIR_HU
+    airways = find_airways(grid, air & ~around_body(air))
+    assert 30 < np.count_nonzero(airways) * grid.block_ml < 80
+    whole = grid.to_source(np.stack([grid.enlarge(plane, 0) for plane in airways]))  # one plane per block
+    assert not (whole & (findings.mask(1) | findings.mask(2))).any()
 
 
 @needs_shared
