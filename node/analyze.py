@@ -22,8 +22,8 @@ from node.serve import open_node, utc_now
 
 OUT = "out"  #: name of the folder destination
 
-#: Called with what is under way and how much of it is done (0 to 1).
-Watcher = Callable[[str, float], None]
+#: Called with the stage, how much of it is done (0 to 1), and what is under way.
+Watcher = Callable[[str, float, str], None]
 
 
 @dataclass(slots=True)
@@ -68,13 +68,15 @@ def analyze(path: Path, out: Path, config: Config, pipeline: str | None, watch: 
         series_uids = _read(files, node, result, watch)
         if not series_uids:
             raise ConfigError(_nothing_read(path, result))
+        jobs = []
         for series_uid in series_uids:
-            flow.plan(series_uid, node)
-        _run(node, watch)
-        unrouted = node.journal.status()["unrouted"]["series"]
-        result.unrouted = [(entry["series_uid"], entry["reason"]) for entry in unrouted]
-        for job in node.journal.jobs():
-            result.jobs.append((job, node.journal.outcome(job.id)))
+            made = flow.plan(series_uid, node)
+            jobs += made
+            if not made:
+                result.unrouted.append((series_uid, node.journal.routing(series_uid)))
+        _run(len(jobs), node, watch)
+        for job in jobs:
+            result.jobs.append((node.journal.job(job.id), node.journal.outcome(job.id)))
             _keep_picture(job, node, out)
         return result
 
@@ -129,6 +131,8 @@ def _folder_to_folder(config: Config, data: Path, out: Path, pipeline: str | Non
         update={
             "node": config.node.model_copy(update={"data": data}),
             "accept": config.accept.model_copy(update={"reserve_gb": 0.0}),
+            "compute": config.compute.model_copy(update={"tries": 1}),  # the person who waits may repeat
+            "send": config.send.model_copy(update={"tries": 1}),
             "destinations": {OUT: FolderDestination(transport="folder", path=out)},
             "rules": rules,
         }
@@ -139,13 +143,13 @@ def _read(files: list[Path], node: Node, result: Analysis, watch: Watcher) -> li
     """Take every file into custody; return the series UIDs in the order in which they appeared."""
     series_uids: dict[str, None] = {}
     for index, file in enumerate(files):
-        watch("Reading files", index / len(files))
+        watch("Reading files", index / len(files), file.name)
         try:
             instance = flow.receive(*spool_file(file, node.store), node)
             series_uids[instance.series_uid] = None
         except AcceptError as error:
             result.skipped.append(f"{file}: {error}")
-    watch("Reading files", 1.0)
+    watch("Reading files", 1.0, "")
     return list(series_uids)
 
 
@@ -154,21 +158,19 @@ def _nothing_read(path: Path, result: Analysis) -> str:
     return f"There is no DICOM that can be read at {path}.\n{told}"
 
 
-def _run(node: Node, watch: Watcher) -> None:
+def _run(total: int, node: Node, watch: Watcher) -> None:
     """Compute and deliver until nothing is due any more."""
-    total = len(node.journal.jobs())
-    number = 0
+    finished = 0
     while job := node.journal.claim(node.clock()):
-        number += 1
-        name = f"{job.spec.pipeline} ({number} of {total})"
-        flow.compute(job, node, partial(_told, watch, name))
+        flow.compute(job, node, partial(_told, watch, finished, total, job.spec.pipeline))
         for owed in node.journal.due(node.clock()):
             flow.deliver(owed, node)
-        watch(name, 1.0)
+        finished += 1
+    watch("Running pipelines", 1.0, "")
 
 
-def _told(watch: Watcher, name: str, step: str, done: float) -> None:
-    watch(f"{name}: {step}", done)
+def _told(watch: Watcher, finished: int, total: int, name: str, step: str, done: float) -> None:
+    watch("Running pipelines", (finished + done) / total, f"{name}: {step}")
 
 
 def _keep_picture(job: Job, node: Node, out: Path) -> None:

@@ -46,12 +46,12 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
         cards = installed(config.pipelines)
         yield f"pipelines {', '.join(sorted(cards))}", ""
     except (ConfigError, NodeError) as error:
-        yield "pipelines", str(error)
+        yield "pipelines", " ".join(str(error).split())
     try:
         rules = parse_rules(config.rules, cards)
         yield f"rules ({len(rules)})", "" if rules else "there are none, so no series will be analysed"
     except ConfigError as error:
-        yield "rules", str(error)
+        yield "rules", " ".join(str(error).split())
     for name, destination in config.destinations.items():
         if isinstance(destination, FolderDestination):
             yield f"destination {name}: folder {destination.path}", _writable(destination.path)

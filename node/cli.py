@@ -209,15 +209,19 @@ def _series(what: str, config: Config) -> Iterator[list[Series]]:
 @contextmanager
 def _progress() -> Iterator[Watcher]:
     """Show what is under way; nothing where nobody looks."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:18}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def watch(what: str, done: float) -> None:
-            name = what.partition(":")[0]
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=1.0)
-            bars.update(tasks[name], description=what, completed=done)
+        def watch(stage: str, done: float, detail: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=1.0, detail="")
+            bars.update(tasks[stage], completed=done, detail=escape(detail))
 
         yield watch
 

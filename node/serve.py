@@ -141,7 +141,7 @@ def _finish(loops: list[threading.Thread], node: Node, hurry: threading.Event) -
 
 def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:
     """Return one thread per thing that goes on by itself."""
-    work = [("plan", _planner(node)), ("age-out", _every(AGE_OUT_EVERY_S, partial(_age_out, node)))]
+    work = [("plan", _planner(node)), ("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node)))]
     work += [(f"compute-{slot}", _computer(node)) for slot in range(node.engine.slots)]
     work += [(f"send-{name}", _sender(node, name)) for name in (*node.config.destinations, None)]
@@ -196,7 +196,7 @@ def _sender(node: Node, destination: str | None) -> Callable[[], bool]:
     return once
 
 
-def _age_out(node: Node) -> None:
+def age_out(node: Node) -> None:
     """Let go of what retention no longer keeps; nothing with open work goes."""
     for series_uid in node.journal.expired(node.clock(), node.config.keep):
         files = node.journal.forget(series_uid)

@@ -138,6 +138,12 @@ class Custody(Database):
             instances=tuple(instance_of(one, self._data) for one in instances),
         )
 
+    def routing(self, series_uid: str) -> str:
+        """Return why a series has no jobs, or what is to be known about its routing; "" at first."""
+        query = select(schema.series.c.routing).where(schema.series.c.series_uid == series_uid)
+        with self._reading() as connection:
+            return (connection.scalar(query) or "").removeprefix("unrouted: ")
+
     def is_ours(self, series_uid: str) -> bool:
         """Say whether results of ours are in this series, kept or aged out."""
         query = select(exists().where(schema.result.c.series_uid == series_uid))

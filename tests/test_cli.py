@@ -1,0 +1,167 @@
+"""What a person sees at the command line: sentences, never a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from tests.harness import RADNODE
+from tests.toy_node import make_node, small_ct
+
+SR_TEXT = "1.2.840.10008.5.1.4.1.1.88.22"
+
+
+def radnode(*words, cwd=None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([RADNODE, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Configuration with the toy pipeline."""
+    return make_node(tmp_path_factory.mktemp("toy"), archive_port=9).config
+
+
+def test_analyze_writes_objects_and_a_picture_and_says_what_it_found(toy, tmp_path):
+    small_ct(tmp_path / "ct")
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "out", "--config", toy)
+    assert done.returncode == 0, done.stderr
+    assert "Bright things" in done.stdout
+    assert "Volume" in done.stdout
+    made = [pydicom.dcmread(file) for file in (tmp_path / "out").glob("*.dcm")]
+    assert len(made) == 3
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
+    again = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "again", "--config", toy)
+    assert again.returncode == 0
+    names = {file.name for file in (tmp_path / "out").glob("*.dcm")}
+    assert names == {file.name for file in (tmp_path / "again").glob("*.dcm")}, "the same work, the same UIDs"
+
+
+def test_a_refusal_is_told_and_is_no_failure(toy, tmp_path):
+    small_ct(tmp_path / "ct", drop=[3])
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "out", "--config", toy)
+    assert done.returncode == 0
+    assert "refused" in done.stdout
+    assert "gap" in done.stdout
+    assert not list((tmp_path / "out").glob("*.dcm"))
+
+
+def test_a_truncated_file_is_skipped_with_its_name(toy, tmp_path):
+    file, *_ = small_ct(tmp_path / "ct")
+    file.write_bytes(file.read_bytes()[:-1000])
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "out", "--config", toy)
+    line = next(line for line in done.stdout.splitlines() if "skipped" in line)
+    assert file.name in line
+    assert "in the middle of" in line
+
+
+def test_a_folder_without_dicom_says_so(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "letter.txt").write_text("Dear colleague")
+    done = radnode("analyze", tmp_path / "in", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "no DICOM" in done.stderr
+    empty = radnode("analyze", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert empty.returncode == 2
+    assert "nowhere" in empty.stderr
+
+
+def test_an_unknown_pipeline_lists_the_known_ones(tmp_path):
+    small_ct(tmp_path / "ct")
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "out", "--pipeline", "lung-densty")
+    assert done.returncode == 2
+    assert "lung-density" in done.stderr
+
+
+def test_a_config_typo_names_table_and_key_and_suggests(tmp_path):
+    config = tmp_path / "node.toml"
+    config.write_text("[assemble]\nquiets = 3\n")
+    done = radnode("serve", "--config", config)
+    assert done.returncode == 2
+    assert "[assemble] quiets" in done.stderr
+    assert "quiet_s" in done.stderr
+
+
+def test_a_port_in_use_says_whose(tmp_path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        config = tmp_path / "node.toml"
+        config.write_text(f'[node]\ndata = "data"\n[accept]\nreserve_gb = 0\n[accept.dimse]\nport = {port}\n')
+        done = radnode("serve", "--config", config)
+    assert done.returncode == 2
+    assert str(port) in done.stderr
+    assert Path(sys.executable).name.split(".")[0][:6] in done.stderr, "the process that has it"
+
+
+def test_check_tells_every_complaint_at_once(tmp_path):
+    config = tmp_path / "node.toml"
+    config.write_text(
+        "[accept]\nreserve_gb = 1e9\n[accept.dimse]\nport = 0\n"
+        '[destinations.a]\ntransport = "dimse"\nae_title = "A"\nhost = "127.0.0.1"\nport = 9\n'
+        '[[rules]]\nname = "r"\npipeline = "nothing"\n'
+    )
+    done = radnode("check", "--config", config)
+    assert done.returncode == 1
+    complaints = [line for line in done.stdout.splitlines() if line.startswith("no ")]
+    assert len(complaints) == 3, done.stdout
+    for word in ("reserve_gb", "nothing", "C-ECHO"):
+        assert any(word in line for line in complaints)
+
+
+def test_check_is_content_with_a_sound_node(tmp_path):
+    config = tmp_path / "node.toml"
+    config.write_text(
+        "[accept]\nreserve_gb = 0\n[accept.dimse]\nport = 0\n"
+        '[destinations.shelf]\ntransport = "folder"\npath = "shelf"\n'
+        '[[rules]]\nname = "r"\npipeline = "lung-density"\nsend_to = ["shelf"]\n'
+        '[rules.match]\nModality = "CT"\n'
+    )
+    done = radnode("check", "--config", config)
+    assert done.returncode == 0, done.stdout
+
+
+def test_pipelines_lists_the_cards():
+    done = radnode("pipelines")
+    assert "lung-density" in done.stdout
+    assert "phantom-inserts" in done.stdout
+
+
+def test_explain_shows_every_clause_with_the_value_it_saw(toy, tmp_path):
+    small_ct(tmp_path / "ct", localizer=True)
+    done = radnode("explain", tmp_path / "ct", "--config", toy)
+    assert done.returncode == 0
+    assert "MATCHES" in done.stdout
+    assert "left out" in done.stdout
+    assert "LOCALIZER" in done.stdout
+
+
+def test_a_job_that_does_not_exist_is_a_sentence(toy):
+    assert radnode("retry", "7", "--config", toy).returncode == 2, "no node has run there yet"
+
+
+def test_every_name_in_the_world_comes_back(toy, tmp_path):
+    names = {
+        "japanese": ("Yamada^Tarou=山田^太郎=やまだ^たろう", ["", "ISO 2022 IR 87"]),
+        "korean": ("Hong^Gildong=洪^吉洞=홍^길동", ["", "ISO 2022 IR 149"]),
+        "chinese": ("Wang^XiaoDong=王^小东", "GB18030"),
+        "greek": ("Διονυσιος", "ISO_IR 126"),
+        "russian": ("Люксембург", "ISO_IR 144"),  # noqa: RUF001
+        "latin": ("Buc^Jérôme", "ISO_IR 100"),
+    }
+    for which, (name, character_set) in names.items():
+        small_ct(tmp_path / "in" / which, seed=which, patient_name=name, character_set=character_set)
+    done = radnode("analyze", tmp_path / "in", "--out", tmp_path / "out", "--config", toy)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = {}
+    for file in (tmp_path / "out").glob("*.dcm"):
+        made = pydicom.dcmread(file)
+        found.setdefault(str(made.PatientName), []).append(made.Modality)
+    assert sorted(found) == sorted(name for name, _ in names.values())
+    assert all(sorted(kinds) == ["SEG", "SR", "SR"] for kinds in found.values())
