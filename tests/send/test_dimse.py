@@ -233,6 +233,13 @@ def test_a_rejected_association_is_passing_or_final_by_its_reason(objects, deliv
         deliver(objects, pacs)
 
 
+def test_the_reason_is_heard_however_fast_the_peer_is_gone(objects, deliver):
+    with RejectingPacs(1, 1, 3) as pacs:
+        for _ in range(40):
+            with pytest.raises(PeerRefused, match="calling AE title"):
+                deliver(objects, pacs)
+
+
 def test_a_peer_that_is_not_there_is_tried_again_later(objects, deliver):
     with RecordingPacs() as pacs:
         gone = SimpleNamespace(ae_title="ARCHIVE", host="127.0.0.1", port=pacs.port)
