@@ -64,7 +64,7 @@ def make_grid(image: Image) -> Grid:
     for axis, (source, flip) in enumerate(zip(order, flips, strict=True)):
         step = image.affine[:3, source]
         affine[:3, axis] = -step if flip else step
-        pass
+        affine[:3, 3] += step * (full.shape[axis] - 1) if flip else 0.0
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     factors = tuple(max(1, int(BLOCK_MM // s)) for s in spacing)
     affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
