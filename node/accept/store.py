@@ -27,6 +27,7 @@ from pathlib import Path
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config import AcceptTable
+from node.durable import sync_folder
 from node.errors import OutOfSpace
 from node.failpoint import failpoint
 from node.model import Instance
@@ -173,7 +174,7 @@ class Store:
         self._max_object_bytes = int(config.max_object_gb * 1e9)
         for folder in (self._spool, self._instances, self._quarantine):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _sync_folder(root)
+        sync_folder(root)
 
     def spool(self, request: Request) -> Spool:
         """Open a file for an object that arrives. Never raises: see `Spool.finish`."""
@@ -211,10 +212,10 @@ class Store:
         folder = self._instances / digest[:2]
         if not folder.is_dir():
             folder.mkdir(mode=0o750, exist_ok=True)
-            _sync_folder(self._instances)
+            sync_folder(self._instances)
         path = folder / f"{digest}.dcm"
         spool.path.rename(path)
-        _sync_folder(folder)
+        sync_folder(folder)
         failpoint("accept.renamed")
         return path
 
@@ -276,7 +277,7 @@ class Store:
         target = self._quarantine / path.name
         target.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n", encoding="ascii")
         path.rename(target)
-        _sync_folder(self._quarantine)
+        sync_folder(self._quarantine)
         return target
 
 
@@ -302,11 +303,3 @@ def part10_head(request: Request) -> bytes:
         )
     )
     return bytes(128) + b"DICM" + element(0x0000, b"UL", struct.pack("<I", len(meta))) + meta
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

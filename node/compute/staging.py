@@ -16,20 +16,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from node.durable import sync_folder
 from node.errors import WorkerLost
 from node.job import Job
 from node.model import Outcome, ResultObject
 
 MANIFEST = "manifest.json"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_manifest(folder: Path, outcome: Outcome) -> None:

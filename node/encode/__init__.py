@@ -12,13 +12,13 @@ Every object is judged as it lies on disk, not as it was meant.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.durable import sync_folder
 from node.encode.common import save
 from node.encode.header import read_header
 from node.encode.identity import EncodeJob
@@ -87,18 +87,10 @@ def encode(job: EncodeJob, findings: Findings, volumes: Volumes, folder: Path) -
         )
         siblings = tuple(o.sop_instance_uid for o in objects)
         objects.append(save(told, folder / "sr-text.dcm", kind="sr-text", refers_to=siblings))
-        _sync_folder(folder)
+        sync_folder(folder)
         lint(objects, volumes, job=job, findings=findings, role=role, seg=seg)
     return Encoded(
         objects=tuple(objects),
         summary=tuple(number.summary() for number in numbers),
         notes=(*notes, *findings.cautions),
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from node.config import FolderDestination
+from node.durable import sync_folder
 from node.errors import PeerBusy, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.model import Receipt, ResultObject
@@ -73,8 +74,4 @@ def _put(thing: ResultObject, folder: Path) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-    names = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(names)
-    finally:
-        os.close(names)
+    sync_folder(folder)
