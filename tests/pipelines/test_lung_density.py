@@ -286,6 +286,13 @@ def test_a_turned_image_is_the_same_grid(order):
     np.testing.assert_allclose(other.affine, straight.affine, atol=1e-9)
 
 
+def test_noise_that_passes_for_low_attenuation_is_told(found):
+    noisy = simulated(noise_hu=60.0)
+    told = analyze(image_of(noisy.array_hu, noisy.affine)).cautions
+    assert any("may be noise" in sentence for sentence in told)
+    assert not any("may be noise" in sentence for sentence in found[1].cautions)
+
+
 def test_the_main_bronchi_are_followed_to_both_sides():
     made = simulated()
     grid = make_grid(image_of(made.array_hu, made.affine))
