@@ -12,7 +12,9 @@ from node.errors import (
     AcceptError,
     ContentConflict,
     IdentityMismatch,
+    JournalUnavailable,
     MissingIdentity,
+    NodeError,
     NotDicom,
     OutOfSpace,
 )
@@ -38,8 +40,9 @@ ALL = (
 #: Error Comment (0000,0902) is an LO: at most 64 characters.
 LONGEST_COMMENT = 64
 
-_OF_ERROR: tuple[tuple[type[AcceptError], int], ...] = (
+_OF_ERROR: tuple[tuple[type[NodeError], int], ...] = (
     (OutOfSpace, OUT_OF_RESOURCES),
+    (JournalUnavailable, OUT_OF_RESOURCES),  # locked or full for now: the sender tries again
     (MissingIdentity, MISMATCH),
     (IdentityMismatch, MISMATCH),
     (ContentConflict, DUPLICATE_INSTANCE),

@@ -48,6 +48,10 @@ def test_troubles_that_pass_ask_for_another_try():
     assert status.status_of(KeyError("x")) == 0x0110
 
 
+def test_a_locked_journal_is_worth_another_try() -> None:
+    assert status.status_of(errors.JournalUnavailable()) == 0xA700
+
+
 def test_a_comment_fits_and_quotes_no_foreign_error():
     assert len(status.comment_of(errors.NotDicom("x" * 100))) == 64
     assert "Canary" not in status.comment_of(ValueError("Canary^Patient"))
