@@ -1,0 +1,61 @@
+"""What the documents promise is what the code does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from pydantic import BaseModel
+
+from node.cli import app
+from node.config import Config, read_config
+from tests.paths import REPOSITORY
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Return every key of a table and of those below it."""
+    found = set()
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found |= keys_of(annotation, f"{prefix}{name}.")
+        else:
+            found.add(f"{prefix}{name}")
+    return found
+
+
+def keys_in(table: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for name, value in table.items():
+        found |= keys_in(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}"}
+    return found
+
+
+def test_the_annotated_configuration_names_every_key_with_its_default():
+    path = REPOSITORY / "deploy" / "node.toml"
+    config, defaults = read_config(path, {}), Config()
+    said = keys_in(tomllib.loads(path.read_text(encoding="utf-8")))
+    free = ("destinations", "pipelines", "rules")
+    assert keys_of(Config) - {"accept.folder.path", *free} <= said
+    for table in set(Config.model_fields) - {*free, "node"}:
+        assert getattr(config, table) == getattr(defaults, table), table
+    assert config.node.ae_title == defaults.node.ae_title
+
+
+def test_every_command_that_the_readme_names_exists():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"radnode ([a-z]+)", text))
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert named <= known
+    assert {"serve", "analyze", "status", "explain", "retry", "cancel", "check", "pipelines"} <= known
+
+
+def test_the_readme_names_the_two_commands_first_and_files_that_exist():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    first = re.search(r"```\n(.*?)```", text, re.DOTALL).group(1)
+    assert first.splitlines()[0].startswith("deploy/demo.sh")
+    assert first.splitlines()[1].startswith("deploy/test.sh")
+    for name in re.findall(r"`((?:node|pipelines|deploy|\.github)/[\w./-]+)`", text):
+        assert (REPOSITORY / name).exists(), name
+    for name in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (REPOSITORY / name).exists(), name
