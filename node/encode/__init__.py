@@ -27,7 +27,7 @@ from node.encode.numbers import reported
 from node.encode.readback import read_seg
 from node.encode.seg import make_seg
 from node.encode.sr_measurements import make_measurement_report
-from node.encode.sr_text import make_text_report
+from node.encode.sr_text import image_notes, make_text_report
 from node.errors import EncodeError
 from node.model import ResultObject, Volumes
 from pipelines.contract import Findings
@@ -62,7 +62,7 @@ def encode(job: EncodeJob, findings: Findings, volumes: Volumes, folder: Path) -
     volume = volumes[role]
     paths = [plane.path for v in volumes.values() for plane in v.slices]
     header = read_header(volume.slices[0].path, volume.study_uid, paths)
-    notes = list(header.notes)
+    notes = [*header.notes, *image_notes(volumes)]
     objects: list[ResultObject] = []
     with warnings.catch_warnings():  # pydicom quotes values in its warnings
         warnings.simplefilter("ignore")

@@ -48,7 +48,7 @@ def report_faults(
     if result.kind == "sr-measurements":
         yield from _measurement_faults(dataset, volumes, findings, role, seg)
     else:
-        yield from _text_faults(dataset, findings)
+        yield from _text_faults(dataset, findings, volumes)
 
 
 def _evidence_faults(
@@ -201,7 +201,7 @@ def _number_faults(
             yield f"segment {number}: {measurement.name.meaning} is not the number of the encoded segment"
 
 
-def _text_faults(dataset: Dataset, findings: Findings) -> Iterator[str]:
+def _text_faults(dataset: Dataset, findings: Findings, volumes: Volumes) -> Iterator[str]:
     if dataset.SOPClassUID != EnhancedSRStorage or name_of(dataset) != sr_text.TITLE:
         yield "the class or title is not that of a text report"
     for content in walk(dataset):
@@ -215,5 +215,7 @@ def _text_faults(dataset: Dataset, findings: Findings) -> Iterator[str]:
     spoken = "\n".join(lines)
     if unsaid := [c for c in findings.cautions if c.strip() and c.strip()[:40] not in spoken]:
         yield f"{len(unsaid)} cautions are missing"
+    if unsaid := [note for v in volumes.values() for note in v.notes if note[:40] not in spoken]:
+        yield f"{len(unsaid)} notes about the images are missing"
     if not children(dataset, "CONTAINER", sr_text.FINDINGS)[0].get("ContentSequence"):
         yield "it says nothing at all, not even that nothing was found"

@@ -2,9 +2,9 @@
 
 One line per result ("Left lung: Volume 2,431 mL"), below it the coded number it was inferred
 from. Everything is here, also what the measurement report cannot hold: results about the whole
-examination, empty structures, cautions, and who made it. Containers are SEPARATE, so that viewers
-print names and values line by line (viewers.md, fact 6). There is always a text report: finding
-nothing is a result.
+examination, empty structures, cautions, what was noticed of the images, and who made it.
+Containers are SEPARATE, so that viewers print names and values line by line (viewers.md, fact 6).
+There is always a text report: finding nothing is a result.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def make_text_report(
             *procedures_reported(header, volumes[role].image.modality),
             tree.text(CONTAINS, COMMENT, RESEARCH_NOTICE),
             *(tree.text(CONTAINS, COMMENT, w) for w in (job.card.warning,) if w),
-            tree.container(CONTAINS, FINDINGS, list(_lines(findings, seg, numbers))),
+            tree.container(CONTAINS, FINDINGS, _lines(findings, seg, numbers, image_notes(volumes))),
             tree.container(
                 CONTAINS,
                 PROCEDURE,
@@ -93,7 +93,18 @@ def make_text_report(
     )
 
 
-def _lines(findings: Findings, seg: EncodedSeg | None, numbers: Sequence[Number]) -> list[Dataset]:
+def image_notes(volumes: Volumes) -> list[str]:
+    """Return what was noticed of the images and is tolerable, with its input where there are several."""
+    return [
+        f"Images: {note}." if len(volumes) == 1 else f"Images of input '{role}': {note}."
+        for role, volume in volumes.items()
+        for note in volume.notes
+    ]
+
+
+def _lines(
+    findings: Findings, seg: EncodedSeg | None, numbers: Sequence[Number], noticed: Sequence[str]
+) -> list[Dataset]:
     lines: list[Dataset] = []
     empty = {s.number: s.label for s in findings.segments if seg is not None and s.number not in seg.voxels}
     if findings.segments and len(empty) == len(findings.segments):
@@ -110,6 +121,7 @@ def _lines(findings: Findings, seg: EncodedSeg | None, numbers: Sequence[Number]
     lines += [_number_line(n) for n in numbers if n.measurement.segment is None]
     lines += [_evaluation_line(e, "") for e in findings.evaluations if e.segment is None]
     lines += [tree.text(CONTAINS, COMMENT, f"Caution: {caution}") for caution in findings.cautions]
+    lines += [tree.text(CONTAINS, COMMENT, note) for note in noticed]
     return lines
 
 

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 import node
 from node.encode import encode
+from node.encode.tree import walk
 from node.errors import EncodeError
 from node.model import Slice, Volume
 from pipelines.contract import Image, InputSpec
@@ -164,6 +165,26 @@ def test_neither_notes_nor_errors_hold_patient_data(tmp_path: Path) -> None:
 
 
 @needs_dciodvfy
+def test_what_was_noticed_of_the_images_is_told_in_the_report_and_the_notes(tmp_path: Path) -> None:
+    volume, mask = a_case(tmp_path / "in")
+    volume = replace(volume, notes=("Slices at the ends may be missing",))
+    result = encoded(volume, findings_of(volume, [mask], [LEFT_LUNG]), tmp_path / "out")
+    assert "Images: Slices at the ends may be missing." in result.notes
+    said = [str(c.TextValue) for c in walk(pydicom.dcmread(result.objects[-1].path)) if "TextValue" in c]
+    assert "Images: Slices at the ends may be missing." in said
+
+
+def test_what_was_noticed_of_one_of_several_inputs_says_of_which(tmp_path: Path) -> None:
+    current, mask = a_case(tmp_path / "current")
+    prior, _ = a_case(tmp_path / "prior", seed="prior")
+    spec = InputSpec(modality=("CT",), unit="[hnsf'U]")
+    job = a_job(card=a_card(inputs={"current": spec, "prior": spec}))
+    volumes = {"current": current, "prior": replace(prior, notes=("1 localizer left out",))}
+    (tmp_path / "out").mkdir()
+    result = encode(job, findings_of(current, [mask], [LEFT_LUNG]), volumes, tmp_path / "out")
+    assert result.notes == ("Images of input 'prior': 1 localizer left out.",)
+
+
 def test_a_source_without_frame_of_reference_gets_none_invented(tmp_path: Path) -> None:
     volume, mask = a_case(tmp_path / "in")
     volume = replace(volume, frame_of_reference_uid="")

@@ -404,6 +404,13 @@ def test_a_caution_that_is_not_told_is_found(case: Case) -> None:
     assert found == ["sr-text: 1 cautions are missing"]
 
 
+def test_a_note_about_the_images_that_is_not_told_is_found(case: Case) -> None:
+    volume = replace(case.volume, notes=("1 localizer left out",))
+    objects = case.result.objects
+    found = list(faults(objects, {"ct": volume}, job=a_job(), findings=case.findings, role="ct"))
+    assert found == ["sr-text: 1 notes about the images are missing"]
+
+
 def test_an_object_changed_on_disk_is_found(case: Case, tmp_path: Path) -> None:
     seg = case.result.objects[0]
     path = tmp_path / "seg.dcm"
