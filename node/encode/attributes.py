@@ -1,7 +1,9 @@
 """Which attributes of the source a result carries on, declared; `node.encode.header` copies them.
 
-Everything the Patient, Clinical Trial, General Study and Patient Study modules (PS3.3 C.7.1,
-C.7.2) may hold, so that an archive sees the same patient and study as before (R-01).
+What an archive, a worklist or a reader knows a patient and a study by, from the Patient, Clinical
+Trial, General Study and Patient Study modules (PS3.3 C.7.1, C.7.2), so that they are the same as
+before (R-01). What describes the patient's state and is not needed for that, such as pregnancy or
+allergies, stays with the source.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from pipelines.contract import Code
 
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+#: The scheme of `pipelines.codes`, whoever made the algorithm that uses it.
+OWN_SCHEME = "99RADNODE"
 RESEARCH_NOTICE = "Research use only. Not for diagnosis."
 
 
@@ -62,20 +64,31 @@ def new_result(
     return dataset
 
 
-def declare_schemes(dataset: Dataset, parts: Iterable[Dataset], maker: str) -> None:
-    """Name who answers for the private coding schemes (99...) used in these parts (PS3.3 C.12.1)."""
-    elements = (element for part in parts for element in part.iterall())
-    used = {str(e.value) for e in elements if e.keyword == "CodingSchemeDesignator"}
-    private = sorted(scheme for scheme in used if scheme.startswith("99"))
-    if private:
+def declare_schemes(dataset: Dataset, parts: Iterable[Dataset], maker: str, header: Header) -> None:
+    """Declare the private coding schemes (99...) used in these parts (PS3.3 C.12.1).
+
+    We answer for ours and the maker of the algorithm for its own; those of the source's codes, such
+    as a hospital's for its procedures, are named without an owner, because we do not know it.
+    """
+    owners: dict[str, tuple[str | None, str]]
+    owners = dict.fromkeys(_schemes([header.dataset, *header.requests]), (None, "the source"))
+    owners[OWN_SCHEME] = (NODE_NAME, NODE_NAME)
+    private = sorted(scheme for scheme in _schemes(parts) if scheme.startswith("99"))
+    told = [(scheme, *owners.get(scheme, (maker, "the algorithm's maker"))) for scheme in private]
+    if told:
         dataset.CodingSchemeIdentificationSequence = [
             item(
                 CodingSchemeDesignator=scheme,
-                CodingSchemeName="Private codes of the algorithm's maker",
-                CodingSchemeResponsibleOrganization=maker,
+                CodingSchemeName=f"Private codes of {whose}",
+                CodingSchemeResponsibleOrganization=organization,
             )
-            for scheme in private
+            for scheme, organization, whose in told
         ]
+
+
+def _schemes(parts: Iterable[Dataset]) -> set[str]:
+    elements = (element for part in parts for element in part.iterall())
+    return {str(e.value) for e in elements if e.keyword == "CodingSchemeDesignator"}
 
 
 def series_description(algorithm: Algorithm, what: str) -> str:

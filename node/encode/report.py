@@ -81,7 +81,7 @@ def new_report(
     for element in root:
         if element.keyword != "RelationshipType":
             dataset[element.tag] = element
-    declare_schemes(dataset, [root], algorithm_of(job.card).maker)
+    declare_schemes(dataset, [root], algorithm_of(job.card).maker, header)
     return dataset
 
 

@@ -90,7 +90,7 @@ def make_seg(job: EncodeJob, header: Header, findings: Findings, volumes: Volume
     dataset.SegmentationType = "BINARY"
     dataset.SegmentsOverlap = "YES" if overlap(findings) else "NO"
     dataset.SegmentSequence = [_segment(job, segment) for segment in findings.segments]
-    declare_schemes(dataset, dataset.SegmentSequence, algorithm_of(job.card).maker)
+    declare_schemes(dataset, dataset.SegmentSequence, algorithm_of(job.card).maker, header)
     dataset.NumberOfFrames = len(frames)
     _references(dataset, volumes, role)
     _dimensions(dataset, job)

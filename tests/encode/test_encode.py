@@ -18,7 +18,8 @@ from node.encode import encode
 from node.encode.tree import walk
 from node.errors import EncodeError
 from node.model import Slice, Volume
-from pipelines.contract import Image, InputSpec
+from pipelines import codes
+from pipelines.contract import Code, Image, InputSpec
 from tests.encode.helpers import (
     HU,
     LEFT_LUNG,
@@ -131,6 +132,24 @@ def test_requests_lossy_pixels_and_private_codes_make_legal_objects(tmp_path: Pa
     assert seg.LossyImageCompression == "01" and seg.LossyImageCompressionMethod == "ISO_10918_1"
     assert report.ReferencedRequestSequence[0].AccessionNumber == "A-9"
     assert report.IssuerOfPatientID == "HOSPITAL"
+    assert all(dciodvfy_errors(o.path) == [] for o in result.objects)
+
+
+@needs_dciodvfy
+def test_the_maker_answers_for_its_private_codes_but_not_for_those_of_the_hospital(tmp_path: Path) -> None:
+    procedure = Dataset()
+    procedure.CodeValue, procedure.CodingSchemeDesignator = "CTCH", "99HOSPITAL"
+    procedure.CodeMeaning = "CT of the chest"
+    volume, mask = a_case(tmp_path / "in", headers={"ProcedureCodeSequence": [procedure]})
+    own = replace(LEFT_LUNG, kind=Code("X", "99OWN", "Something of our own"))
+    card = a_card(maker="A maker")
+    result = encoded(volume, findings_of(volume, [mask], [own]), tmp_path / "out", card=card)
+    report = pydicom.dcmread(result.objects[1].path)
+    declared = {
+        s.CodingSchemeDesignator: s.get("CodingSchemeResponsibleOrganization")
+        for s in report.CodingSchemeIdentificationSequence
+    }
+    assert declared == {"99HOSPITAL": None, "99OWN": "A maker", codes.PRIVATE_SCHEME: "radnode"}
     assert all(dciodvfy_errors(o.path) == [] for o in result.objects)
 
 
