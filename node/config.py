@@ -26,6 +26,10 @@ AETitle = Annotated[
 ]
 Port = Annotated[int, Field(ge=0, le=65535)]  #: 0: any free port, printed when ready
 Positive = Annotated[float, Field(gt=0)]
+#: A name or address to connect to: labels of at most 63 characters (RFC 1035 2.3.4), or IPv6.
+Host = Annotated[
+    str, StringConstraints(pattern=r"^[!-\-/-~]{1,63}(\.[!-\-/-~]{1,63})*\.?$", strip_whitespace=True)
+]
 #: Appears in logs and reports: something, and nothing that steers a terminal.
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", strip_whitespace=True)]
 
@@ -129,7 +133,7 @@ class DimseDestination(Table):
 
     transport: Literal["dimse"]
     ae_title: AETitle
-    host: str
+    host: Host
     port: Annotated[int, Field(ge=1, le=65535)]
     timeout_s: Positive = 30.0
 
@@ -325,6 +329,7 @@ _SENTENCES = {
     "union_tag_invalid": "must be 'dimse' or 'folder', not '{tag}'",
     "union_tag_not_found": "this key is required: 'dimse' or 'folder'",
     "string_pattern_mismatch": "must be 1 or more printable characters, not {}",
+    "host": "must be the name or address of a machine, not {}",
     "ae_title": "must be an AE title, 1 to 16 characters without backslash (PS3.5 6.2), not {}",
 }
 
@@ -346,6 +351,8 @@ def _complaint(detail: Any, raw: Mapping[str, Any]) -> str:
         return f"{place}: unknown {'table' if isinstance(detail['input'], dict) else 'key'}{hint}"
     if kind in ("string_pattern_mismatch", "string_too_short") and {"ae_title", "callers"} & set(loc):
         kind = "ae_title"
+    if kind == "string_pattern_mismatch" and loc[-1] == "host":
+        kind = "host"
     sentence = next((said for start, said in _SENTENCES.items() if kind.startswith(start)), detail["msg"])
     if loc == ["rules"] and kind == "tuple_type":
         sentence = "must be a list of tables, each begun by [[rules]]"

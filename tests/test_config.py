@@ -82,6 +82,14 @@ BAD_FILES = [
         "[[rules]] number 1 ('') name: must be 1 or more printable characters, not ''",
     ),
     (f'[node]\nae_title = "{"x" * 500}"', f"[node] ae_title: {AE} '{'x' * 59}..."),
+    (
+        ARCHIVE.replace("10.0.0.5", "my..pacs"),
+        "[destinations.archive] host: must be the name or address of a machine, not 'my..pacs'",
+    ),
+    (
+        ARCHIVE.replace("10.0.0.5", ""),
+        "[destinations.archive] host: must be the name or address of a machine, not ''",
+    ),
     # what does not go together
     (RULE + RULE, "[[rules]] several are named 'lungs'"),
     (

@@ -237,8 +237,6 @@ def _associated(
         )
     except OSError as error:  # the name cannot be resolved
         raise PeerUnreachable(f"{name} ({place}) cannot be reached: {error.strerror}.") from error
-    except UnicodeError as error:  # ... and never will: a label is empty or too long
-        raise PeerRefused(f"{name} ({place}) has a host that cannot be one; correct it.") from error
     if not association.is_established:
         raise _why_not(association, name, place)
     _log.info("connected", destination=name, objects=len(objects))

@@ -250,12 +250,6 @@ def test_a_peer_that_is_not_there_is_tried_again_later(objects, deliver):
         deliver(objects, nowhere)
 
 
-@pytest.mark.parametrize("host", ["my..pacs", "a" * 64 + ".example"], ids=["empty label", "long label"])
-def test_a_host_that_cannot_be_a_name_waits_for_a_person(objects, deliver, host):
-    with pytest.raises(PeerRefused, match="correct it"):
-        deliver(objects, SimpleNamespace(ae_title="ARCHIVE", host=host, port=104))
-
-
 @pytest.mark.parametrize(
     "peer",
     [
