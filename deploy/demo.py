@@ -203,7 +203,7 @@ def numbers(report: pydicom.Dataset) -> Iterator[tuple[str, str, float, str]]:
             if child.ValueType == "NUM" and child.MeasuredValueSequence:
                 measured = child.MeasuredValueSequence[0]
                 unit = measured.MeasurementUnitsCodeSequence[0].CodeValue
-                yield structure, _label(child), float(measured.NumericValue), unit
+                yield structure, _concept(child), float(measured.NumericValue), unit
             yield from walk(child, structure)
 
     yield from walk(report, "")
@@ -211,16 +211,6 @@ def numbers(report: pydicom.Dataset) -> Iterator[tuple[str, str, float, str]]:
 
 def _concept(item: pydicom.Dataset) -> str:
     return str(item.ConceptNameCodeSequence[0].CodeMeaning) if "ConceptNameCodeSequence" in item else ""
-
-
-def _label(item: pydicom.Dataset) -> str:
-    """Return the name of a number with its derivation, e.g. "Attenuation Coefficient, Mean"."""
-    derivations = [
-        str(child.ConceptCodeSequence[0].CodeMeaning)
-        for child in item.get("ContentSequence", [])
-        if _concept(child) == "Derivation"
-    ]
-    return ", ".join([_concept(item), *derivations])
 
 
 def draw_received(segmentation: pydicom.Dataset, ct: Sequence[Path], picture: Path) -> None:

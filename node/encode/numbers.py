@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.encode.readback import EncodedSeg
-from node.encode.repair import decimal_string
+from node.encode.repair import cut, decimal_string
 from node.errors import EncodeError
 from node.model import Volume
-from pipelines.contract import Findings, Measurement
+from pipelines.contract import Code, Findings, Measurement
 from pipelines.measure import recompute
 
 #: How far a pipeline's number may be from the one recomputed from the encoded mask.
@@ -20,6 +20,8 @@ ABSOLUTE_TOLERANCE = 1e-3
 
 #: UCUM -> what people write; anything else is shown as its UCUM value.
 _UNITS = {"[hnsf'U]": "HU", "1": "", "mm3": "mm³", "cm3": "cm³", "mm2": "mm²", "cm2": "cm²", "um": "µm"}
+#: What people say for a concept, where viewers print its Code Meaning and have little room.
+_NOUNS = {("112031", "DCM"): "HU"}  # Attenuation Coefficient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,19 @@ class Number:
         derivation = self.measurement.derivation
         name = self.measurement.name.meaning
         return f"{name}, {derivation.meaning.lower()}" if derivation else name
+
+    @property
+    def caption(self) -> Code:
+        """The name with a Code Meaning that tells it from its siblings: "Mean HU", "Maximum HU".
+
+        OHIF prints this meaning, value and unit beside a contour, cut off at the border of the
+        viewport; it shows no derivation, so mean and percentile of one quantity would look alike.
+        """
+        name, derivation = self.measurement.name, self.measurement.derivation
+        if derivation is None:
+            return name
+        noun = _NOUNS.get((name.value, name.scheme), name.meaning)
+        return name._replace(meaning=cut(f"{derivation.meaning} {noun}", 64))
 
     @property
     def text(self) -> str:

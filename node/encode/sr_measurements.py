@@ -131,15 +131,18 @@ def make_measurement_report(
     )
 
 
-def number_item(how: str, number: Number) -> Dataset:
-    """Return the NUM of one measurement with its method and derivation (TID 300, TID 1419)."""
+def number_item(how: str, number: Number, name: Code | None = None) -> Dataset:
+    """Return the NUM of one measurement with its method and derivation (TID 300, TID 1419).
+
+    ``name`` is the measurement's own unless another meaning of the same code is to be shown.
+    """
     measurement = number.measurement
     modifiers = [
         tree.code(HAS_CONCEPT_MOD, concept, value)
         for concept, value in ((METHOD, measurement.method), (DERIVATION, measurement.derivation))
         if value is not None
     ]
-    return tree.num(how, measurement.name, number.value, measurement.unit, modifiers)
+    return tree.num(how, name or measurement.name, number.value, measurement.unit, modifiers)
 
 
 def evaluation_item(how: str, evaluation: Evaluation) -> Dataset:
@@ -204,7 +207,7 @@ def _segment_group(
             *_common_items(job, segment),
             tree.image(CONTAINS, REFERENCED_SEGMENT, reference),
             tree.uidref(CONTAINS, SOURCE_SERIES, volume.series_uid),
-            *(number_item(CONTAINS, number) for number in numbers),
+            *(number_item(CONTAINS, number, number.caption) for number in numbers),
             *(evaluation_item(CONTAINS, evaluation) for evaluation in evaluations),
         ],
         template="1411",

@@ -104,16 +104,30 @@ def test_dcmqi_returns_every_group_with_our_numbers(case: tuple[Findings, Encode
         assert measured["measurementAlgorithmIdentification"]["AlgorithmName"] == "lung-density"
         assert measured["Laterality"]["CodeMeaning"] == segment.laterality.meaning
         said = {
-            (i["quantity"]["CodeMeaning"], i.get("derivationModifier", {}).get("CodeMeaning")): i
+            (i["quantity"]["CodeValue"], i.get("derivationModifier", {}).get("CodeMeaning")): i
             for i in measured["measurementItems"]
         }
         for measurement in findings.measurements:
             if measurement.segment != segment.number or math.isnan(measurement.value):
                 continue
             derivation = measurement.derivation.meaning if measurement.derivation else None
-            item = said[measurement.name.meaning, derivation]
+            item = said[measurement.name.value, derivation]
             assert float(item["value"]) == pytest.approx(measurement.value, rel=1e-6)
             assert item["units"]["CodeValue"] == measurement.unit.value
+
+
+def test_no_two_numbers_of_a_structure_bear_the_same_caption(case: tuple[Findings, Encoded]) -> None:
+    """OHIF shows neither derivation nor method: nothing but the meaning tells them apart."""
+    report = pydicom.dcmread(path_of(case[1], "sr-measurements"))
+    for group in (c for c in walk(report) if c.get("ContentTemplateSequence")):
+        names = [
+            c.ConceptNameCodeSequence[0] for c in group.get("ContentSequence", ()) if c.ValueType == "NUM"
+        ]
+        captions = [str(name.CodeMeaning) for name in names]
+        assert len(set(captions)) == len(captions)
+        if captions:
+            assert captions[:3] == ["Volume", "Mean HU", "15th percentile HU"]
+            assert [str(name.CodeValue) for name in names[:3]] == ["118565006", "112031", "112031"]
 
 
 def test_the_summary_holds_the_same_numbers_as_the_report(case: tuple[Findings, Encoded]) -> None:

@@ -1,0 +1,163 @@
+"""The OHIF viewer: its published build from npm, served beside an archive's DICOMweb."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import mimetypes
+import shutil
+import subprocess
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+VERSION = "3.13.2"
+#: Of the tarball that npm gives for this version: another one would be another viewer.
+SHA256 = "b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1"
+
+#: One data source on the page's own origin, and no dialogue between a thumbnail and its picture.
+CONFIG = {
+    "routerBasename": None,
+    "extensions": [],
+    "modes": [],
+    "showStudyList": False,
+    "maxNumberOfWebWorkers": 1,
+    "showWarningMessageForCrossOrigin": False,
+    "showCPUFallbackMessage": False,
+    "showLoadingIndicator": True,
+    "disableConfirmationPrompts": True,
+    "measurementTrackingMode": "simplified",
+    "investigationalUseDialog": {"option": "never"},
+    "defaultDataSourceName": "archive",
+    "dataSources": [
+        {
+            "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
+            "sourceName": "archive",
+            "configuration": {
+                "friendlyName": "Archive",
+                "name": "archive",
+                "qidoRoot": "/dicom-web",
+                "wadoRoot": "/dicom-web",
+                "imageRendering": "wadors",
+                "thumbnailRendering": "wadors",
+                "enableStudyLazyLoad": True,
+                "qidoSupportsIncludeField": False,
+                "supportsFuzzyMatching": False,
+                "supportsWildcard": True,
+                "supportsReject": False,
+                "bulkDataURI": {"enabled": True},
+            },
+        }
+    ],
+}
+
+
+class NotFetched(Exception):
+    """npm or its registry is not there."""
+
+
+def fetch(cache: Path) -> Path:
+    """Return the folder of the viewer's build, downloaded into ``cache`` the first time.
+
+    Raises
+    ------
+    NotFetched
+        npm is missing or cannot reach its registry.
+    """
+    dist = cache / f"ohif-{VERSION}"
+    if dist.is_dir():
+        return dist
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NotFetched("npm is missing (Debian package: npm)")
+    cache.mkdir(parents=True, exist_ok=True)
+    scratch = cache / f"ohif-{VERSION}.part"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        command = [npm, "pack", "--silent", f"@ohif/app@{VERSION}"]
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=280)
+        if done.returncode:
+            raise NotFetched(f"npm cannot fetch @ohif/app@{VERSION}: {done.stderr.strip()[-300:]}")
+        (tarball,) = scratch.glob("*.tgz")
+        found = hashlib.sha256(tarball.read_bytes()).hexdigest()
+        assert found == SHA256, f"@ohif/app@{VERSION} is not what it was: SHA-256 {found}"
+        with tarfile.open(tarball) as archive:
+            wanted = [m for m in archive if m.name.startswith("package/dist/") and not _is_spare(m.name)]
+            archive.extractall(scratch, members=wanted, filter="data")
+        (scratch / "package" / "dist").rename(dist)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return dist
+
+
+def _is_spare(name: str) -> bool:
+    """Whether a file is large and never asked for here: ONNX runtime, microscopy, source maps."""
+    return name.split("/")[2] in ("ort", "dicom-microscopy-viewer") or name.endswith(".map")
+
+
+class Site:
+    """The viewer on a free loopback port; ``/dicom-web`` goes to an archive. A context manager."""
+
+    def __init__(self, dist: Path, archive_port: int) -> None:
+        handler = type("Handler", (_Handler,), {"dist": dist.resolve(), "archive_port": archive_port})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Site:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    dist: Path
+    archive_port: int
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if path.startswith("/dicom-web"):
+            self._pass_on()
+        elif path == "/app-config.js":
+            self._answer(200, "text/javascript", f"window.config = {json.dumps(CONFIG)};".encode())
+        else:
+            file = (self.dist / path.lstrip("/")).resolve()
+            if not file.is_relative_to(self.dist) or not file.is_file():
+                file = self.dist / "index.html"  # the viewer routes its own addresses
+            self._answer(
+                200, mimetypes.guess_type(file.name)[0] or "application/octet-stream", file.read_bytes()
+            )
+
+    def _pass_on(self) -> None:
+        archive = http.client.HTTPConnection("127.0.0.1", self.archive_port, timeout=60)
+        try:
+            names = ("Accept", "Host")
+            archive.request("GET", self.path, headers={n: self.headers[n] for n in names if self.headers[n]})
+            answer = archive.getresponse()
+            self._answer(answer.status, answer.getheader("Content-Type") or "", answer.read())
+        finally:
+            archive.close()
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        # Isolated, so that the page may share memory with its workers.
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True  # the page was closed meanwhile
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: pytest has its own report."""
