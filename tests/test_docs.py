@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import requires
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from node.cli import app
@@ -40,6 +43,27 @@ def test_the_annotated_configuration_names_every_key_with_its_default():
     for table in set(Config.model_fields) - {*free, "node"}:
         assert getattr(config, table) == getattr(defaults, table), table
     assert config.node.ae_title == defaults.node.ae_title
+
+
+def test_every_distribution_that_an_install_brings_is_pinned():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (REPOSITORY / "deploy" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
+    asked = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
+    brought = set()
+    while asked:
+        wanted = asked.pop()
+        name = canonicalize_name(wanted.name)
+        if name not in brought:
+            brought.add(name)
+            asked += [one for text in requires(name) or () if applies(one := Requirement(text), wanted)]
+    assert brought - pinned == set()
+
+
+def applies(one: Requirement, wanted_by: Requirement) -> bool:
+    """Say whether a requirement counts on this machine, with the extras that were asked for."""
+    extras = wanted_by.extras or {""}
+    return one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
 
 
 def test_every_command_that_the_readme_names_exists():
