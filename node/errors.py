@@ -13,6 +13,7 @@ NodeError
 │   │   └── MemoryExceeded   retry   it used more memory than it may, and was killed
 │   ├── TimedOut             retry   the time limit passed; the process was killed
 │   ├── PipelineFailed       retry   the pipeline raised an error
+│   ├── Stumbled             retry   something else of ours broke: disk full, no more files, a bug
 │   ├── FindingsInvalid      fail    the pipeline broke its contract
 │   ├── PipelineMissing      fail    the pipeline of the job is no longer installed
 │   ├── NodeStopping         leave   the node goes down; the job is queued anew at the next start
@@ -127,6 +128,13 @@ class PipelineFailed(ComputeError):
 
     then = "retry"
     code = "pipeline-failed"
+
+
+class Stumbled(ComputeError):
+    """The node met an error that it did not foresee."""
+
+    then = "retry"
+    code = "stumbled"
 
 
 class FindingsInvalid(ComputeError):

@@ -22,13 +22,13 @@ from node.assemble import is_settled, load_volumes, read_headers
 from node.assign import Rule, assign, why_not
 from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
 from node.config import Config
-from node.errors import ContentConflict, NodeError, PeerRefused, SendError
+from node.errors import ContentConflict, PeerRefused, SendError
 from node.failpoint import failpoint
-from node.job import FAILED, QUEUED, REFUSED, Job, next_try, spec_of
+from node.job import Job, after_error, next_try, spec_of
 from node.journal import Delivery, Journal, Recorded
 from node.model import Instance, Outcome, images_of
 from node.send import send
-from pipelines.contract import Card, InputRefused
+from pipelines.contract import Card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +66,14 @@ def plan(series_uid: str, node: Node) -> list[Job]:
     series = node.journal.series(series_uid)
     if series is None:  # aged out meanwhile
         return []
-    headers, unreadable = read_headers(series.instances)
+    headers, _ = read_headers(series.instances)
     routes = assign(series, headers, node.rules, node.cards)
     failpoint("assign.planned")
     jobs = node.journal.plan(
         series.uid,
         expected_count=len(series.instances),  # one more has come: nothing happens, it settles anew
         specs=[spec_of(route, series, node.cards[route.pipeline]) for route in routes],
-        reason="; ".join(unreadable) if routes else why_not(series, headers, node.rules, node.cards),
+        reason="" if routes else why_not(series, headers, node.rules, node.cards),
         now=node.clock(),
     )
     failpoint("assign.enqueued")
@@ -82,24 +82,24 @@ def plan(series_uid: str, node: Node) -> list[Job]:
 
 def compute(job: Job, node: Node, report: Report) -> None:
     """Have a worker do a claimed job, then commit its results or say what became of it."""
-    failpoint("compute.claimed")
-    folder = node.staging.folder(job)
     try:
+        failpoint("compute.claimed")
+        folder = node.staging.folder(job)
         task = task_of(job, node.cards, node.journal.instances_of(job), folder, node.config.node.ae_title)
         node.engine.run(task, timeout_s=node.config.compute.timeout_s, on_progress=report)
         node.journal.save_results(job, node.staging.adopt(folder), node.clock())
         failpoint("compute.committed")
-    except InputRefused as refusal:
-        node.journal.move(job, REFUSED, code=refusal.code, reason=refusal.sentence, now=node.clock())
-    except NodeError as error:
-        if error.then == "leave":
-            return
-        again = error.then == "retry" and job.tries < node.config.compute.tries
-        state, not_before = (QUEUED, next_try(node.clock(), job.tries)) if again else (FAILED, None)
-        told: dict[str, Any] = {"code": error.code, "reason": str(error), "now": node.clock()}
-        node.journal.move(job, state, not_before=not_before, **told)
+    except Exception as error:  # noqa: BLE001  whatever it was, the job must not wait for ever
+        give_up(job, error, node)
     finally:
-        node.staging.discard(folder)
+        node.staging.discard(job)
+
+
+def give_up(job: Job, error: Exception, node: Node) -> None:
+    """Write down what becomes of a claimed job that gave no results: refused, tried again or failed."""
+    if end := after_error(job, error, now := node.clock(), node.config.compute.tries):
+        told: dict[str, Any] = {"code": end.code, "reason": end.reason, "not_before": end.not_before}
+        node.journal.move(job, end.state, **told, now=now)
 
 
 def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]:

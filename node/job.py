@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from node.errors import NodeError, Stumbled
+from node.log import describe
 from node.model import Route, Series
-from pipelines.contract import Card
+from pipelines.contract import Card, InputRefused
 
 
 class JobState(StrEnum):
@@ -137,3 +139,35 @@ def next_try(now: datetime, tries: int, first_s: float = 5.0, longest_s: float =
     """Return when to try again after ``tries`` tries: the wait doubles, with a ceiling."""
     wait_s = min(longest_s, first_s * 2.0 ** min(60, max(0, tries - 1)))
     return now + timedelta(seconds=wait_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What becomes of a claimed job that gave no results."""
+
+    state: JobState
+    code: str
+    reason: str
+    not_before: datetime | None = None
+
+
+def after_error(job: Job, error: Exception, now: datetime, tries: int) -> Ending | None:
+    """Return what an error makes of a claimed job; None where it is in other hands already.
+
+    Parameters
+    ----------
+    error
+        Whatever stopped the work. One that nobody foresaw counts like a lost worker: a job must
+        not wait for ever because a disk was full for a moment.
+    tries
+        How many a job has.
+    """
+    if isinstance(error, InputRefused):
+        return Ending(state=REFUSED, code=error.code, reason=error.sentence)
+    known = error if isinstance(error, NodeError) else Stumbled(f"The node stumbled ({describe(error)}).")
+    if known.then == "leave":
+        return None
+    if known.then == "retry" and job.tries < tries:
+        not_before = next_try(now, job.tries)
+        return Ending(state=QUEUED, code=known.code, reason=str(known), not_before=not_before)
+    return Ending(state=FAILED, code=known.code, reason=str(known))

@@ -18,8 +18,9 @@ from node.accept import DimseDoor, FolderDoor, Store
 from node.assign import parse_rules
 from node.compute import Engine, LocalEngine, Staging, installed
 from node.config import Config
+from node.errors import IllegalTransition, JournalUnavailable
 from node.flow import Node
-from node.job import JobState
+from node.job import Job, JobState
 from node.journal import Journal, lock_data
 from node.log import describe, get_log
 from pipelines.contract import Card
@@ -28,6 +29,7 @@ log = get_log("serve")
 
 POLL_S = 0.1  #: how often a loop looks at the journal when nobody woke it
 SERIES_PAUSE_S = 30.0  #: how long a series that could not be planned is left alone
+STRANDED_PAUSE_S = 1.0  #: how long until a job is given up again that the journal did not take back
 AGE_OUT_EVERY_S = 3600.0
 CANCEL_EVERY_S = 1.0
 
@@ -143,7 +145,7 @@ def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:
     """Return one thread per thing that goes on by itself."""
     work = [("plan", _planner(node)), ("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node)))]
-    work += [(f"compute-{slot}", _computer(node)) for slot in range(node.engine.slots)]
+    work += [(f"compute-{slot}", _computer(node, stop)) for slot in range(node.engine.slots)]
     work += [(f"send-{name}", _sender(node, name)) for name in (*node.config.destinations, None)]
     return [threading.Thread(target=_loop, args=(once, stop), name=name) for name, once in work]
 
@@ -168,17 +170,33 @@ def _planner(node: Node) -> Callable[[], bool]:
     return once
 
 
-def _computer(node: Node) -> Callable[[], bool]:
+def _computer(node: Node, stop: threading.Event) -> Callable[[], bool]:
     def once() -> bool:
         job = node.journal.claim(node.clock())
         if job is None:
             return False
-        flow.compute(job, node, report=lambda _step, _fraction: None)
+        try:
+            flow.compute(job, node, report=lambda _step, _fraction: None)
+        except Exception as error:  # noqa: BLE001  not even that could be written down
+            log.error("job_stranded", job=job.id, error=describe(error))
+            _hand_back(job, error, node, stop)
         after = node.journal.job(job.id)
         log.info("job_moved", job=job.id, state=after.state, code=after.reason_code, reason=after.reason)
         return True
 
     return once
+
+
+def _hand_back(job: Job, error: Exception, node: Node, stop: threading.Event) -> None:
+    """Give up a job whose end the journal did not take, as soon as it does; else the next start will."""
+    while not stop.wait(STRANDED_PAUSE_S):
+        try:
+            flow.give_up(job, error, node)
+        except JournalUnavailable:
+            continue
+        except IllegalTransition:  # it was written down after all, or an operator was faster
+            pass
+        return
 
 
 def _sender(node: Node, destination: str | None) -> Callable[[], bool]:

@@ -49,8 +49,8 @@ class Staging:
 
     def folder(self, job: Job) -> Path:
         """Return an empty folder for this claim of the job."""
-        folder = self._staging / f"{job.id}-{job.fence}"
-        shutil.rmtree(folder, ignore_errors=True)
+        self.discard(job)
+        folder = self._staging / _name(job)
         folder.mkdir(mode=0o750)
         return folder
 
@@ -78,9 +78,9 @@ class Staging:
             outcome, objects=tuple(replace(made, path=final / made.path.name) for made in outcome.objects)
         )
 
-    def discard(self, folder: Path) -> None:
+    def discard(self, job: Job) -> None:
         """Remove what a failed claim left."""
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self._staging / _name(job), ignore_errors=True)
 
     def remove(self, files: Iterable[Path]) -> set[Path]:
         """Remove the result folders that hold any of these files; return those files."""
@@ -95,6 +95,10 @@ class Staging:
         for folder in (*self._staging.iterdir(), *self._results.iterdir()):
             if folder not in known:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(job: Job) -> str:
+    return f"{job.id}-{job.fence}"
 
 
 def _outcome(content: dict[str, Any], folder: Path) -> Outcome:
