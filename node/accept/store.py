@@ -3,10 +3,11 @@
 ::
 
     <data>/spool/<random>.part              being received; swept at start
-    <data>/instances/<2 hex>/<sha256>.dcm   in our custody: synced, then renamed
-    <data>/quarantine/<sha256>.dcm + .json  not to be used, not to be thrown away
+    <data>/instances/<2 hex>/<digest>.dcm   in our custody: synced, then renamed
+    <data>/quarantine/<digest>.dcm + .json  not to be used, not to be thrown away
 
-Names come from our own random numbers and digests, never from a peer. A stored file is 128
+Names come from our own random numbers and digests, never from a peer. The digest is over the
+whole file: the same data set under another transfer syntax is another file. A stored file is 128
 zero bytes, "DICM", our own file meta information (PS3.10 7.1) and then the encoded data set,
 byte for byte as it was sent.
 """
@@ -62,6 +63,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._spare_bytes = spare_bytes
         self._look_at = 0
+        self._head = head
         self._digest = hashlib.sha256()
         self._error: Exception | None = None
         self._fd = -1
@@ -87,6 +89,11 @@ class Spool:
     def sha256(self) -> str:
         """Digest of the data set so far, hexadecimal."""
         return self._digest.hexdigest()
+
+    @property
+    def file_digest(self) -> str:
+        """Digest of head and data set together, hexadecimal: what the file is kept under."""
+        return hashlib.sha256(self._head + self._digest.digest()).hexdigest()
 
     def write(self, data: bytes) -> int:
         """Take the next bytes of the data set; after an error they are ignored."""
@@ -192,7 +199,7 @@ class Store:
     def keep(self, spool: Spool) -> Path:
         """Make what was received durable under the name of its content.
 
-        The same content again replaces itself, so a sender that was not answered may repeat.
+        The same file again replaces itself, so a sender that was not answered may repeat.
 
         Returns
         -------
@@ -208,7 +215,7 @@ class Store:
         failpoint("accept.spooled")
         spool.sync()
         failpoint("accept.synced")
-        digest = spool.sha256
+        digest = spool.file_digest
         folder = self._instances / digest[:2]
         if not folder.is_dir():
             folder.mkdir(mode=0o750, exist_ok=True)

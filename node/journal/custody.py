@@ -28,8 +28,9 @@ class Custody(Database):
     def record(self, instance: Instance) -> Recorded:
         """Write down an instance, durably.
 
-        The same bytes again are only counted. Other content under a known SOP Instance UID, or
-        a known series under another study, is a conflict: it is noted, and what we hold stays.
+        The same bytes in the same encoding are only counted. Anything else under a known SOP
+        Instance UID, or a known series under another study, is a conflict: it is noted, and what
+        we hold stays.
         """
         try:
             return self._record(instance)
@@ -40,9 +41,11 @@ class Custody(Database):
         table = schema.instance
         with self._writing() as connection:
             held = connection.execute(
-                select(table.c.sha256).where(table.c.sop_instance_uid == new.sop_instance_uid)
+                select(table.c.sha256, table.c.transfer_syntax_uid, table.c.sop_class_uid).where(
+                    table.c.sop_instance_uid == new.sop_instance_uid
+                )
             ).first()
-            if held and held.sha256 == new.sha256:
+            if held and tuple(held) == (new.sha256, new.transfer_syntax_uid, new.sop_class_uid):
                 connection.execute(
                     update(table)
                     .where(table.c.sop_instance_uid == new.sop_instance_uid)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from node.config import AcceptTable
 from node.errors import OutOfSpace
 from node.failpoint import FailpointRaised
 from node.model import Instance
-from tests.accept.conftest import encoded, make_ct, send
+from tests.accept.conftest import data_set_offset, encoded, make_ct, send
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -57,8 +59,25 @@ def test_a_hostile_uid_cannot_grow_the_head():
 
 
 def test_names_come_from_content(tmp_path):
-    instance = put(open_store(tmp_path))
-    assert instance.path == tmp_path / "instances" / instance.sha256[:2] / f"{instance.sha256}.dcm"
+    store = open_store(tmp_path)
+    instance = put(store)
+    assert re.fullmatch(
+        r"instances/([0-9a-f]{2})/\1[0-9a-f]{62}\.dcm", str(instance.path.relative_to(tmp_path))
+    )
+    assert put(store).path == instance.path, "the same file again replaces itself"
+    assert put(store, "1.2.3.5").path != instance.path
+
+
+def test_the_same_bytes_under_another_transfer_syntax_leave_the_held_file_as_it_is(tmp_path):
+    store = open_store(tmp_path)
+    held = put(store)
+    before = held.path.read_bytes()
+    request = replace(request_for("1.2.3.4"), transfer_syntax_uid="1.2.840.10008.1.2.4.80")
+    spool = store.spool(request)
+    spool.write(before[data_set_offset(before) :])
+    other = accept(spool, request, store, now=NOW)
+    assert other.sha256 == held.sha256
+    assert held.path.read_bytes() == before
 
 
 def test_a_full_disk_is_remembered_and_gives_its_space_back(tmp_path, monkeypatch):

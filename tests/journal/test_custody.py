@@ -47,6 +47,13 @@ def test_other_content_under_a_known_uid_is_noted_and_what_we_hold_stays(journal
     assert journal.status()["quarantined"] == 1
 
 
+def test_the_same_bytes_in_another_encoding_are_other_content(journal):
+    journal.record(an_instance(1))
+    other = replace(an_instance(1), transfer_syntax_uid="1.2.840.10008.1.2.4.80")
+    assert journal.record(other) is Recorded.CONFLICT
+    assert journal.series("1.2.3").instances == (an_instance(1),)
+
+
 def test_a_series_does_not_change_its_study(journal):
     journal.record(an_instance(1))
     assert journal.record(an_instance(2, study="9.9")) is Recorded.CONFLICT
