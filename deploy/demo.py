@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import highdicom
@@ -28,6 +28,7 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 import simulate
+from node.journal import Journal
 from node.show.picture import Layer, draw
 from pacs import Archive
 from pipelines.contract import Code
@@ -35,7 +36,11 @@ from pipelines.contract import Code
 console = Console()
 ROOT = Path(__file__).resolve().parents[1]
 RADNODE = Path(sys.executable).parent / "radnode"
+OUT = ROOT / "demo-output"
+MARK = ".radnode-demo"  #: lies in every folder that the demo made, and so may remove
+SLICES = range(50, 601)  #: 300 mm of chest in slices that the pipeline takes
 RESULTS_WITHIN_S = 600.0
+LOOK_EVERY_S = 0.3
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 
 CONFIG = """\
@@ -73,12 +78,13 @@ def main() -> int:
     """Run the demo; 0 when all results arrived."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--once", action="store_true", help="end when the results have arrived")
-    options.add_argument("--out", type=Path, default=ROOT / "demo-output", help="where everything is written")
+    options.add_argument("--out", type=Path, default=OUT, help="where everything is written")
     options.add_argument("--slices", type=int, default=100, help="slices of the simulated CT")
     chosen = options.parse_args()
+    if chosen.slices not in SLICES:
+        options.error(f"--slices must be {SLICES.start} to {SLICES.stop - 1}")
     out: Path = chosen.out.resolve()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    empty_folder(out)
 
     console.rule("radnode demo: SIMULATED data, research software, not for diagnosis")
     ct, truth_ml = make_study(out / "study", chosen.slices)
@@ -100,6 +106,16 @@ def main() -> int:
             wait_for_interrupt()
     archive.stop()
     return 0
+
+
+def empty_folder(out: Path) -> None:
+    """Make a folder, or empty the one of an earlier demo; anybody else's is left alone."""
+    ours = out == OUT or (out / MARK).exists() or not out.exists()
+    if not ours and (not out.is_dir() or any(out.iterdir())):
+        raise SystemExit(f"{out} holds something that this demo did not make; name another --out.")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / MARK).touch()
 
 
 def make_study(folder: Path, slices: int) -> tuple[list[Path], dict[str, float]]:
@@ -129,7 +145,10 @@ def running_node(config: Path) -> Iterator[int]:
             yield int(dict(word.split("=") for word in ready[1:])["dimse"])
         finally:
             node.send_signal(signal.SIGTERM)
-            node.wait(60)
+            try:
+                node.wait(60)
+            except subprocess.TimeoutExpired:
+                node.kill()
 
 
 def send(files: Sequence[Path], port: int) -> None:
@@ -140,33 +159,42 @@ def send(files: Sequence[Path], port: int) -> None:
     if not association.is_established:
         raise SystemExit("The node did not accept the association.")
     for file in track(files, "C-STORE to the node", console=console):
-        answer = association.send_c_store(file)
-        if answer.get("Status") != 0x0000:
-            raise SystemExit(f"The node answered {answer.get('Status', 'nothing'):#06x} to {file.name}.")
+        status = association.send_c_store(file).get("Status")
+        if status != 0x0000:
+            told = "nothing" if status is None else f"{status:#06x}"
+            raise SystemExit(f"The node answered {told} to {file.name}.")
     association.release()
 
 
 def wait_for_results(archive: Archive, config: Path) -> list[pydicom.Dataset]:
-    """Wait until the Segmentation and both reports have arrived; tell what the node does meanwhile."""
+    """Wait until the Segmentation and both reports have arrived, or the node has given up."""
     end = time.monotonic() + RESULTS_WITHIN_S
-    with Progress(console=console) as progress:
+    with closing(Journal.open(config.parent / "data")) as journal, Progress(console=console) as progress:
         bar = progress.add_task("Waiting for results", total=3)
         while time.monotonic() < end:
             objects = [pydicom.dcmread(file) for file in archive.received()]
             progress.update(bar, completed=len(objects))
             if len(objects) >= 3:
                 return objects
-            time.sleep(0.3)
-    console.print("[red]No results in time.[/red] What the node says:")
+            if gave_up(journal):
+                break
+            time.sleep(LOOK_EVERY_S)
+    console.print("[red]No results.[/red] What the node says:")
     subprocess.run([str(RADNODE), "status", "--config", str(config)], check=False)
     return []
+
+
+def gave_up(journal: Journal) -> bool:
+    """Whether nothing more will come: the series was not routed, or its job was refused or failed."""
+    report = journal.status()
+    return bool(report["unrouted"]["count"] or report["jobs"]["refused"] or report["jobs"]["failed"])
 
 
 def show(
     objects: Sequence[pydicom.Dataset], ct: Sequence[Path], truth_ml: dict[str, float], out: Path
 ) -> None:
     """Print the numbers of the report, draw the mask, say where everything lies."""
-    report = next(o for o in objects if o.SOPClassUID == ComprehensiveSRStorage or _is_measurement(o))
+    report = next(o for o in objects if o.SOPClassUID == ComprehensiveSRStorage)
     table = Table(title="Measurements, as read from the received Structured Report", title_justify="left")
     for heading in ("structure", "measurement", "value", "unit", "truth (simulated)"):
         table.add_column(heading, justify="right" if heading in ("value", "truth (simulated)") else "left")
@@ -184,11 +212,6 @@ def show(
         console.print(f"  {made.SOPClassUID.name:32} {made.SeriesDescription:44} {out / 'archive'}")
     console.print(f"  overlay of the mask on three planes: {picture}")
     console.print(f"  log of the node: {out / 'node.log'}")
-
-
-def _is_measurement(item: pydicom.Dataset) -> bool:
-    """Whether this is the report titled Imaging Measurement Report (126000, DCM)."""
-    return "ConceptNameCodeSequence" in item and item.ConceptNameCodeSequence[0].CodeValue == "126000"
 
 
 def numbers(report: pydicom.Dataset) -> Iterator[tuple[str, str, float, str]]:
@@ -245,4 +268,8 @@ def wait_for_interrupt() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        console.print("\nInterrupted.")
+        sys.exit(130)

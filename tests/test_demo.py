@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 
 import pydicom
+import pytest
 
 from tests.paths import REPOSITORY
 
@@ -23,3 +25,35 @@ def test_the_demo_ends_with_segmentation_and_reports_and_the_true_lung_volume(tm
     assert (tmp_path / "out" / "overlay.png").stat().st_size > 10_000
     assert "SIMULATED" in done.stdout
     assert all("Simulated" in str(one.PatientName) for one in received)
+
+
+@pytest.mark.parametrize("mine", ["file", "folder"])
+def test_the_demo_leaves_alone_what_it_did_not_make(tmp_path, mine):
+    out = tmp_path / "mine"
+    kept = out if mine == "file" else out / "thesis.txt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("years of work")
+    done = run("--once", "--out", str(out))
+    assert kept.read_text() == "years of work"
+    assert done.returncode == 1 and "did not make" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_demo_says_how_many_slices_it_can_simulate(tmp_path):
+    done = run("--once", "--slices", "0", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2 and "--slices must be 50 to 600" in done.stderr
+
+
+def test_an_interrupted_demo_says_so_in_a_word(tmp_path):
+    command = [sys.executable, "-u", "deploy/demo.py", "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
+        assert demo.stdout is not None and demo.stderr is not None
+        assert b"SIMULATED" in demo.stdout.readline()
+        demo.send_signal(signal.SIGINT)
+        told, complaints = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert b"Interrupted." in told and b"Traceback" not in complaints
+
+
+def run(*arguments):
+    command = [sys.executable, "deploy/demo.py", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
