@@ -215,7 +215,10 @@ def _segment_group(
 
 
 def _image_library(keys: Sequence[Slice], modality: str) -> Dataset:
-    """TID 1600, 1601: the images that the contours lie on, each once."""
+    """TID 1600: the images that the contours lie on, each once.
+
+    Its group is a row of the same template; TID 1601 begins at the image, so no container names it.
+    """
     once = list(dict.fromkeys((k.sop_class_uid, k.sop_instance_uid) for k in keys))
     shared = []
     if modality in MODALITIES:
@@ -223,5 +226,5 @@ def _image_library(keys: Sequence[Slice], modality: str) -> Dataset:
     images = [
         tree.image(CONTAINS, None, item(ReferencedSOPClassUID=c, ReferencedSOPInstanceUID=i)) for c, i in once
     ]
-    group = tree.container(CONTAINS, IMAGE_LIBRARY_GROUP, [*shared, *images], template="1601")
+    group = tree.container(CONTAINS, IMAGE_LIBRARY_GROUP, [*shared, *images])
     return tree.container(CONTAINS, IMAGE_LIBRARY, [group], template="1600")

@@ -130,6 +130,22 @@ def test_no_two_numbers_of_a_structure_bear_the_same_caption(case: tuple[Finding
             assert [str(name.CodeValue) for name in names[:3]] == ["118565006", "112031", "112031"]
 
 
+def test_only_the_root_of_a_template_names_it(case: tuple[Findings, Encoded]) -> None:
+    """PS3.3 C.18.8: the group of an image library is a row of TID 1600; TID 1601 begins at an image."""
+    report = pydicom.dcmread(path_of(case[1], "sr-measurements"))
+    named = [
+        (c.ConceptNameCodeSequence[0].CodeMeaning, c.ContentTemplateSequence[0].TemplateIdentifier)
+        for c in walk(report)
+        if "ContentTemplateSequence" in c
+    ]
+    assert set(named) == {
+        ("Imaging Measurement Report", "1500"),
+        ("Image Library", "1600"),
+        ("Measurement Group", "1410"),
+        ("Measurement Group", "1411"),
+    }
+
+
 def test_the_summary_holds_the_same_numbers_as_the_report(case: tuple[Findings, Encoded]) -> None:
     summary = case[1].summary
     assert len(summary) == len(case[0].measurements)
