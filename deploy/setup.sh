@@ -5,8 +5,10 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 stamp=.venv/.radnode-setup
-wanted=$(cat pyproject.toml deploy/constraints.txt deploy/setup.sh | sha256sum | cut -d' ' -f1)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+# Where the checkout lies and the Python count too: an environment survives neither's change.
+wanted=$({ pwd && { "$python" --version || true; } && cat pyproject.toml deploy/constraints.txt \
+    deploy/setup.sh; } 2>&1 | sha256sum | cut -d' ' -f1)
+if [ -x .venv/bin/python ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     exit 0
 fi
 
