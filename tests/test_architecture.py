@@ -15,14 +15,14 @@ TOP = ("flow", "serve", "analyze", "check", "cli")
 #: third-party package -> the places that may import it
 MAP = {
     "pynetdicom": ("node/accept/", "node/send/"),
-    "highdicom": ("node/encode/", "node/assemble/"),
+    "highdicom": (),  # it judges what we write, so it writes none of it
     "sqlalchemy": ("node/journal",),
     "alembic": ("node/journal",),
     "torch": ("pipelines/",),
     "monai": ("pipelines/",),
     "pydicom": ("node/",),
 }
-#: What `node` may know of `pipelines`: numpy only, both of them.
+#: What `node` may know of `pipelines`: numpy only, all of them.
 BORDER = {"pipelines.check", "pipelines.contract", "pipelines.measure"}
 
 
