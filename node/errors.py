@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from node.log import describe
+
 Then = Literal["stop", "answer", "refuse", "retry", "fail", "leave"]
 
 
@@ -207,3 +209,8 @@ class IllegalTransition(NodeError):
 
     then = "leave"
     code = "illegal-transition"
+
+
+def foreseen(error: Exception) -> NodeError:
+    """Return an error as one of ours: a foreign one becomes `Stumbled`, without its own words."""
+    return error if isinstance(error, NodeError) else Stumbled(f"The node stumbled ({describe(error)}).")

@@ -13,7 +13,7 @@ itself loads neither torch nor highdicom, so `work` imports what needs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from node.assemble import is_settled, load_volumes, read_headers
 from node.assign import Rule, assign, why_not
 from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
 from node.config import Config
-from node.errors import ContentConflict, PeerRefused, SendError
+from node.errors import ContentConflict, PeerRefused, foreseen
 from node.failpoint import failpoint
 from node.job import Job, after_error, next_try, spec_of
 from node.journal import Delivery, Journal, Recorded
@@ -98,8 +98,7 @@ def compute(job: Job, node: Node, report: Report) -> None:
 def give_up(job: Job, error: Exception, node: Node) -> None:
     """Write down what becomes of a claimed job that gave no results: refused, tried again or failed."""
     if end := after_error(job, error, now := node.clock(), node.config.compute.tries):
-        told: dict[str, Any] = {"code": end.code, "reason": end.reason, "not_before": end.not_before}
-        node.journal.move(job, end.state, **told, now=now)
+        node.journal.move(job, **asdict(end), now=now)
 
 
 def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]:
@@ -138,9 +137,10 @@ def deliver(owed: Delivery, node: Node) -> None:
         for receipt in send(owed.objects, owed.destination, destination, calling_ae=ae_title, now=node.clock):
             node.journal.keep(owed.job_id, receipt)
             failpoint("send.receipted")
-    except SendError as error:
-        told: dict[str, Any] = {"code": error.code, "reason": str(error), "now": node.clock()}
-        if error.then == "retry" and (tries := owed.tries + 1) < settings.tries:
+    except Exception as error:  # noqa: BLE001  nothing may hold up the deliveries behind it
+        known = foreseen(error)
+        told: dict[str, Any] = {"code": known.code, "reason": str(known), "now": node.clock()}
+        if known.then == "retry" and (tries := owed.tries + 1) < settings.tries:
             not_before = next_try(node.clock(), tries, settings.first_retry_s, settings.longest_retry_s)
             node.journal.postpone(owed.job_id, owed.destination, not_before=not_before, **told)
         else:

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from node.errors import NodeError, Stumbled
-from node.log import describe
+from node.errors import foreseen
 from node.model import Route, Series
 from pipelines.contract import Card, InputRefused
 
@@ -143,9 +142,9 @@ def next_try(now: datetime, tries: int, first_s: float = 5.0, longest_s: float =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What becomes of a claimed job that gave no results."""
+    """What becomes of a claimed job that gave no results, in the words of `Journal.move`."""
 
-    state: JobState
+    to: JobState
     code: str
     reason: str
     not_before: datetime | None = None
@@ -163,11 +162,11 @@ def after_error(job: Job, error: Exception, now: datetime, tries: int) -> Ending
         How many a job has.
     """
     if isinstance(error, InputRefused):
-        return Ending(state=REFUSED, code=error.code, reason=error.sentence)
-    known = error if isinstance(error, NodeError) else Stumbled(f"The node stumbled ({describe(error)}).")
+        return Ending(to=REFUSED, code=error.code, reason=error.sentence)
+    known = foreseen(error)
     if known.then == "leave":
         return None
     if known.then == "retry" and job.tries < tries:
         not_before = next_try(now, job.tries)
-        return Ending(state=QUEUED, code=known.code, reason=str(known), not_before=not_before)
-    return Ending(state=FAILED, code=known.code, reason=str(known))
+        return Ending(to=QUEUED, code=known.code, reason=str(known), not_before=not_before)
+    return Ending(to=FAILED, code=known.code, reason=str(known))

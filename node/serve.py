@@ -51,7 +51,6 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
     cards = installed(config.pipelines)
     rules = parse_rules(config.rules, cards)
     data = config.node.data.resolve()
-    data.mkdir(parents=True, exist_ok=True, mode=0o750)
     with lock_data(data):
         journal = Journal.open(data)
         try:
@@ -120,20 +119,22 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
             announce(" ".join(["ready", *ports]))
             log.info("ready", version=__version__)
             stop.wait()
-            log.info("draining")
-            door.drain(config.node.drain_s)
         finally:
             stop.set()
-            door.stop()
-            folder.stop()
-            _finish(loops, node, hurry)
+            _drain(door, folder, loops, node, hurry)
     log.info("stopped")
     return 0
 
 
-def _finish(loops: list[threading.Thread], node: Node, hurry: threading.Event) -> None:
+def _drain(
+    door: DimseDoor, folder: FolderDoor, loops: list[threading.Thread], node: Node, hurry: threading.Event
+) -> None:
     """Give what is under way its time, then end the workers; the next start takes up their jobs."""
+    log.info("draining")
     end = time.monotonic() + node.config.node.drain_s
+    door.drain(node.config.node.drain_s, hurry)
+    door.stop()
+    folder.stop()
     while any(loop.is_alive() for loop in loops) and time.monotonic() < end and not hurry.is_set():
         time.sleep(POLL_S)
     node.engine.close()
@@ -143,10 +144,11 @@ def _finish(loops: list[threading.Thread], node: Node, hurry: threading.Event) -
 
 def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:
     """Return one thread per thing that goes on by itself."""
+    under_way: set[int] = set()
     work = [("plan", _planner(node)), ("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
-    work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node)))]
-    work += [(f"compute-{slot}", _computer(node, stop)) for slot in range(node.engine.slots)]
-    work += [(f"send-{name}", _sender(node, name)) for name in (*node.config.destinations, None)]
+    work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
+    work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
+    work += [(f"send-{name}", _sender(node, name, stop)) for name in (*node.config.destinations, None)]
     return [threading.Thread(target=_loop, args=(once, stop), name=name) for name, once in work]
 
 
@@ -170,16 +172,19 @@ def _planner(node: Node) -> Callable[[], bool]:
     return once
 
 
-def _computer(node: Node, stop: threading.Event) -> Callable[[], bool]:
+def _computer(node: Node, under_way: set[int], stop: threading.Event) -> Callable[[], bool]:
     def once() -> bool:
         job = node.journal.claim(node.clock())
         if job is None:
             return False
+        under_way.add(job.id)
         try:
             flow.compute(job, node, report=lambda _step, _fraction: None)
-        except Exception as error:  # noqa: BLE001  not even that could be written down
+        except Exception as error:  # noqa: BLE001  what became of it could not be written down
             log.error("job_stranded", job=job.id, error=describe(error))
             _hand_back(job, error, node, stop)
+        finally:
+            under_way.discard(job.id)
         after = node.journal.job(job.id)
         log.info("job_moved", job=job.id, state=after.state, code=after.reason_code, reason=after.reason)
         return True
@@ -199,7 +204,7 @@ def _hand_back(job: Job, error: Exception, node: Node, stop: threading.Event) ->
         return
 
 
-def _sender(node: Node, destination: str | None) -> Callable[[], bool]:
+def _sender(node: Node, destination: str | None, stop: threading.Event) -> Callable[[], bool]:
     """Deliver to one destination; None looks after those the configuration no longer has."""
 
     def is_mine(name: str) -> bool:
@@ -208,6 +213,8 @@ def _sender(node: Node, destination: str | None) -> Callable[[], bool]:
     def once() -> bool:
         mine = [owed for owed in node.journal.due(node.clock()) if is_mine(owed.destination)]
         for owed in mine:
+            if stop.is_set():
+                break
             flow.deliver(owed, node)
         return bool(mine)
 
@@ -222,12 +229,13 @@ def age_out(node: Node) -> None:
         log.info("series_aged_out", series_uid=series_uid, count=len(files))
 
 
-def _canceller(node: Node) -> Callable[[], None]:
+def _canceller(node: Node, under_way: set[int]) -> Callable[[], None]:
     """End the worker of a job that an operator cancelled; another process told the journal."""
 
     def act() -> None:
-        for job in node.journal.jobs(state=JobState.CANCELLED):
-            node.engine.cancel(job.id)
+        for job_id in under_way.copy():
+            if node.journal.job(job_id).state is JobState.CANCELLED:
+                node.engine.cancel(job_id)
 
     return act
 

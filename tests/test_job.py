@@ -40,7 +40,7 @@ def a_job(tries: int) -> Job:
 )
 def test_an_error_decides_what_becomes_of_a_job(error, tries, state, code):
     end = after_error(a_job(tries), error, NOON, tries=2)
-    assert (end.state, end.code) == (state, code)
+    assert (end.to, end.code) == (state, code)
     assert "CANARY" not in end.reason
     assert (end.not_before == NOON + timedelta(seconds=5)) == (state is JobState.QUEUED)
 

@@ -11,34 +11,41 @@ from node import flow
 from node.accept import spool_file
 from node.config import read_config
 from node.job import JobState
-from node.serve import _computer, open_node
+from node.serve import _canceller, _computer, _sender, open_node, utc_now
 from tests.harness import wait_until
-from tests.toy_node import make_node, small_ct
+from tests.peers import RecordingPacs
+from tests.toy_node import RESULTS_PER_JOB, make_node, small_ct
 
 
 @pytest.fixture
-def node(tmp_path, monkeypatch):
-    """An open node without any loop, which holds one planned job."""
+def archive():
+    with RecordingPacs() as peer:
+        yield peer
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch, archive):
+    """An open node without any loop, which holds two planned jobs."""
     monkeypatch.setattr("node.journal.database.BUSY_S", 0.2)
-    config = read_config(make_node(tmp_path / "node", archive_port=9).config)
+    config = read_config(make_node(tmp_path / "node", archive.port).config)
     with open_node(config) as opened:
-        for file in small_ct(tmp_path / "ct"):
-            instance = flow.receive(*spool_file(file, opened.store), opened)
-        (job,) = flow.plan(instance.series_uid, opened)
-        assert job.id == 1
+        for seed in ("one", "two"):
+            for file in small_ct(tmp_path / seed, seed=seed):
+                instance = flow.receive(*spool_file(file, opened.store), opened)
+            assert len(flow.plan(instance.series_uid, opened)) == 1
         yield opened
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_a_job_one_try(node, monkeypatch):
     monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.claimed=enospc")
-    _computer(node, threading.Event())()
+    _computer(node, set(), threading.Event())()
     job = node.journal.job(1)
     assert (job.state, job.reason_code, job.tries) == (JobState.QUEUED, "stumbled", 1)
 
 
 def test_a_job_whose_end_the_journal_did_not_take_is_given_up_when_it_does(node, monkeypatch):
     monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.claimed=sleep:1,compute.claimed=enospc")
-    slot = threading.Thread(target=_computer(node, threading.Event()))
+    slot = threading.Thread(target=_computer(node, set(), threading.Event()))
     slot.start()
     wait_until(lambda: node.journal.job(1).state is JobState.COMPUTING, "the job is claimed")
     with sqlite3.connect(node.config.node.data / "journal.sqlite") as other:
@@ -48,3 +55,38 @@ def test_a_job_whose_end_the_journal_did_not_take_is_given_up_when_it_does(node,
         assert node.journal.job(1).state is JobState.COMPUTING
     slot.join()
     assert node.journal.job(1).state is JobState.QUEUED
+
+
+def test_a_delivery_that_goes_wrong_in_an_unforeseen_way_does_not_hold_up_the_next(
+    node, archive, monkeypatch, tmp_path
+):
+    compute = _computer(node, set(), threading.Event())
+    assert compute() and compute()
+    monkeypatch.setenv("RADNODE_FAILPOINTS", "send.connected=raise")
+    monkeypatch.setenv("RADNODE_FAILPOINTS_ONCE", str(tmp_path))
+    _sender(node, "archive", threading.Event())()
+    assert len(archive.received) == RESULTS_PER_JOB
+    assert [node.journal.job(number).state for number in (1, 2)] == [JobState.SENDING, JobState.DONE]
+    (trouble,) = node.journal.status()["deliveries"]["troubled"]
+    assert (trouble["job"], trouble["code"], trouble["parked"]) == (1, "stumbled", False)
+
+
+def test_a_backlog_of_deliveries_does_not_hold_up_a_stop(node, archive):
+    compute = _computer(node, set(), threading.Event())
+    assert compute() and compute()
+    stop = threading.Event()
+    stop.set()
+    _sender(node, "archive", stop)()
+    assert archive.received == []
+
+
+def test_only_a_job_that_computes_is_looked_at_for_a_cancellation(node, monkeypatch):
+    monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.loaded=sleep:60")
+    under_way: set[int] = set()
+    slot = threading.Thread(target=_computer(node, under_way, threading.Event()))
+    slot.start()
+    wait_until(lambda: under_way == {1}, "the job is under way")
+    node.journal.cancel(1, utc_now())
+    wait_until(lambda: _canceller(node, under_way)() or not under_way, "the worker is ended")
+    slot.join()
+    assert node.journal.job(1).state is JobState.CANCELLED

@@ -7,6 +7,7 @@ file, a call of ``receive``, and a status.
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -121,26 +122,31 @@ class DimseDoor:
         log.info("door_open", port=self._listener.port, syntaxes=list(syntaxes), count=len(self._classes))
         return self._listener.port
 
-    def drain(self, timeout_s: float) -> bool:
+    def drain(self, timeout_s: float, hurry: threading.Event | None = None) -> bool:
         """Take no more associations and let those in flight finish.
+
+        Parameters
+        ----------
+        hurry
+            Ends the waiting when it is set.
 
         Returns
         -------
         bool
             Whether all have ended within the time.
         """
+        hurry = hurry or threading.Event()
         listener = self._listener
         if listener is None:
             return True
         listener.close()
         until = time.monotonic() + timeout_s
         while associations := listener.associations():
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or hurry.wait(0.02):
                 return False
             for association in associations:
                 if association.idle_s > _LINGER_S:
                     association.abort(block=False)
-            time.sleep(0.02)
         return True
 
     def stop(self) -> None:

@@ -298,6 +298,18 @@ def test_draining_does_not_wait_for_ever_for_a_silent_peer(open_door):
         assert peer.is_cut()
 
 
+def test_draining_ends_at_once_for_somebody_in_a_hurry(open_door):
+    door = open_door()
+    hurry = threading.Event()
+    with RawPeer(door.port) as peer:
+        peer.associate()
+        peer.send(p_data(1, 3, store_rq(b"1.2.3")) + p_data(1, 0, b"half"))
+        assert eventually(lambda: len(door.spooled()) == 1)
+        threading.Timer(0.3, hurry.set).start()
+        assert not door.door.drain(60.0, hurry)
+        assert hurry.is_set()
+
+
 def test_stopping_gives_up_what_is_half_received(open_door):
     door = open_door()
     with RawPeer(door.port) as peer:
