@@ -94,7 +94,7 @@ def series_in(path: Path) -> Iterator[list[Series]]:
         store = Store(Path(scratch), AcceptTable(reserve_gb=0.0))
         held: dict[str, dict[str, Instance]] = {}
         for file in find_files(path):
-            with suppress(AcceptError):
+            with suppress(AcceptError, OSError):
                 instance = accept(*spool_file(file, store), store, now=utc_now())
                 held.setdefault(instance.series_uid, {})[instance.sop_instance_uid] = instance
         if not held:
@@ -149,6 +149,8 @@ def _read(files: list[Path], node: Node, result: Analysis, watch: Watcher) -> li
             series_uids[instance.series_uid] = None
         except AcceptError as error:
             result.skipped.append(f"{file}: {error}")
+        except OSError as error:  # no permission, a failing disk: one file must not cost the others
+            result.skipped.append(f"{file}: The file cannot be read ({error.strerror}).")
     watch("Reading files", 1.0, "")
     return list(series_uids)
 

@@ -13,7 +13,7 @@ from node.accept import decodable_syntaxes
 from node.assign import parse_rules
 from node.compute import installed
 from node.config import Config, FolderDestination
-from node.errors import ConfigError, NodeError
+from node.errors import ConfigError
 from node.send.echo import echo
 from pipelines.contract import Card
 
@@ -45,7 +45,7 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
     try:
         cards = installed(config.pipelines)
         yield f"pipelines {', '.join(sorted(cards))}", ""
-    except (ConfigError, NodeError) as error:
+    except ConfigError as error:
         yield "pipelines", " ".join(str(error).split())
     try:
         rules = parse_rules(config.rules, cards)
@@ -87,7 +87,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _port(host: str, port: int) -> str:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

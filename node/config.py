@@ -125,7 +125,7 @@ class ExternalPipeline(Table):
     """[pipelines.<name>]: a pipeline outside this distribution, approved by its digest."""
 
     folder: Path  #: holds card.toml; relative to the config file
-    sha256: str  #: digest of the folder as `radnode pipelines` prints it
+    sha256: str  #: digest of the folder; what is said about a wrong one tells the right one
 
 
 class DimseDestination(Table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_a_truncated_file_is_skipped_with_its_name(toy, tmp_path):
     assert "in the middle of" in line
 
 
+def test_a_file_that_the_disk_does_not_give_is_skipped_with_its_name(toy, tmp_path):
+    unreadable = "/proc/self/mem"  # a plain file, every read of which fails
+    done = radnode("analyze", unreadable, "--out", tmp_path / "out", "--config", toy)
+    assert done.returncode == 2, done.stderr
+    assert f"{unreadable}: The file cannot be read" in done.stderr
+    assert radnode("explain", unreadable, "--config", toy).returncode == 2
+
+
+def test_a_data_folder_that_cannot_be_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\ndata = "file/data"\n')
+    done = radnode("serve", "--config", config)
+    assert done.returncode == 2
+    assert "[node] data" in done.stderr
+
+
 def test_a_folder_without_dicom_says_so(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "letter.txt").write_text("Dear colleague")
@@ -88,8 +106,6 @@ def test_a_config_typo_names_table_and_key_and_suggests(tmp_path):
 
 
 def test_a_port_in_use_says_whose(tmp_path):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         config = tmp_path / "node.toml"
@@ -125,6 +141,17 @@ def test_check_is_content_with_a_sound_node(tmp_path):
     )
     done = radnode("check", "--config", config)
     assert done.returncode == 0, done.stdout
+
+
+def test_check_knows_ports_of_ipv6(tmp_path):
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    config = tmp_path / "node.toml"
+    config.write_text('[accept.dimse]\nhost = "::1"\nport = 0\n')
+    assert "ok port 0" in radnode("check", "--config", config).stdout
 
 
 def test_pipelines_lists_the_cards():

@@ -65,11 +65,11 @@ class Staging:
         try:
             content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             outcome = _outcome(content, folder)
+            found = [hashlib.sha256(made.path.read_bytes()).hexdigest() for made in outcome.objects]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkerLost("The worker left no usable manifest of its results.") from error
-        for made in outcome.objects:
-            if hashlib.sha256(made.path.read_bytes()).hexdigest() != made.sha256:
-                raise WorkerLost(f"The result {made.kind} differs from the worker's manifest.")
+        if found != [made.sha256 for made in outcome.objects]:
+            raise WorkerLost("A result differs from the worker's manifest.")
         final = self._results / folder.name
         shutil.rmtree(final, ignore_errors=True)  # left by a crash between this move and the commit
         folder.rename(final)
