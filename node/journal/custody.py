@@ -147,12 +147,6 @@ class Custody(Database):
         with self._reading() as connection:
             return (connection.scalar(query) or "").removeprefix("unrouted: ")
 
-    def is_ours(self, series_uid: str) -> bool:
-        """Say whether results of ours are in this series, kept or aged out."""
-        query = select(exists().where(schema.result.c.series_uid == series_uid))
-        with self._reading() as connection:
-            return bool(connection.scalar(query))
-
     def plan(
         self, series_uid: str, *, expected_count: int, specs: Sequence[JobSpec], reason: str, now: datetime
     ) -> list[Job]:

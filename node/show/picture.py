@@ -18,8 +18,6 @@ OPACITY = 0.45
 #: (level, width) of the grey scale by unit: a lung window for Hounsfield units.
 LUNG_WINDOW_HU = (-500.0, 1500.0)
 HOUNSFIELD = "[hnsf'U]"
-#: What the three planes are called, by the patient axis they are perpendicular to (LPS x, y, z).
-PLANE_NAMES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True, slots=True)

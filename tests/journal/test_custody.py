@@ -144,16 +144,18 @@ def test_two_rules_that_ask_for_the_same_work_get_one_job_and_all_destinations(j
     assert job.spec.key == specs[0].key
 
 
-def test_own_results_are_known_even_after_they_aged_out(journal):
+def test_own_results_that_come_back_are_not_told_as_unrouted_even_after_they_aged_out(journal):
     job = a_job(journal)
-    assert not journal.is_ours(f"2.25.{job.id}")
     journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
-    assert journal.is_ours(f"2.25.{job.id}")
+    for series in (f"2.25.{job.id}", "1.9"):
+        journal.record(an_instance(1, series=series))
+        journal.plan(series, expected_count=1, specs=[], reason="no rule wants it", now=NOON)
+    assert [s["series_uid"] for s in journal.status()["unrouted"]["series"]] == ["1.9"]
     for thing in journal.results(job.id):
         journal.keep(job.id, a_receipt(thing.sop_instance_uid))
     journal.finish(job.id, NOON)
     journal.forget("1.2.3")
-    assert journal.is_ours(f"2.25.{job.id}")
+    assert journal.status()["unrouted"]["count"] == 1
 
 
 KEEP = KeepTable(unrouted_days=7, done_days=30, failed_days=90)
