@@ -105,15 +105,12 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(report))
         return
-    counts = Table("instances", "series", "arriving", "unrouted", "quarantined", *report["jobs"])
-    counts.add_row(
-        *(str(report[key]) for key in ("instances", "series")),
-        str(len(report["arriving"])),
-        str(report["unrouted"]["count"]),
-        str(report["quarantined"]),
-        *(str(count) for count in report["jobs"].values()),
-    )
-    out.print(counts)
+    held = {key: report[key] for key in ("instances", "series", "quarantined")}
+    held |= {"arriving": len(report["arriving"]), "unrouted": report["unrouted"]["count"]}
+    for title, counts in (("held", held), ("jobs", report["jobs"])):
+        out.print(
+            f"{title}: {', '.join(f'{count} {what}' for what, count in counts.items())}", soft_wrap=True
+        )
     sent = report["deliveries"]
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
     _list("Failed jobs (radnode retry JOB)", report["failed"], ("job", "pipeline", "code", "reason"))
