@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
 from pydicom.dataset import Dataset
 
 from node.assemble.frames import Frame
-from node.assemble.header import number_of, text_of, texts_of
+from node.assemble.header import items_of, number_of, text_of, texts_of
 from node.assemble.reason import Reason, refused
 from pipelines.contract import Code
 
@@ -108,7 +109,7 @@ def facts_of(ds: Dataset) -> dict[str, float | str]:
             facts[name] = text
     for holder in _first_groups(ds):
         for sequence, names in _GROUPS.items():
-            for item in list(holder.get(sequence, []))[:1]:
+            for item in items_of(holder, sequence)[:1]:
                 for keyword, name in names.items():
                     value = number_of(item, keyword)
                     said = value if value is not None else text_of(item, keyword)
@@ -117,10 +118,10 @@ def facts_of(ds: Dataset) -> dict[str, float | str]:
     if image_type := texts_of(ds, "ImageType"):
         facts["ImageType"] = "\\".join(image_type[:4])
     # Presence only: the agent itself is typed by hand.
-    contrast = text_of(ds, "ContrastBolusAgent") or ds.get("ContrastBolusAgentSequence")
+    contrast = text_of(ds, "ContrastBolusAgent") or items_of(ds, "ContrastBolusAgentSequence")
     facts["ContrastBolus"] = "YES" if contrast else "NO"
     age = text_of(ds, "PatientAge")
-    if len(age) == 4 and age[:3].isdigit() and age[3] in _YEARS:
+    if re.fullmatch(r"[0-9]{3}[DWMY]", age):
         facts["PatientAgeYears"] = round(int(age[:3]) * _YEARS[age[3]], 2)
     return facts
 
@@ -129,5 +130,5 @@ def _first_groups(ds: Dataset) -> list[Dataset]:
     """Return the functional groups of the first frame: its own, then the shared ones."""
     holders = []
     for keyword in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        holders += list(ds.get(keyword, []))[:1]
+        holders += items_of(ds, keyword)[:1]
     return holders

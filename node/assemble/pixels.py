@@ -121,6 +121,11 @@ def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
         raise refused(Reason.NOT_DECODABLE, "The image is not made of 8, 16 or 32 bit whole numbers.")
     if stored is None or not 1 <= stored <= allocated:
         raise refused(Reason.NOT_DECODABLE, "Bits Stored is missing or larger than Bits Allocated.")
+    if integer_of(ds, "HighBit") not in (None, stored - 1):
+        raise refused(Reason.NOT_DECODABLE, "High Bit is not the bit below Bits Stored (PS3.5 8.1.1).")
+    signed = integer_of(ds, "PixelRepresentation")
+    if signed not in (0, 1):
+        raise refused(Reason.NOT_DECODABLE, "Pixel Representation does not say whether values have a sign.")
     syntax = str(ds.file_meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian))
     if syntax not in _NATIVE and syntax not in _PLUGINS:
         raise refused(
@@ -143,7 +148,7 @@ def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
         multiframe="PerFrameFunctionalGroupsSequence" in ds or frames > 1,
         bits_allocated=allocated,
         bits_stored=stored,
-        signed=integer_of(ds, "PixelRepresentation") == 1,
+        signed=signed == 1,
     )
     _check_length(format_, path)
     return format_

@@ -232,3 +232,20 @@ def test_one_real_slice_is_the_same_in_every_lossless_syntax():
         worst = np.abs(measured - reference).max()
         allowed = {"80": 0, "81": 10, "91": 60, "50": 400}.get(syntax[-2:], 0)  # near-lossless, lossy, 8 bit
         assert worst <= allowed, (syntax.name, worst)
+
+
+@pytest.mark.parametrize(
+    ("headers", "word"),
+    [
+        ({"BitsStored": 12, "HighBit": 15}, "High Bit"),
+        ({"PixelRepresentation": 2}, "sign"),
+        ({"PixelRepresentation": None}, "sign"),
+    ],
+)
+def test_what_stored_values_mean_is_never_guessed(tmp_path, phantom, headers, word):
+    affine, made = phantom
+    path, *_ = phantoms.write_ct_series(tmp_path, made.array_hu, affine)
+    rewrite(path, **headers)
+    code, sentence = code_of(path)
+    assert code == "not-decodable"
+    assert word in sentence
