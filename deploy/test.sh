@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up a fresh machine and run every check. Arguments go to pytest, e.g. deploy/test.sh -m slow
-# runs the slow tests and deploy/test.sh -m "" runs all of them.
+# runs the slow tests, -m viewer shows results in a web viewer, and -m "" runs all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,12 @@ need storescu dcmtk
 need Orthanc orthanc
 need dciodvfy dicom3tools
 need chromium chromium
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
+if [[ "$*" == *-m* ]]; then # perhaps the viewer's tests, which fetch the viewer itself with npm
+    need npm npm
+    .venv/bin/python -m pip --disable-pip-version-check --quiet install \
+        --constraint deploy/constraints.txt --editable '.[viewer]'
+fi
 if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
     echo "Installing test peers: ${missing[*]} ..."
     { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \

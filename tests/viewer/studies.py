@@ -112,7 +112,8 @@ def phantom(folder: Path, name: str, *, multi_frame: bool = False, overlap: bool
     across[2:4, 13:34, 11:22] = True
     masks: list[NDArray[np.bool_]] = [made.mask, box, across][: 3 if overlap else 2]
     segments = (LEFT_LUNG, RIGHT_LUNG, NODULE_SEGMENT)[: len(masks)]
-    options = {"seed": f"viewer {name}", "order": "shuffled"}
+    # A patient of its own: the viewer lists all studies of a patient.
+    options = {"seed": f"viewer {name}", "order": "shuffled", "headers": {"PatientID": f"SIMULATED-{name}"}}
     if multi_frame:
         volume = enhanced_volume(folder / "ct.dcm", made.array_hu, affine, **options)
     else:

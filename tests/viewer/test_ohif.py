@@ -12,7 +12,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.viewer.checks import check_colours, check_measurements, check_segments, check_text, picture
+from tests.viewer.checks import (
+    check_colours,
+    check_measurements,
+    check_segments,
+    check_sentences,
+    check_text,
+    picture,
+)
 from tests.viewer.page import Viewer
 from tests.viewer.studies import Study, chest, phantom
 
@@ -104,3 +111,10 @@ def test_a_report_without_contours_does_not_pass(spoilt: Shown) -> None:
     with pytest.raises(AssertionError, match="blank"):
         check_measurements(*spoilt)
     assert picture(spoilt[1], "sr-measurements").exists()
+
+
+def test_a_sentence_that_is_not_there_does_not_pass(spoilt: Shown) -> None:
+    viewer, study = spoilt
+    check_text(viewer, study)
+    with pytest.raises(AssertionError, match="'Left lung: Volume 9,999 mL' cannot be read"):
+        check_sentences(viewer, [*study.sentences(), "Left lung: Volume 9,999 mL"])
