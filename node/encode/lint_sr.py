@@ -16,6 +16,7 @@ from node.encode.identity import Algorithm, EncodeJob, algorithm_of
 from node.encode.items import instances_of
 from node.encode.numbers import rounded
 from node.encode.readback import EncodedSeg
+from node.encode.repair import clean_text
 from node.encode.tree import children, name_of, walk
 from node.model import ResultObject, Volumes
 from pipelines.contract import Findings
@@ -213,9 +214,9 @@ def _text_faults(dataset: Dataset, findings: Findings, volumes: Volumes) -> Iter
     if len([c for c in walk(dataset) if c.get("ValueType") == "NUM"]) < len(findings.measurements):
         yield "a measurement is missing"
     spoken = "\n".join(lines)
-    if unsaid := [c for c in findings.cautions if c.strip() and c.strip()[:40] not in spoken]:
-        yield f"{len(unsaid)} cautions are missing"
-    if unsaid := [note for v in volumes.values() for note in v.notes if note[:40] not in spoken]:
-        yield f"{len(unsaid)} notes about the images are missing"
+    notes = [note for volume in volumes.values() for note in volume.notes]
+    for what, sentences in (("cautions", findings.cautions), ("notes about the images", notes)):
+        if unsaid := [s for s in sentences if clean_text(s, lines=True)[:40] not in spoken]:
+            yield f"{len(unsaid)} {what} are missing"
     if not children(dataset, "CONTAINER", sr_text.FINDINGS)[0].get("ContentSequence"):
         yield "it says nothing at all, not even that nothing was found"

@@ -193,6 +193,15 @@ def test_what_was_noticed_of_the_images_is_told_in_the_report_and_the_notes(tmp_
     assert "Images: Slices at the ends may be missing." in said
 
 
+def test_a_caution_with_control_characters_is_told_without_them(tmp_path: Path) -> None:
+    """A pipeline may quote the name of a kernel, and a header may hold anything."""
+    volume, mask = a_case(tmp_path / "in")
+    findings = findings_of(volume, [mask], [LEFT_LUNG], cautions=("Kernel B31\x1b\\f\u00fc: sharp.", " "))
+    result = encoded(volume, findings, tmp_path / "out")
+    said = [str(c.TextValue) for c in walk(pydicom.dcmread(result.objects[-1].path)) if "TextValue" in c]
+    assert "Caution: Kernel B31 \\fü: sharp." in said
+
+
 def test_what_was_noticed_of_one_of_several_inputs_says_of_which(tmp_path: Path) -> None:
     current, mask = a_case(tmp_path / "current")
     prior, _ = a_case(tmp_path / "prior", seed="prior")
