@@ -13,6 +13,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from node.compute.catalogue import OURS
 from node.compute.findings import validate
@@ -65,8 +69,10 @@ def run_pipeline(pipeline: Pipeline, card: Card, case: Case) -> Findings:
         It broke its contract.
     """
     refuse_unfit(card, case)
-    # Copies, so that a pipeline which changes an affine in place cannot agree with itself.
-    given = {role: replace(image, affine=image.affine.copy()) for role, image in case.items()}
+    # A pipeline that changes its image in place must not agree with itself afterwards.
+    given = {
+        role: replace(one, array=_locked(one.array), affine=one.affine.copy()) for role, one in case.items()
+    }
     with _blaming(card, "checking"):
         pipeline.check(given)
     with _blaming(card, "analyzing"):
@@ -76,12 +82,23 @@ def run_pipeline(pipeline: Pipeline, card: Card, case: Case) -> Findings:
     return findings
 
 
+def _locked(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a view of voxels that cannot be written; a copy would cost the memory of a volume."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _class_of(card: Card) -> type:
     module, _, name = card.use.partition(":")
+    is_ours = module.partition(".")[0] == OURS.name
     parent = str(card.folder.parent)
-    if not card.folder.is_relative_to(OURS) and parent not in sys.path:
+    if not is_ours and parent not in sys.path:
         sys.path.append(parent)  # an approved folder is the package that its card names
-    found = getattr(importlib.import_module(module), name)
+    imported = importlib.import_module(module)
+    if not is_ours and not Path(imported.__file__ or "").is_relative_to(card.folder):
+        raise ImportError("another package has the name of its folder; rename the folder")
+    found = getattr(imported, name)
     if not isinstance(found, type):
         raise TypeError(f"{card.use} is no class")
     return found

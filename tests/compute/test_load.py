@@ -110,23 +110,41 @@ def test_findings_that_break_the_contract_are_not_used(name, sentence):
     assert np.array_equal(CASE["ct"].affine, before)
 
 
-def test_an_outside_pipeline_is_imported_from_its_own_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    folder = tmp_path / "outside_toy"
-    folder.mkdir()
+def test_a_pipeline_cannot_change_the_voxels_that_its_numbers_are_checked_against():
+    before = CASE["ct"].array.copy()
+    with pytest.raises(PipelineFailed, match="read-only"):
+        run("ChangesTheVoxels")
+    assert np.array_equal(CASE["ct"].array, before)
+
+
+def an_outside_pipeline(folder, name):
+    folder.mkdir(parents=True)
     (folder / "card.toml").write_text(
-        """
-        name = "outside"
+        f"""
+        name = "{name}"
         version = "1"
         title = "Outside"
         maker = "test"
         intended_use = "test"
-        use = "outside_toy.code:Toy"
+        use = "{folder.name}.code:Toy"
         [inputs.ct]
         modality = ["CT"]
         unit = "[hnsf'U]"
         """
     )
     (folder / "code.py").write_text("from tests.compute.toy_pipelines import Good as Toy\n")
-    made = load_pipeline(read_card(folder / "card.toml"), "cpu")
+    return read_card(folder / "card.toml")
+
+
+def test_an_outside_pipeline_is_imported_from_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made = load_pipeline(an_outside_pipeline(tmp_path / "outside_toy", "outside"), "cpu")
     assert made.card.name == "outside"
+
+
+def test_a_folder_never_runs_the_code_of_its_namesake(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    load_pipeline(an_outside_pipeline(tmp_path / "a" / "namesake_toy", "first"), "cpu")
+    second = an_outside_pipeline(tmp_path / "b" / "namesake_toy", "second")
+    with pytest.raises(PipelineFailed, match="another package has the name"):
+        load_pipeline(second, "cpu")

@@ -32,6 +32,12 @@ class Raises(Good):
         raise RuntimeError("out of\x1b[31m luck")
 
 
+class ChangesTheVoxels(Good):
+    def analyze(self, case):
+        case["ct"].array[:] = 0
+        return findings()
+
+
 class RaisesUnprintable(Good):
     def analyze(self, case):
         class Odd(Exception):
