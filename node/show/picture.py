@@ -14,6 +14,7 @@ from PIL import ImageDraw
 from pipelines.contract import Card, Case, Code, Findings
 
 PLANE_HEIGHT_PX = 360
+WIDEST_PLANE_PX = 720  #: a thin slab seen from its edge is shrunk to this
 OPACITY = 0.45
 #: (level, width) of the grey scale by unit: a lung window for Hounsfield units.
 LUNG_WINDOW_HU = (-500.0, 1500.0)
@@ -62,7 +63,7 @@ def draw(
     sheet = Picture.new("RGB", (width, PLANE_HEIGHT_PX + 2 * legend_px), "black")
     left = 0
     for panel in panels:
-        sheet.paste(panel, (left, 0))
+        sheet.paste(panel, (left, (PLANE_HEIGHT_PX - panel.height) // 2))
         left += panel.width
     pen = ImageDraw.Draw(sheet)
     x = 6
@@ -118,7 +119,8 @@ def _panel(
         colour[inside] = (1 - OPACITY) * colour[inside] + OPACITY * np.array(layer.colour_rgb, np.float32)
     picture = Picture.fromarray(colour.round().astype(np.uint8))
     height_mm, width_mm = (n * s for n, s in zip(grey.shape, spacing_mm[[down, right]], strict=True))
-    return picture.resize((max(1, round(PLANE_HEIGHT_PX * width_mm / height_mm)), PLANE_HEIGHT_PX))
+    px_per_mm = min(PLANE_HEIGHT_PX / height_mm, WIDEST_PLANE_PX / width_mm)
+    return picture.resize((max(1, round(width_mm * px_per_mm)), max(1, round(height_mm * px_per_mm))))
 
 
 def _axis_permutation(weights: NDArray[np.float64]) -> list[int]:

@@ -5,7 +5,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from node.show.picture import PLANE_HEIGHT_PX, Layer, draw
+from node.show.picture import PLANE_HEIGHT_PX, WIDEST_PLANE_PX, Layer, draw
 from pipelines.contract import Code
 
 HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
@@ -44,3 +44,9 @@ def test_left_front_and_head_are_where_a_reader_expects_them_however_the_grid_ru
 def test_nothing_outlined_still_gives_a_picture(unit):
     sheet = draw(np.zeros((4, 8, 6), np.float32), np.diag([5.0, 1.0, 1.0, 1.0]), unit, [], "SIMULATED")
     assert sheet.height > PLANE_HEIGHT_PX
+
+
+def test_a_thin_slab_gives_a_small_picture():
+    slab = np.zeros((2, 256, 256), np.float32)
+    sheet = draw(slab, np.diag([0.05, 2.0, 2.0, 1.0]), HU, [], "SIMULATED")
+    assert sheet.width <= 3 * WIDEST_PLANE_PX
