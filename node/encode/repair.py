@@ -83,9 +83,13 @@ def clean_text(text: str, *, lines: bool = False) -> str:
 
 
 def cut(text: str, characters: int) -> str:
-    """Return one line of prose of at most this many characters, without a backslash."""
+    """Return one line of prose of at most this many characters, without a backslash.
+
+    What it adds is ASCII: some readers, dciodvfy among them, count bytes where PS3.5 6.2 counts
+    characters.
+    """
     line = clean_text(text).replace("\\", "/")
-    return line if len(line) <= characters else line[: characters - 1].rstrip() + "…"
+    return line if len(line) <= characters else line[: characters - 3].rstrip() + "..."
 
 
 def _prose(vr: str, text: str, *, identifier: bool) -> str:
