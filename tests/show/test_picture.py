@@ -48,5 +48,6 @@ def test_nothing_outlined_still_gives_a_picture(unit):
 
 def test_a_thin_slab_gives_a_small_picture():
     slab = np.zeros((2, 256, 256), np.float32)
-    sheet = draw(slab, np.diag([0.05, 2.0, 2.0, 1.0]), HU, [], "SIMULATED")
+    affine = a_turned_affine((2, 1, 0), (1.0, 1.0, 1.0)) * [0.05, 2.0, 2.0, 1.0]  # slices along z
+    sheet = draw(slab, affine, HU, [], "SIMULATED")
     assert sheet.width <= 3 * WIDEST_PLANE_PX
