@@ -142,6 +142,20 @@ def test_threads_left_behind_do_not_keep_a_worker_alive(tmp_path):
     assert gone(pid)
 
 
+def test_work_that_removes_its_own_folder_keeps_its_answer_and_the_next_finds_another(engine):
+    first = do(engine, "remove_home")
+    assert do(engine, "ok")["pid"] != first["pid"]
+
+
+def test_a_worker_that_has_ended_is_not_killed_again(engine, monkeypatch):
+    (slot,) = engine._slots
+    slot.worker.end()
+    killed = []
+    monkeypatch.setattr(os, "killpg", lambda *said: killed.append(said))
+    slot.worker.end()
+    assert killed == []
+
+
 def test_files_left_behind_are_removed(engine):
     answer = do(engine, "leave_files")
     assert not Path(answer["folder"]).exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,10 @@ def leave_files(_payload, _report):
     (folder / "leftover").write_bytes(b"x" * 1000)
     (Path.cwd() / "another").write_bytes(b"x")
     return {"folder": str(folder)}
+
+
+def remove_home(_payload, _report):
+    shutil.rmtree(Path.cwd())
 
 
 def leave_thread(_payload, _report):
