@@ -35,6 +35,9 @@ PEEK_BYTES: Final = 128 * 1024
 MAX_HEADER_BYTES: Final = 64 << 20
 #: Top-level elements; real objects have some hundreds.
 MAX_ELEMENTS: Final = 20_000
+#: Items of sequences, nested ones included. Eight bytes of file become two kilobytes of pydicom's
+#: records; 10 000 frames that say all that a scanner can say have 380 000.
+MAX_ITEMS: Final = 400_000
 #: A deflated data set may always grow to this size, and beyond it by `MAX_INFLATE_RATIO` at most.
 FREE_INFLATE_BYTES: Final = 16 << 20
 MAX_INFLATE_RATIO: Final = 200
@@ -170,6 +173,9 @@ def _parse(path: Path, head: io.BytesIO, file: BinaryIO) -> Parsed:
     deflated = syntax == DeflatedExplicitVRLittleEndian
     if deflated:
         head = io.BytesIO(inflate(file, body_at, MAX_HEADER_BYTES))
+
+    if head.getvalue().count(b"\xfe\xff\x00\xe0" if little else b"\xff\xfe\xe0\x00") > MAX_ITEMS:
+        raise _TooLargeError(f"its sequences have more than {MAX_ITEMS} items")
 
     count = 0
     found: tuple[str, str, int] | None = None

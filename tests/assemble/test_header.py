@@ -14,7 +14,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.assemble import read_header, read_headers
-from node.assemble.header import MAX_ELEMENTS, PEEK_BYTES, parse
+from node.assemble.header import MAX_ELEMENTS, MAX_ITEMS, PEEK_BYTES, parse
 from pipelines.contract import InputRefused
 from tests import phantoms
 
@@ -159,6 +159,17 @@ def test_ten_thousand_nested_sequences_are_refused_quickly(tmp_path):
     start = time.perf_counter()
     refusal_of(path)
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_too_many_items_are_refused(tmp_path, is_nested):
+    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * (MAX_ITEMS + 1)
+    if is_nested:
+        inner = element(0x00081140, b"SQ", items)
+        items = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+    path = tmp_path / "x.dcm"
+    path.write_bytes(part10(element(0x00081140, b"SQ", items)))
+    assert "items" in refusal_of(path).sentence
 
 
 def test_too_many_elements_are_refused(tmp_path):
