@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
@@ -63,6 +64,11 @@ _PIXEL_TAGS: Final = {
     0x7FE00009: "DoubleFloatPixelData",
     0x7FE00010: "PixelData",
 }
+
+_FUNCTIONAL_GROUPS: Final = (
+    BaseTag(0x52009229),  # Shared Functional Groups Sequence
+    BaseTag(0x52009230),  # Per-Frame Functional Groups Sequence
+)
 
 #: Explicit VRs of pixel data whose length takes four bytes (PS3.5 7.1.2).
 _LONG_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
@@ -126,16 +132,67 @@ def parse(path: Path) -> Parsed:
         ) from error
 
 
-def read_headers(instances: Iterable[Instance]) -> tuple[dict[str, Dataset], list[str]]:
-    """Return the headers by SOP Instance UID, and one sentence for each that cannot be read."""
+def read_headers(
+    instances: Iterable[Instance], keywords: Collection[str] | None = None
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Return the headers by SOP Instance UID, and one sentence for each that cannot be read.
+
+    Parameters
+    ----------
+    keywords
+        Keep these elements alone, which a series of large multi-frame headers makes worth while;
+        None keeps all.
+    """
     headers: dict[str, Dataset] = {}
     unreadable: list[str] = []
     for instance in instances:
         try:
-            headers[instance.sop_instance_uid] = read_header(instance.path)
+            header = read_header(instance.path)
         except InputRefused as refusal:
             unreadable.append(f"{instance.sop_instance_uid}: {refusal.sentence}")
+            continue
+        headers[instance.sop_instance_uid] = header if keywords is None else _only(header, keywords)
     return headers, unreadable
+
+
+def _only(header: Dataset, keywords: Collection[str]) -> Dataset:
+    """Return a header with these elements alone: at its top, and in its functional groups.
+
+    What cannot be taken apart is kept whole, for whoever asks to find out why.
+    """
+    wanted = {tag_for_keyword(keyword) for keyword in keywords}
+    kept = _elements(header, wanted)
+    for groups in _FUNCTIONAL_GROUPS:
+        if groups not in header or groups in kept:
+            continue
+        try:
+            items = [_macros(item, wanted) for item in header[groups].value]
+            kept.add_new(groups, "SQ", items)
+        except Exception:  # noqa: BLE001  # pydicom converts late, and raises anything on a bad header
+            kept[groups] = header.get_item(groups)
+    return kept
+
+
+def _macros(item: Dataset, wanted: Collection[int | None]) -> Dataset:
+    """Return an item of functional groups with its macros cut down to some elements."""
+    kept = Dataset()
+    for element in item:
+        if element.VR == "SQ" and not element.tag.is_private:
+            macros = [cut for macro in element.value if len(cut := _elements(macro, wanted))]
+            if macros:
+                kept.add_new(element.tag, "SQ", macros)
+    return kept
+
+
+def _elements(dataset: Dataset, wanted: Collection[int | None]) -> Dataset:
+    """Return a data set with some elements of another, as they were read."""
+    kept = Dataset()
+    is_implicit_vr, is_little_endian = dataset.original_encoding
+    kept.set_original_encoding(is_implicit_vr, is_little_endian, dataset.original_character_set)
+    for tag in wanted:
+        if tag is not None and tag in dataset:
+            kept[tag] = dataset.get_item(tag)
+    return kept
 
 
 def inflate(file: BinaryIO, start: int, limit: int) -> bytes:

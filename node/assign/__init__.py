@@ -13,11 +13,11 @@ from pydicom import Dataset
 
 from node.assign.explain import as_dict, explain, render, why_not
 from node.assign.judge import judge
-from node.assign.rule import Rule, Verdict, parse_rules
+from node.assign.rule import Rule, Verdict, keywords_of, parse_rules
 from node.model import Route, Series
 from pipelines.contract import Card
 
-__all__ = ["Rule", "as_dict", "assign", "explain", "parse_rules", "render", "why_not"]
+__all__ = ["Rule", "as_dict", "assign", "explain", "keywords_of", "parse_rules", "render", "why_not"]
 
 
 def assign(

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -294,3 +294,8 @@ def _hint(word: str, known: Mapping[str, Any]) -> str:
 @cache
 def _by_lower_case(names: tuple[str, ...]) -> dict[str, str]:
     return {name.lower(): name for name in names}
+
+
+def keywords_of(rules: Iterable[Rule]) -> frozenset[str]:
+    """Return the elements that some rules look at, and the one that tells our own results."""
+    return frozenset({"InstanceCreatorUID", *(clause.keyword for rule in rules for clause in rule.clauses)})

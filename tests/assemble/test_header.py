@@ -225,3 +225,32 @@ def test_mutated_files_are_read_or_refused_and_nothing_else(slice_path, tmp_path
             read_header(path)
         except InputRefused as refusal:
             assert refusal.code == "unreadable"
+
+
+def test_a_header_can_be_cut_down_to_what_is_asked_for(tmp_path):
+    affine = phantoms.make_affine()
+    array = phantoms.asymmetric_phantom((30, 24, 20), affine).array_hu
+    path = tmp_path / "mr.dcm"
+    phantoms.write_enhanced_mr(path, array, affine, b_values=(0.0,), patient_name="山田^太郎")
+    (instance,) = phantoms.instances_of([path])
+    whole, _ = read_headers([instance])
+    asked = (
+        "Modality",
+        "DiffusionBValue",
+        "ImagePositionPatient",
+        "PatientName",
+        "EchoTime",
+        "NoSuchKeyword",
+    )
+    cut, unreadable = read_headers([instance], asked)
+    assert unreadable == []
+    (full,), (small,) = whole.values(), cut.values()
+    assert small.Modality == full.Modality
+    assert small.PatientName == full.PatientName
+    assert len(small.PerFrameFunctionalGroupsSequence) == 30
+    for one, other in zip(
+        small.PerFrameFunctionalGroupsSequence, full.PerFrameFunctionalGroupsSequence, strict=True
+    ):
+        assert one.PlanePositionSequence == other.PlanePositionSequence
+        assert "FrameContentSequence" not in one
+    assert "SeriesInstanceUID" not in small
