@@ -19,7 +19,7 @@ from typing import Any
 
 from node.accept import Request, Spool, Store, accept
 from node.assemble import is_settled, load_volumes, read_headers
-from node.assign import Rule, assign, why_not
+from node.assign import Rule, assign, keywords_of, why_not
 from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
 from node.config import Config
 from node.errors import ContentConflict, PeerRefused, foreseen
@@ -66,7 +66,7 @@ def plan(series_uid: str, node: Node) -> list[Job]:
     series = node.journal.series(series_uid)
     if series is None:  # aged out meanwhile
         return []
-    headers, _ = read_headers(series.instances)
+    headers, _ = read_headers(series.instances, keywords_of(node.rules))
     routes = assign(series, headers, node.rules, node.cards)
     failpoint("assign.planned")
     jobs = node.journal.plan(
