@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from node.environment import apply_environment, source
 from node.errors import ConfigError
 
 #: VR AE, PS3.5 6.2: 1 to 16 characters without backslash and control characters.
@@ -25,7 +26,10 @@ AETitle = Annotated[
     str, StringConstraints(pattern=r"^[\x20-\x5b\x5d-\x7e]{1,16}$", strip_whitespace=True, min_length=1)
 ]
 Port = Annotated[int, Field(ge=0, le=65535)]  #: 0: any free port, printed when ready
-Positive = Annotated[float, Field(gt=0)]
+#: Upper bounds keep what is computed from these within what dates and sizes can hold.
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]  #: at most a year
+Days = Annotated[float, Field(gt=0, le=36_500)]  #: at most a century
+Gigabytes = Annotated[float, Field(gt=0, le=1e9)]
 #: A name or address to connect to: labels of at most 63 characters (RFC 1035 2.3.4), or IPv6.
 Host = Annotated[
     str, StringConstraints(pattern=r"^[!-\-/-~]{1,63}(\.[!-\-/-~]{1,63})*\.?$", strip_whitespace=True)
@@ -45,7 +49,7 @@ class NodeTable(Table):
 
     ae_title: AETitle = "RADNODE"
     data: Path = Path("data")  #: instances, results, journal; relative to the config file
-    drain_s: Positive = 30.0  #: after SIGTERM what is under way may take this long
+    drain_s: Seconds = 30.0  #: after SIGTERM what is under way may take this long
 
 
 class DimseDoor(Table):
@@ -58,9 +62,9 @@ class DimseDoor(Table):
     max_connections_per_peer: Annotated[int, Field(ge=1, le=1000)] = 40
     check_called_ae: bool = False  #: reject callers that use another called AE title than ours
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 131072
-    pdu_timeout_s: Positive = 15.0  #: a PDU once begun must be whole within this time
-    idle_timeout_s: Positive = 60.0  #: an association without any traffic is aborted
-    request_timeout_s: Positive = 5.0  #: a connection must send its A-ASSOCIATE-RQ within this time
+    pdu_timeout_s: Seconds = 15.0  #: a PDU once begun must be whole within this time
+    idle_timeout_s: Seconds = 60.0  #: an association without any traffic is aborted
+    request_timeout_s: Seconds = 5.0  #: a connection must send its A-ASSOCIATE-RQ within this time
     #: SOP Class UIDs or keywords to accept; empty: every standard storage class.
     sop_classes: tuple[str, ...] = ()
 
@@ -69,14 +73,14 @@ class FolderDoor(Table):
     """[accept.folder]: a folder that is watched; files are taken once they stop growing."""
 
     path: Path | None = None  #: None: no such door
-    poll_s: Positive = 2.0
+    poll_s: Seconds = 2.0
 
 
 class AcceptTable(Table):
     """[accept]"""
 
-    reserve_gb: Annotated[float, Field(ge=0)] = 2.0  #: below this much free disk: A700
-    max_object_gb: Positive = 4.0
+    reserve_gb: Annotated[float, Field(ge=0, le=1e9)] = 2.0  #: below this much free disk: A700
+    max_object_gb: Gigabytes = 4.0
     callers: tuple[AETitle, ...] = ()  #: allowed calling AE titles; empty: any, on loopback only
     dimse: DimseDoor = DimseDoor()
     folder: FolderDoor = FolderDoor()
@@ -92,7 +96,7 @@ class ShowTable(Table):
 class AssembleTable(Table):
     """[assemble]"""
 
-    quiet_s: Annotated[float, Field(ge=0)] = 10.0  #: settled: nothing new for this long
+    quiet_s: Annotated[float, Field(ge=0, le=31_536_000)] = 10.0  #: settled: nothing new for this long
 
 
 class ComputeTable(Table):
@@ -100,25 +104,25 @@ class ComputeTable(Table):
 
     engine: Literal["local"] = "local"
     devices: tuple[str, ...] = ("auto",)  #: one worker slot per entry: "auto", "cpu", "cuda:0"
-    timeout_s: Positive = 900.0
+    timeout_s: Seconds = 900.0
     tries: Annotated[int, Field(ge=1, le=10)] = 2
-    memory_gb: Positive = 16.0  #: a worker above this resident size is killed
+    memory_gb: Gigabytes = 16.0  #: a worker above this resident size is killed
 
 
 class SendTable(Table):
     """[send]"""
 
     tries: Annotated[int, Field(ge=1, le=1000)] = 20
-    first_retry_s: Positive = 5.0  #: doubles with each try
-    longest_retry_s: Positive = 900.0
+    first_retry_s: Seconds = 5.0  #: doubles with each try
+    longest_retry_s: Seconds = 900.0
 
 
 class KeepTable(Table):
     """[keep]: retention. A series ages out after its newest instance; nothing with open work does."""
 
-    unrouted_days: Positive = 7.0
-    done_days: Positive = 30.0
-    failed_days: Positive = 90.0
+    unrouted_days: Days = 7.0
+    done_days: Days = 30.0
+    failed_days: Days = 90.0
 
 
 class ExternalPipeline(Table):
@@ -135,7 +139,7 @@ class DimseDestination(Table):
     ae_title: AETitle
     host: Host
     port: Annotated[int, Field(ge=1, le=65535)]
-    timeout_s: Positive = 30.0
+    timeout_s: Seconds = 30.0
 
 
 class FolderDestination(Table):
@@ -230,17 +234,21 @@ def read_config(path: Path | None, environ: Mapping[str, str] = os.environ) -> C
         where = str(path)
         base = path.resolve().parent
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a BOM
         except FileNotFoundError as error:
             raise ConfigError(f"There is no configuration file {path}.") from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} cannot be read: byte {error.start + 1} is not UTF-8") from error
+        except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} cannot be read: {error}") from error
-    overridden = _apply_environment(raw, environ)
+    overridden = apply_environment(raw, environ, Config)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         lines = [
-            f"  {line}{_source(detail['loc'], overridden)}"
+            f"  {line}{source(detail['loc'], overridden)}"
             for detail in error.errors()
             for line in _complaint(detail, raw).splitlines()
         ]
@@ -275,41 +283,6 @@ def _anchored(config: Config, base: Path) -> Config:
     )
 
 
-def _apply_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """Set what the environment says; return which variable set which key.
-
-    Raises
-    ------
-    ConfigError
-        A variable names no table and key.
-    """
-    overridden = {}
-    for name, text in sorted(environ.items()):
-        if not name.startswith("RADNODE_") or "__" not in name:
-            continue
-        place = tuple(name.removeprefix("RADNODE_").lower().split("__"))
-        target: Any = raw
-        for table in place[:-1]:
-            target = target.setdefault(table, {}) if isinstance(target, dict) else None
-        if not isinstance(target, dict) or not all(place):
-            raise ConfigError(f"The environment variable {name} names no key; use RADNODE_<TABLE>__<KEY>.")
-        try:
-            target[place[-1]] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            target[place[-1]] = text  # a bare word is a string
-        overridden[place] = name
-    return overridden
-
-
-def _source(loc: tuple[int | str, ...], overridden: Mapping[tuple[str, ...], str]) -> str:
-    """Say so if a complaint is about what the environment set."""
-    place = tuple(str(part) for part in loc)
-    for known, name in overridden.items():
-        if place and place == known[: len(place)]:
-            return f" (set by {name})"
-    return ""
-
-
 #: What pydantic finds wrong -> how we say it. ``{}`` is the value, the rest pydantic's context.
 _SENTENCES = {
     "missing": "this key is required",
@@ -324,7 +297,7 @@ _SENTENCES = {
     "model_": "must be a table, not {}",
     "greater_than_equal": "must be at least {ge:g}, not {}",
     "greater_than": "must be more than {gt:g}, not {}",
-    "less_than_equal": "must be at most {le:g}, not {}",
+    "less_than_equal": "must be at most {le:.12g}, not {}",
     "literal_error": "must be {expected}, not {}",
     "union_tag_invalid": "must be 'dimse' or 'folder', not '{tag}'",
     "union_tag_not_found": "this key is required: 'dimse' or 'folder'",

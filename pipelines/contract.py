@@ -220,7 +220,11 @@ def read_card(path: Path) -> Card:
         )
     except KeyError as error:
         raise CardError(f"{path}: the key {error} is missing") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise CardError(f"There is no file {error.filename or path}") from error
+    except OSError as error:
+        raise CardError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise CardError(f"{path}: {error}") from error
     if not inputs:
         raise CardError(f"{path}: [inputs] names no role")

@@ -66,6 +66,9 @@ BAD_FILES = [
     ("[accept.dimse]\nport = -1", "[accept.dimse] port: must be at least 0, not -1"),
     (ARCHIVE.replace("104", "0"), "[destinations.archive] port: must be at least 1, not 0"),
     ("[compute]\ntimeout_s = 0", "[compute] timeout_s: must be more than 0, not 0"),
+    ("[assemble]\nquiet_s = 1e30", "[assemble] quiet_s: must be at most 31536000, not 1e+30"),
+    ("[keep]\ndone_days = 1e10", "[keep] done_days: must be at most 36500, not 10000000000.0"),
+    ("[accept]\nreserve_gb = 1e300", "[accept] reserve_gb: must be at most 1000000000, not 1e+300"),
     ("[compute]\ntries = 11", "[compute] tries: must be at most 10, not 11"),
     ('[compute]\nengine = "ray"', "[compute] engine: must be 'local', not 'ray'"),
     (
@@ -156,11 +159,20 @@ def test_what_is_no_toml_is_told_with_the_file_and_the_line(tmp_path, text):
 def test_files_that_cannot_be_read_are_told(tmp_path):
     with pytest.raises(ConfigError, match=r"There is no configuration file .*missing\.toml"):
         read_config(tmp_path / "missing.toml", {})
-    with pytest.raises(ConfigError, match=r"cannot be read: .*Is a directory"):
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
         read_config(tmp_path, {})
     (tmp_path / "latin.toml").write_bytes(b'[node]\nae_title = "M\xfcnchen"')
-    with pytest.raises(ConfigError, match=r"cannot be read: .*utf-8"):
+    with pytest.raises(ConfigError, match=r"cannot be read: byte 21 is not UTF-8$"):
         read_config(tmp_path / "latin.toml", {})
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    (tmp_path / "node.toml").write_bytes(b'\xef\xbb\xbf[node]\nae_title = "BOM"\n')
+    assert read_config(tmp_path / "node.toml", {}).node.ae_title == "BOM"
+
+
+def test_the_largest_numbers_are_still_within_what_dates_can_hold(tmp_path):
+    read(tmp_path, "[assemble]\nquiet_s = 31536000\n[keep]\ndone_days = 36500\n")
 
 
 def test_nothing_at_all_gives_the_defaults():
@@ -239,8 +251,22 @@ def test_a_variable_that_names_no_key_is_told(tmp_path, name):
         read(tmp_path, RULE + "[accept.dimse]\nport = 4", {name: "1"})
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("RADNODE_ACCEPT_DIMSE_PORT", "RADNODE_ACCEPT__DIMSE__PORT"),
+        ("RADNODE_ASSEMBLE_QUIET_S", "RADNODE_ASSEMBLE__QUIET_S"),
+        ("RADNODE_PORT", "RADNODE_<TABLE>__<KEY>"),
+    ],
+)
+def test_a_variable_with_single_underscores_is_told_and_not_ignored(tmp_path, name, hint):
+    with pytest.raises(ConfigError, match=f"{name} is unknown; use double underscores: {hint}"):
+        read(tmp_path, "", {name: "9"})
+
+
 def test_other_variables_of_ours_are_not_configuration(tmp_path):
-    assert read(tmp_path, "", {"RADNODE_FAILPOINTS": "send.finished=kill"}) == read(tmp_path, "")
+    ours = {"RADNODE_FAILPOINTS": "x=kill", "RADNODE_FAILPOINTS_ONCE": "/x", "RADNODE_WORKER": "1"}
+    assert read(tmp_path, "", ours) == read(tmp_path, "")
 
 
 @pytest.mark.parametrize(

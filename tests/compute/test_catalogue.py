@@ -95,7 +95,7 @@ def test_all_complaints_come_at_once(folder, tmp_path):
     told = complaint({"liver": entry(folder, "f" * 64), "none": entry(tmp_path, "f" * 64)}).splitlines()
     assert [line.split("]")[0] for line in told] == ["[pipelines.liver"] * 3 + ["[pipelines.none"]
     assert "the card in" in told[0]
-    assert "No such file" in told[3]
+    assert "There is no file" in told[3]
 
 
 def test_a_name_that_is_taken_is_told(folder):
