@@ -30,7 +30,7 @@ LOW_ATTENUATION_AREA = Code("LAA-950", PRIVATE_SCHEME, "Low attenuation area bel
 VOLUME = Code("118565006", "SCT", "Volume")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 #: No concept of PS3.16 means the share of a region below an attenuation threshold.
-SHARE_BELOW_950 = Code("LAA-950-PERCENT", PRIVATE_SCHEME, "Percentage of volume below -950 HU")
+SHARE_BELOW_950 = Code("LAA-950-PERCENT", PRIVATE_SCHEME, "LAA-950")  # short: viewers cut it off
 #: The value of a voxel where no standard name is known, e.g. of MR.
 INTENSITY = Code("INTENSITY", PRIVATE_SCHEME, "Image intensity")
 
