@@ -76,8 +76,8 @@ class Limits:
     max_connections_per_peer: int
     max_pdu_bytes: int
     request_timeout_s: float  #: until the A-ASSOCIATE-RQ is whole
-    pdu_timeout_s: float  #: from the first byte of a PDU to its last
-    idle_timeout_s: float  #: between two PDUs
+    pdu_timeout_s: float  #: from the first byte of a PDU to its last; between two of one message
+    idle_timeout_s: float  #: between two messages
 
 
 class _MonotonicTimer(Timer):
@@ -162,7 +162,7 @@ class GuardedSocket(AssociationSocket):
             if count == 0:
                 return bytearray(view[:filled])
             filled += count
-        self.last_heard = time.monotonic()
+            self.last_heard = time.monotonic()
         return data
 
     def send(self, bytestream: bytes) -> None:
@@ -213,8 +213,10 @@ class _UpperLayer(DULServiceProvider):
 class _Messages(DIMSEServiceProvider):
     """Takes messages apart by fragment, so that each can be refused before it is stored."""
 
-    def __init__(self, assoc: GuardedAssociation, open_spool: OpenSpool) -> None:
+    def __init__(self, assoc: GuardedAssociation, limits: Limits, open_spool: OpenSpool) -> None:
         super().__init__(assoc)
+        self._idle_timeout_s = limits.idle_timeout_s
+        self._stall_timeout_s = min(limits.pdu_timeout_s, limits.idle_timeout_s)
         self._open_spool = open_spool
         self._file: SpoolFile | None = None  #: of the message that is being received
 
@@ -225,15 +227,17 @@ class _Messages(DIMSEServiceProvider):
                 raise ValueError("a PDU without content")
             for context_id, data in fragments:
                 self._take(context_id, data)
+            # The timer that each PDU starts anew: who has begun a message must go on with it.
+            self.assoc.network_timeout = self._stall_timeout_s if self.is_halfway else self._idle_timeout_s
         except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
             log.warning("message_refused", error=describe(error))
             self.drop()
             self.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: invalid PDU; answers A-ABORT
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a message is being received or waits to be served."""
-        return self.message is not None or not self.msg_queue.empty()
+    def is_halfway(self) -> bool:
+        """Whether a message has begun and is not whole."""
+        return self.message is not None
 
     def drop(self) -> None:
         """Throw away what was received and not served."""
@@ -282,7 +286,7 @@ class GuardedAssociation(Association):
     def __init__(self, ae: Any, limits: Limits, open_spool: OpenSpool) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self._upper_layer = self.dul = _UpperLayer(self)
-        self._messages = self.dimse = _Messages(self, open_spool)
+        self._messages = self.dimse = _Messages(self, limits, open_spool)
         self.acse_timeout = limits.request_timeout_s
         self.network_timeout = limits.idle_timeout_s
         self.is_shed = False
@@ -299,10 +303,15 @@ class GuardedAssociation(Association):
 
     @property
     def idle_s(self) -> float:
-        """For how long nothing has come and nothing was being done."""
-        if self._is_serving or self._messages.is_busy:
+        """For how long nothing has come and nothing was being done; half a message is nothing."""
+        if self._is_serving or not self._messages.msg_queue.empty():
             return 0.0
         return time.monotonic() - self._upper_layer.connection.last_heard
+
+    @property
+    def is_halfway(self) -> bool:
+        """Whether a message has begun and is not whole."""
+        return self._messages.is_halfway
 
     def run_reactor(self) -> None:
         try:

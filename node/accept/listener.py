@@ -32,8 +32,10 @@ _REQUEST_PDU = 0x01
 _MAX_REQUEST_BYTES = 256 << 10
 #: Seats of the waiting room.
 _MAX_WAITING = 200
-#: When all associations are taken, one that is idle for this long makes room.
+#: When all associations are taken, one that is silent for this long makes room ...
 _SHED_AFTER_S = 10.0
+#: ... and sooner in the middle of a message, or when its peer holds more than half of all.
+_SHED_SOON_S = 1.0
 _TRY_LATER = struct.pack(">BBLBBBB", 0x03, 0, 4, 0, 2, 3, 2)  #: PS3.8 9.3.4, local-limit-exceeded
 
 
@@ -214,9 +216,17 @@ class Listener:
         taken = [a for a in self.associations() if not a.is_shed]
         if len(taken) < self._limits.max_associations:
             return True
-        laziest = max(taken, key=lambda a: a.idle_s)
-        if laziest.idle_s < _SHED_AFTER_S:
+        crowd = Counter(a.requestor.address for a in taken)
+        half = self._limits.max_associations / 2
+
+        def patience_s(one: GuardedAssociation) -> float:
+            is_urgent = one.is_halfway or crowd[one.requestor.address] > half
+            return _SHED_SOON_S if is_urgent else _SHED_AFTER_S
+
+        silent = [a for a in taken if a.idle_s >= patience_s(a)]
+        if not silent:
             return False
+        laziest = max(silent, key=lambda a: a.idle_s)
         log.warning("association_shed", seconds=round(laziest.idle_s, 1))
         laziest.is_shed = True
         laziest.abort(block=False)

@@ -156,7 +156,7 @@ def test_one_peer_cannot_hold_more_than_its_share(open_door):
 
 
 def test_an_idle_association_makes_room_when_all_are_taken(open_door, monkeypatch):
-    monkeypatch.setattr("node.accept.listener._SHED_AFTER_S", 0.3)
+    monkeypatch.setattr("node.accept.listener._SHED_SOON_S", 0.3)
     door = open_door(dimse={"max_associations": 2})
     with RawPeer(door.port) as lazy, RawPeer(door.port) as lazier:
         lazier.associate()
@@ -164,6 +164,60 @@ def test_an_idle_association_makes_room_when_all_are_taken(open_door, monkeypatc
         time.sleep(0.4)
         assert echoed_within(door.port)
         assert lazier.is_cut()
+
+
+def test_half_sent_messages_do_not_keep_an_honest_peer_out(open_door):
+    door = open_door(dimse={"max_associations": 20})
+    crowd = [RawPeer(door.port) for _ in range(20)]
+    try:
+        for peer in crowd:
+            peer.associate()
+            peer.send(p_data(1, 1, store_rq(b"1.2.3")[:40]))
+        assert eventually(lambda: echo(door.port) == 0, within_s=2.0)
+    finally:
+        for peer in crowd:
+            peer.socket.close()
+
+
+def test_associations_of_one_peer_that_say_nothing_do_not_keep_others_out(open_door):
+    door = open_door(dimse={"max_associations": 4})
+    crowd = [RawPeer(door.port) for _ in range(4)]
+    try:
+        for peer in crowd:
+            peer.associate()
+        assert eventually(lambda: echo(door.port) == 0, within_s=2.0)
+    finally:
+        for peer in crowd:
+            peer.socket.close()
+
+
+@pytest.mark.parametrize("begun", ["command", "data set"])
+def test_a_message_that_is_begun_goes_on_or_ends(begun, open_door):
+    door = open_door(dimse=HASTY)
+    with RawPeer(door.port) as halfway:
+        halfway.associate()
+        if begun == "command":
+            halfway.send(p_data(1, 1, store_rq(b"1.2.3")[:40]))
+        else:
+            halfway.send(p_data(1, 3, store_rq(b"1.2.3")) + p_data(1, 0, b"data"))
+        started = time.monotonic()
+        assert halfway.is_cut()
+        assert time.monotonic() - started < 3
+    assert eventually(lambda: door.associations() == 0)
+
+
+def test_after_a_whole_message_the_peer_may_be_silent_again(open_door):
+    door = open_door(dimse=HASTY)
+    with RawPeer(door.port) as peer:
+        peer.associate()
+        for number in (b"1.2.3.1", b"1.2.3.2"):
+            data = encoded(make_ct(SOPInstanceUID=number.decode()))
+            peer.send(p_data(1, 3, store_rq(number)) + p_data(1, 0, data[:300]))
+            time.sleep(0.3)
+            peer.send(p_data(1, 2, data[300:]))
+            assert status_in(peer.receive()[1]) == 0
+            time.sleep(1.2)
+    assert len(door.kept) == 2
 
 
 def test_an_association_without_traffic_is_aborted(open_door):
