@@ -139,7 +139,7 @@ def deliver(owed: Delivery, node: Node) -> None:
             failpoint("send.receipted")
     except Exception as error:  # noqa: BLE001  nothing may hold up the deliveries behind it
         known = foreseen(error)
-        told: dict[str, Any] = {"code": known.code, "reason": str(known), "now": node.clock()}
+        told = {"code": known.code, "reason": str(known)}
         if known.then == "retry" and (tries := owed.tries + 1) < settings.tries:
             not_before = next_try(node.clock(), tries, settings.first_retry_s, settings.longest_retry_s)
             node.journal.postpone(owed.job_id, owed.destination, not_before=not_before, **told)

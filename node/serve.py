@@ -14,15 +14,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from node import __version__, flow
-from node.accept import DimseDoor, FolderDoor, Store
+from node.accept import DimseDoor, FolderDoor, Request, Spool, Store, check_inbox
+from node.accept.dimse import Receive
 from node.assign import parse_rules
 from node.compute import Engine, LocalEngine, Staging, installed
 from node.config import Config
-from node.errors import IllegalTransition, JournalUnavailable
+from node.errors import ConfigError, IllegalTransition, JournalUnavailable
 from node.flow import Node
 from node.job import Job, JobState
 from node.journal import Journal, lock_data
 from node.log import describe, get_log
+from node.model import Instance
 from pipelines.contract import Card
 
 log = get_log("serve")
@@ -31,6 +33,8 @@ POLL_S = 0.1  #: how often a loop looks at the journal when nobody woke it
 SERIES_PAUSE_S = 30.0  #: how long a series that could not be planned is left alone
 STRANDED_PAUSE_S = 1.0  #: how long until a job is given up again that the journal did not take back
 AGE_OUT_EVERY_S = 3600.0
+AGE_OUT_AT_ONCE = 5  #: series; senders wait while they go
+FAREWELL_S = 1.0  #: after the drain, how long a loop may take to notice
 CANCEL_EVERY_S = 1.0
 
 
@@ -52,14 +56,22 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
     rules = parse_rules(config.rules, cards)
     data = config.node.data.resolve()
     with lock_data(data):
+        try:
+            store, staging = Store(data, config.accept), Staging(data)
+            (data / "scratch").mkdir(exist_ok=True, mode=0o750)
+        except OSError as error:
+            raise ConfigError(
+                f"[node] data = {str(data)!r} cannot be used: {error.filename}: {error.strerror}. "
+                "Name a folder that this user may write."
+            ) from error
         journal = Journal.open(data)
         try:
             with _engine(config, [cards[rule.pipeline] for rule in rules]) as engine:
                 node = Node(
                     config=config,
                     journal=journal,
-                    store=Store(data, config.accept),
-                    staging=Staging(data),
+                    store=store,
+                    staging=staging,
                     engine=engine,
                     cards=cards,
                     rules=rules,
@@ -75,7 +87,6 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
 def _engine(config: Config, cards: Sequence[Card]) -> Iterator[Engine]:
     """Start the worker slots; they import ahead what these pipelines need."""
     scratch = config.node.data / "scratch"
-    scratch.mkdir(exist_ok=True, mode=0o750)
     modules = dict.fromkeys(["node.encode", *(card.use.partition(":")[0] for card in cards)])
     engine = LocalEngine(config.compute, target="node.flow:work", scratch=scratch, preload=list(modules))
     try:
@@ -88,6 +99,8 @@ def _recover(node: Node) -> None:
     """Sweep what was never acknowledged or committed, and go on with what was."""
     for job in node.journal.recover(node.clock(), tries=node.config.compute.tries):
         log.info("job_requeued", job=job.id, state=job.state, reason="the node stopped while it computed")
+    routing = node.config.rules, sorted(card.digest for card in node.cards.values()), __version__
+    log.info("unrouted_reconsidered", count=node.journal.reconsider(repr(routing)))
     swept = node.store.sweep(node.journal.known_paths())
     node.staging.sweep(node.journal.result_paths())
     log.info("recovered", count=swept)
@@ -100,22 +113,28 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
     ----------
     announce
         Called once with the line ``ready ...`` when the doors are open.
+
+    Raises
+    ------
+    ConfigError
+        The node cannot run like this; then nothing was begun.
     """
+    check_inbox(config)
     stop, hurry = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
     with open_node(config) as node:
-        loops = _loops(node, stop)
-        for loop in loops:
-            loop.start()
-        receive = partial(flow.receive, node=node)
+        receive = _receiver(node)
         door = DimseDoor(config.accept, config.node.ae_title, node.store, receive)
         folder = FolderDoor(config.accept, node.store, receive)
+        loops = _loops(node, stop)
         ports = []
         try:
             if config.accept.dimse.enabled:
                 ports.append(f"dimse={door.start()}")
             folder.start()
+            for loop in loops:
+                loop.start()
             announce(" ".join(["ready", *ports]))
             log.info("ready", version=__version__)
             stop.wait()
@@ -138,8 +157,23 @@ def _drain(
     while any(loop.is_alive() for loop in loops) and time.monotonic() < end and not hurry.is_set():
         time.sleep(POLL_S)
     node.engine.close()
+    end = time.monotonic() + FAREWELL_S
     for loop in loops:
-        loop.join()
+        if loop.is_alive():
+            loop.join(max(0.0, end - time.monotonic()))
+    if left := [loop.name for loop in loops if loop.is_alive()]:
+        # What a peer has not answered for has no receipt, so the next start sends it again.
+        log.warning("left_behind", names=left)
+
+
+def _receiver(node: Node) -> Receive:
+    """Return what doors call: `flow.receive`, never at the moment in which something ages out."""
+
+    def receive(spool: Spool, request: Request) -> Instance:
+        with node.store.gate.shared():
+            return flow.receive(spool, request, node)
+
+    return receive
 
 
 def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:
@@ -149,7 +183,7 @@ def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
     work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
     work += [(f"send-{name}", _sender(node, name, stop)) for name in (*node.config.destinations, None)]
-    return [threading.Thread(target=_loop, args=(once, stop), name=name) for name, once in work]
+    return [threading.Thread(target=_loop, args=(once, stop), name=name, daemon=True) for name, once in work]
 
 
 def _planner(node: Node) -> Callable[[], bool]:
@@ -207,11 +241,8 @@ def _hand_back(job: Job, error: Exception, node: Node, stop: threading.Event) ->
 def _sender(node: Node, destination: str | None, stop: threading.Event) -> Callable[[], bool]:
     """Deliver to one destination; None looks after those the configuration no longer has."""
 
-    def is_mine(name: str) -> bool:
-        return name == destination if destination else name not in node.config.destinations
-
     def once() -> bool:
-        mine = [owed for owed in node.journal.due(node.clock()) if is_mine(owed.destination)]
+        mine = node.journal.due(node.clock(), destination, other_than=node.config.destinations)
         for owed in mine:
             if stop.is_set():
                 break
@@ -223,10 +254,15 @@ def _sender(node: Node, destination: str | None, stop: threading.Event) -> Calla
 
 def age_out(node: Node) -> None:
     """Let go of what retention no longer keeps; nothing with open work goes."""
-    for series_uid in node.journal.expired(node.clock(), node.config.keep):
-        files = node.journal.forget(series_uid)
-        node.store.remove(set(files) - node.staging.remove(files))
-        log.info("series_aged_out", series_uid=series_uid, count=len(files))
+    while True:
+        with node.store.gate.alone():  # what came again a moment ago has not expired any more
+            some = node.journal.expired(node.clock(), node.config.keep)[:AGE_OUT_AT_ONCE]
+            for series_uid in some:
+                files = node.journal.forget(series_uid)
+                node.store.remove(set(files) - node.staging.remove(files))
+                log.info("series_aged_out", series_uid=series_uid, count=len(files))
+        if not some:
+            return
 
 
 def _canceller(node: Node, under_way: set[int]) -> Callable[[], None]:

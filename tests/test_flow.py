@@ -194,6 +194,21 @@ def test_two_nodes_cannot_share_a_data_folder(node):
     assert str(node.pid) in second.stderr
 
 
+def test_a_rule_that_is_added_later_gets_the_series_that_no_rule_wanted(node, archive, tmp_path):
+    written = node.config.read_text()
+    node.stop()
+    node.config.write_text(written.partition("[[rules]]")[0])
+    node.start()
+    send(small_ct(tmp_path / "ct"), node.port)
+    assert node.wait_idle()["unrouted"]["count"] == 1
+    assert node.stop() == 0
+    node.config.write_text(written)
+    node.start()
+    wait_until(lambda: node.status()["jobs"]["done"] == 1, "what we held all along is analysed")
+    assert node.status()["unrouted"]["count"] == 0
+    assert len(received(archive)) == RESULTS_PER_JOB
+
+
 def test_explain_and_status_say_why_nothing_was_done(node, tmp_path):
     files = small_ct(tmp_path / "ct", headers={"ImageType": ["DERIVED", "SECONDARY"]})
     send(files, node.port)

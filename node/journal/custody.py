@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from node.config import KeepTable
@@ -15,7 +16,7 @@ from node.errors import NodeError
 from node.job import OPEN, Job, JobSpec, JobState
 from node.journal import schema
 from node.journal.database import Database
-from node.journal.moves import make_job, move_job
+from node.journal.moves import given_back, make_job, move_job
 from node.journal.rows import Arriving, Recorded, instance_of, job_of
 from node.model import Instance, Series
 
@@ -147,6 +148,35 @@ class Custody(Database):
         with self._reading() as connection:
             return (connection.scalar(query) or "").removeprefix("unrouted: ")
 
+    def reconsider(self, routing: str) -> int:
+        """Let every series that no rule wanted be planned anew, if routing changed since the last call.
+
+        The revision that nothing was made of is taken back, so that it does not grow by this.
+
+        Parameters
+        ----------
+        routing
+            Everything that decides which series go where, in any form; only its digest is kept.
+
+        Returns
+        -------
+        int
+            How many series there are to plan.
+        """
+        table, setting = schema.series, schema.setting
+        digest = hashlib.sha256(routing.encode()).hexdigest()
+        with self._writing() as connection:
+            this = setting.c.name == "routing"
+            if connection.scalar(select(setting.c.value).where(this)) == digest:
+                return 0
+            connection.execute(delete(setting).where(this))
+            connection.execute(insert(setting).values(name="routing", value=digest))
+            return connection.execute(
+                update(table)
+                .where(~table.c.unsettled, table.c.routing.startswith("unrouted"))
+                .values(unsettled=True, revision=table.c.revision - 1)
+            ).rowcount
+
     def plan(
         self, series_uid: str, *, expected_count: int, specs: Sequence[JobSpec], reason: str, now: datetime
     ) -> list[Job]:
@@ -154,7 +184,9 @@ class Custody(Database):
 
         Nothing happens when the series no longer has ``expected_count`` instances: it is still
         arriving then, and will be planned anew. Work that is already known by its key is not
-        queued again; queued work of earlier revisions that nothing asks for any more is cancelled.
+        queued again, unless it was cancelled or has aged out. Of earlier revisions, queued work
+        that nothing asks for any more is cancelled, and failed work of a pipeline that this
+        revision is given to.
 
         Parameters
         ----------
@@ -181,7 +213,7 @@ class Custody(Database):
                 .where(schema.series.c.series_uid == series_uid)
                 .values(revision=revision, unsettled=False, settled_at=now, routing=routing)
             )
-            _supersede(connection, series_uid, revision, {spec.key for spec in wanted}, now)
+            _supersede(connection, series_uid, revision, wanted, now)
             return [
                 make_job(connection, spec, reason=f"Rule {spec.rule!r} matched.", now=now)
                 for spec in wanted
@@ -217,7 +249,8 @@ class Custody(Database):
         """Strike a series from what we hold; return the files that are now nobody's.
 
         These are its instances and the results made of it. The jobs, their history and that the
-        results were ours stay known.
+        results were ours stay known. Sent again, the series is analysed again, except by a
+        pipeline that refused it: it would refuse it again.
 
         Raises
         ------
@@ -239,6 +272,8 @@ class Custody(Database):
             made = and_(result.c.job_id.in_(mine), ~result.c.aged_out)
             paths += connection.scalars(select(result.c.path).where(made))
             connection.execute(update(result).where(made).values(aged_out=True))
+            gone = job.c.id.in_(mine), job.c.state.in_([JobState.DONE, JobState.FAILED])
+            connection.execute(update(job).where(*gone).values(key=given_back(job.c.id)))
         return [self._data / path for path in paths]
 
 
@@ -277,24 +312,25 @@ def _merged(specs: Sequence[JobSpec]) -> list[JobSpec]:
 
 
 def _supersede(
-    connection: Connection, series_uid: str, revision: int, wanted: set[str], now: datetime
+    connection: Connection, series_uid: str, revision: int, wanted: Sequence[JobSpec], now: datetime
 ) -> None:
     job = schema.job
+    done_anew = and_(job.c.state == JobState.FAILED, job.c.pipeline.in_([s.pipeline for s in wanted]))
     rows = connection.execute(
         select(job)
         .where(
-            job.c.state == JobState.QUEUED,
+            or_(job.c.state == JobState.QUEUED, done_anew),
             job.c.id.in_(select(schema.job_input.c.job_id).where(_of_series == series_uid)),
+            job.c.key.not_in([spec.key for spec in wanted]),
         )
         .with_for_update()
     ).all()
     for row in rows:
-        if row.key not in wanted:
-            move_job(
-                connection,
-                job_of(row),
-                JobState.CANCELLED,
-                code="superseded",
-                reason=f"Revision {revision} of the series took its place.",
-                now=now,
-            )
+        move_job(
+            connection,
+            job_of(row),
+            JobState.CANCELLED,
+            code="superseded",
+            reason=f"Revision {revision} of the series took its place.",
+            now=now,
+        )

@@ -209,6 +209,7 @@ class Jobs(Database):
                 not_before=now,
                 tries=0,
                 losses=0,
+                key=job.spec.key,  # given back, if the series had aged out
             )
 
     def cancel(self, job_id: int, now: datetime) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, String, cast, insert, literal, select, update
 
 from node.errors import IllegalTransition, NodeError
 from node.job import TRANSITIONS, Job, JobSpec, JobState
@@ -19,6 +19,11 @@ def find_job(connection: Connection, job_id: int) -> Job:
     if row is None:
         raise NodeError(f"There is no job {job_id}.")
     return job_of(row)
+
+
+def given_back(job_id: ColumnElement[int]) -> ColumnElement[str]:
+    """Return what takes the place of a key that new work may have: it is unlike any digest."""
+    return literal("given back by ") + cast(job_id, String)
 
 
 def make_job(connection: Connection, spec: JobSpec, *, reason: str, now: datetime) -> Job:
@@ -62,6 +67,8 @@ def move_job(
 ) -> Job:
     """Move a job, if it is still in the state and under the fence that the caller saw.
 
+    One that is cancelled gives its key back: the same work may be asked for again.
+
     Raises
     ------
     IllegalTransition
@@ -79,6 +86,7 @@ def move_job(
             reason=reason,
             changed_at=now,
             **({"not_before": not_before} if not_before else {}),
+            **({"key": given_back(table.c.id)} if to is JobState.CANCELLED else {}),
             **changes,
         )
         .returning(table)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
-from pathlib import Path
+from itertools import groupby
 
 from sqlalchemy import Connection, and_, delete, exists, insert, select, update
 
@@ -13,7 +14,7 @@ from node.journal import schema
 from node.journal.database import Database
 from node.journal.moves import find_job, move_job
 from node.journal.rows import Delivery, result_of
-from node.model import Outcome, Receipt, ResultObject
+from node.model import Outcome, Receipt
 
 _delivery, _parcel = schema.delivery, schema.parcel
 #: Something of this delivery has not been taken yet.
@@ -27,29 +28,53 @@ _owed = exists().where(
 class Outbox(Database):
     """The part of the journal that `node.flow.deliver` uses."""
 
-    def due(self, now: datetime) -> list[Delivery]:
-        """Return what may be sent now, oldest job first: one entry per job and destination."""
+    def due(
+        self, now: datetime, destination: str | None = None, *, other_than: Collection[str] = ()
+    ) -> list[Delivery]:
+        """Return what may be sent now, oldest job first: one entry per job and destination.
+
+        Parameters
+        ----------
+        destination
+            Only what this one is owed; None: what any is owed, save those of ``other_than``.
+        """
+        result = schema.result
+        mine = _delivery.c.destination == destination
+        if destination is None:
+            mine = _delivery.c.destination.not_in(list(other_than))
+        to_here = and_(
+            _parcel.c.job_id == _delivery.c.job_id, _parcel.c.destination == _delivery.c.destination
+        )
+        of_this = and_(
+            result.c.job_id == _parcel.c.job_id, result.c.sop_instance_uid == _parcel.c.sop_instance_uid
+        )
         query = (
-            select(_delivery)
+            select(_delivery.c.destination, _delivery.c.tries.label("failed_tries"), result)
             .join(schema.job, schema.job.c.id == _delivery.c.job_id)
+            .join(_parcel, to_here)
+            .join(result, of_this)
             .where(
                 schema.job.c.state == JobState.SENDING,
+                mine,
                 ~_delivery.c.parked,
                 _delivery.c.not_before <= now,
-                _owed,
+                _parcel.c.delivered_at.is_(None),
             )
-            .order_by(_delivery.c.job_id, _delivery.c.destination)
+            .order_by(_delivery.c.job_id, _delivery.c.destination, result.c.number)
         )
         with self._reading() as connection:
-            return [
-                Delivery(
-                    job_id=row.job_id,
-                    destination=row.destination,
-                    objects=_still_owed(connection, row.job_id, row.destination, self._data),
-                    tries=row.tries,
-                )
-                for row in connection.execute(query)
-            ]
+            rows = connection.execute(query).all()
+        return [
+            Delivery(
+                job_id=job_id,
+                destination=place,
+                objects=tuple(result_of(row, self._data) for row in owed),
+                tries=tries,
+            )
+            for (job_id, place, tries), owed in groupby(
+                rows, key=lambda row: (row.job_id, row.destination, row.failed_tries)
+            )
+        ]
 
     def keep(self, job_id: int, receipt: Receipt) -> None:
         """Write down that a destination took an object. The first receipt counts."""
@@ -89,12 +114,12 @@ class Outbox(Database):
             )
 
     def postpone(
-        self, job_id: int, destination: str, *, code: str, reason: str, not_before: datetime, now: datetime
+        self, job_id: int, destination: str, *, code: str, reason: str, not_before: datetime
     ) -> None:
         """Count a failed try and set when the next may begin."""
         self._told(job_id, destination, code=code, reason=reason, not_before=not_before)
 
-    def park(self, job_id: int, destination: str, *, code: str, reason: str, now: datetime) -> None:
+    def park(self, job_id: int, destination: str, *, code: str, reason: str) -> None:
         """Count a failed try and let the delivery wait for a person."""
         self._told(job_id, destination, code=code, reason=reason, parked=True)
 
@@ -113,22 +138,6 @@ class Outbox(Database):
         waits for a person. None: something is still to be tried, or the job is not sending."""
         with self._writing() as connection:
             return finish_job(connection, job_id, now)
-
-
-def _still_owed(
-    connection: Connection, job_id: int, destination: str, data: Path
-) -> tuple[ResultObject, ...]:
-    result = schema.result
-    same = and_(_parcel.c.job_id == result.c.job_id, _parcel.c.sop_instance_uid == result.c.sop_instance_uid)
-    rows = connection.execute(
-        select(result)
-        .join(_parcel, same)
-        .where(
-            result.c.job_id == job_id, _parcel.c.destination == destination, _parcel.c.delivered_at.is_(None)
-        )
-        .order_by(result.c.number)
-    )
-    return tuple(result_of(row, data) for row in rows)
 
 
 def fill_outbox(connection: Connection, job: Job, outcome: Outcome, kept: list[str], now: datetime) -> None:

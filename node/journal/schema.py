@@ -34,7 +34,7 @@ from sqlalchemy.types import BigInteger, TypeDecorator
 from node.job import JobState
 
 #: The newest migration; `radnode` of this version can use no other schema.
-HEAD = "0001"
+HEAD = "0002"
 
 
 class Utc(TypeDecorator[datetime]):
@@ -123,13 +123,22 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
 )
 
+#: What the node of the last start was told, to be compared with what this one is.
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
 _states = ", ".join(f"'{state}'" for state in JobState)
 
 job = Table(
     "job",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("key", Hash, nullable=False, unique=True),  # the same work cannot be queued twice
+    # The same work cannot be queued twice. A job that no longer stands for it gave its key back.
+    Column("key", Hash, nullable=False, unique=True),
     Column("pipeline", Text, nullable=False),
     Column("pipeline_version", Text, nullable=False),
     Column("pipeline_digest", Text, nullable=False),

@@ -210,11 +210,79 @@ def test_forgetting_gives_the_files_once_and_keeps_the_history(journal):
         journal.instances_of(journal.job(job.id))
 
 
-def test_a_series_sent_again_after_it_aged_out_does_not_repeat_finished_work(journal):
+def send_again(journal, at):
+    for number in range(1, 4):
+        assert journal.record(an_instance(number, at=at)) is Recorded.NEW
+    return journal.plan("1.2.3", expected_count=3, specs=[a_spec()], reason="", now=at)
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "failed to send", "cancelled"])
+def test_a_series_sent_again_after_it_aged_out_is_analysed_again(journal, end):
+    old = journal.claim(NOON) if a_job(journal) else None
+    if end == "failed":
+        journal.move(old, JobState.FAILED, code="timed-out", reason="Slow.", now=NOON)
+    else:
+        journal.save_results(old, an_outcome(old.id, count=1), NOON)
+        if end == "done":
+            journal.keep(old.id, a_receipt(f"2.25.{old.id}.1"))
+        elif end == "failed to send":
+            journal.park(old.id, "archive", code="peer-refused", reason="No.")
+        else:
+            journal.cancel(old.id, NOON)
+        journal.finish(old.id, NOON)
+    journal.forget("1.2.3")
+    (new,) = send_again(journal, days(100))
+    assert (new.id, new.state, new.spec.key) == (old.id + 1, JobState.QUEUED, old.spec.key)
+    wanted = JobState.DONE if end == "done" else JobState.CANCELLED
+    assert journal.job(old.id).state is wanted
+    assert journal.status()["failed"] == []
+
+
+def test_work_that_is_done_and_kept_is_not_repeated_when_the_series_settles_again(journal):
+    job = a_job(journal)
+    journal.save_results(journal.claim(NOON), an_outcome(job.id, count=0), NOON)
+    journal.record(an_instance(4))
+    assert journal.plan("1.2.3", expected_count=4, specs=[a_spec()], reason="", now=NOON) == []
+
+
+def test_an_unrouted_series_is_planned_anew_when_the_rules_changed_and_only_then(journal):
+    assert journal.reconsider("old rules") == 0
+    for number in (1, 2, 3):
+        journal.record(an_instance(number))
+    journal.plan("1.2.3", expected_count=3, specs=[], reason="no rule wants it", now=NOON)
+    a_job(journal, series="1.2.4")  # routed: not planned anew
+    assert (journal.reconsider("old rules"), journal.arriving()) == (0, [])
+    assert journal.reconsider("new rules") == 1
+    assert [arriving.series_uid for arriving in journal.arriving()] == ["1.2.3"]
+    assert journal.reconsider("newest rules") == 0  # it waits to be planned already
+    (job,) = journal.plan("1.2.3", expected_count=3, specs=[a_spec()], reason="", now=after(60))
+    assert job.spec.inputs["ct"].revision == journal.series("1.2.3").revision == 1
+
+
+def test_a_newer_revision_takes_the_place_of_failed_work_of_the_same_pipeline(journal):
+    old = a_job(journal)
+    journal.move(journal.claim(NOON), JobState.FAILED, code="timed-out", reason="Slow.", now=NOON)
+    journal.record(an_instance(4))
+    other = a_spec(numbers=range(1, 5), pipeline="liver-volume")
+    journal.plan("1.2.3", expected_count=4, specs=[other], reason="", now=NOON)
+    assert journal.job(old.id).state is JobState.FAILED
+    journal.record(an_instance(5))
+    journal.plan("1.2.3", expected_count=5, specs=[a_spec(numbers=range(1, 6))], reason="", now=NOON)
+    assert (journal.job(old.id).state, journal.job(old.id).reason_code) == (JobState.CANCELLED, "superseded")
+    assert journal.status()["failed"] == []
+
+
+def test_failed_work_that_a_newer_revision_asks_for_unchanged_still_waits_for_a_person(journal):
+    job = a_job(journal)
+    journal.move(journal.claim(NOON), JobState.FAILED, code="timed-out", reason="Slow.", now=NOON)
+    journal.record(an_instance(4))
+    assert journal.plan("1.2.3", expected_count=4, specs=[a_spec()], reason="", now=NOON) == []
+    assert journal.job(job.id).state is JobState.FAILED
+
+
+def test_a_series_sent_again_after_it_aged_out_is_not_refused_twice(journal):
     job = a_job(journal)
     journal.move(journal.claim(NOON), JobState.REFUSED, code="slice-gap", reason="A gap.", now=NOON)
     journal.forget("1.2.3")
-    for number in range(1, 4):
-        assert journal.record(an_instance(number, at=days(50))) is Recorded.NEW
-    assert journal.plan("1.2.3", expected_count=3, specs=[a_spec()], reason="", now=days(50)) == []
+    assert send_again(journal, days(50)) == []
     assert journal.job(job.id).state is JobState.REFUSED

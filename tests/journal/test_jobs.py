@@ -131,7 +131,7 @@ def test_an_operator_cannot_retry_what_has_aged_out(journal):
 def test_results_that_aged_out_are_computed_again_from_a_series_sent_again(journal):
     job = a_job(journal)
     journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
-    journal.park(job.id, "archive", code="peer-refused", reason="No.", now=NOON)
+    journal.park(job.id, "archive", code="peer-refused", reason="No.")
     journal.finish(job.id, NOON)
     journal.forget("1.2.3")
     for number in (1, 2, 3):

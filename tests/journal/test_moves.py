@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from node.errors import IllegalTransition
-from node.job import TRANSITIONS, JobState
+from node.config import KeepTable
+from node.errors import IllegalTransition, NodeError
+from node.job import OPEN, TRANSITIONS, JobState
 from node.journal import Journal
 from tests.journal_makers import NOON, a_receipt, a_spec, an_instance, an_outcome
 
@@ -38,7 +39,7 @@ class JournalMachine(RuleBasedStateMachine):
     def attempt(self, doing) -> None:
         try:
             job = doing()
-        except IllegalTransition:
+        except (IllegalTransition, NodeError):  # NodeError: its series has aged out
             return
         if job is not None:
             self.seen.append(job)
@@ -57,6 +58,11 @@ class JournalMachine(RuleBasedStateMachine):
         self.seen += self.journal.plan(
             series, expected_count=len(numbers), specs=specs, reason="", now=self.now
         )
+
+    @rule(series=st.sampled_from(SERIES))
+    def forget(self, series):
+        if series in self.journal.expired(self.now + timedelta(days=1000), KeepTable()):
+            self.journal.forget(series)
 
     @rule(seconds=st.integers(1, 100))
     def wait(self, seconds):
@@ -87,7 +93,7 @@ class JournalMachine(RuleBasedStateMachine):
         owed = data.draw(st.sampled_from(due))
         thing = data.draw(st.sampled_from(owed.objects))
         what = data.draw(st.sampled_from(["keep", "postpone", "park"]))
-        told = {"code": "peer-busy", "reason": "a test", "now": self.now}
+        told = {"code": "peer-busy", "reason": "a test"}
         if what == "keep":
             uid = thing.sop_instance_uid
             self.journal.keep(owed.job_id, a_receipt(uid, destination=owed.destination, at=self.now))
@@ -132,7 +138,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_same_work_is_queued_once(self):
-        keys = [job.spec.key for job in self.journal.jobs()]
+        keys = [job.spec.key for job in self.journal.jobs() if job.state in OPEN]
         assert len(keys) == len(set(keys))
 
 

@@ -30,6 +30,16 @@ def test_every_result_is_owed_to_every_destination(journal, sending):
     assert [d.job_id for d in journal.due(NOON)] == [sending.id, sending.id]
 
 
+def test_a_sender_asks_only_for_its_own_destination(journal, sending):
+    for destination in ("archive", "research"):
+        (delivery,) = journal.due(NOON, destination)
+        assert delivery.destination == destination
+        assert [thing.sop_instance_uid[-1] for thing in delivery.objects] == ["1", "2"]
+    assert journal.due(NOON, "elsewhere") == []
+    assert [d.destination for d in journal.due(NOON, other_than=("archive",))] == ["research"]
+    assert journal.due(NOON, other_than=("archive", "research")) == []
+
+
 def test_a_receipt_ends_what_is_owed_and_only_the_first_counts(journal, sending):
     uid = f"2.25.{sending.id}.1"
     journal.keep(sending.id, a_receipt(uid, sentence="first"))
@@ -44,7 +54,7 @@ def test_a_receipt_for_what_was_never_owed_is_an_error(journal, sending):
 
 
 def test_a_failed_try_waits_longer_each_time(journal, sending):
-    journal.park(sending.id, "research", code="peer-refused", reason="No.", now=NOON)
+    journal.park(sending.id, "research", code="peer-refused", reason="No.")
     now, waits = NOON, []
     for tries in range(1, 5):
         (delivery,) = journal.due(now)
@@ -57,7 +67,6 @@ def test_a_failed_try_waits_longer_each_time(journal, sending):
             code="peer-unreachable",
             reason="It does not answer.",
             not_before=now + timedelta(seconds=wait),
-            now=now,
         )
         assert journal.due(now + timedelta(seconds=wait - 0.001)) == []
         now += timedelta(seconds=wait)
@@ -66,7 +75,7 @@ def test_a_failed_try_waits_longer_each_time(journal, sending):
 
 
 def test_one_destination_that_refuses_does_not_hold_up_the_other(journal, sending):
-    journal.park(sending.id, "archive", code="peer-refused", reason="It knows no SEG.", now=NOON)
+    journal.park(sending.id, "archive", code="peer-refused", reason="It knows no SEG.")
     assert owed(journal) == {("research", "1"), ("research", "2")}
     assert journal.finish(sending.id, NOON) is None
     for number in (1, 2):
@@ -90,7 +99,7 @@ def test_a_partial_delivery_is_never_done(journal, sending):
 def test_an_operator_sends_again_only_what_is_still_owed(journal, sending):
     journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1"))
     for destination in ("archive", "research"):
-        journal.park(sending.id, destination, code="peer-refused", reason="No.", now=NOON)
+        journal.park(sending.id, destination, code="peer-refused", reason="No.")
     journal.finish(sending.id, NOON)
     assert journal.due(after(9)) == []
     assert journal.retry(sending.id, after(9)).state is JobState.SENDING
@@ -100,7 +109,7 @@ def test_an_operator_sends_again_only_what_is_still_owed(journal, sending):
 
 def test_status_is_plain_json_and_names_what_is_in_trouble(journal, sending):
     journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1"))
-    journal.postpone(sending.id, "research", code="peer-busy", reason="Full.", not_before=after(60), now=NOON)
+    journal.postpone(sending.id, "research", code="peer-busy", reason="Full.", not_before=after(60))
     status = json.loads(json.dumps(journal.status()))
     assert status["jobs"]["sending"] == 1
     assert status["instances"] == 3
