@@ -208,10 +208,15 @@ def show(
     picture = out / "overlay.png"
     draw_received(segmentation, ct, picture)
     console.print("\n[b]Where to look[/b]")
+    for what, where in (
+        ("overlay of the mask on three planes", picture),
+        ("log of the node", out / "node.log"),
+        ("received objects", out / "archive"),
+    ):
+        console.print(f"  {what}:\n    {where}", highlight=False, soft_wrap=True)
     for made in objects:
-        console.print(f"  {made.SOPClassUID.name:32} {made.SeriesDescription:44} {out / 'archive'}")
-    console.print(f"  overlay of the mask on three planes: {picture}")
-    console.print(f"  log of the node: {out / 'node.log'}")
+        console.print(f"  {made.SeriesDescription}", highlight=False, soft_wrap=True)
+        console.print(f"    {made.SOPInstanceUID}.dcm", highlight=False, soft_wrap=True)
 
 
 def numbers(report: pydicom.Dataset) -> Iterator[tuple[str, str, float, str]]:

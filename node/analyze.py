@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from node import flow
 from node.accept import Store, accept, find_files, spool_file
 from node.compute import installed
 from node.config import AcceptTable, Config, FolderDestination, RuleTable
-from node.errors import AcceptError, ConfigError
+from node.errors import AcceptError, ConfigError, ContentConflict
 from node.flow import Node
 from node.job import Job, JobState
 from node.model import Instance, Outcome, Series
@@ -54,13 +55,11 @@ def analyze(path: Path, out: Path, config: Config, pipeline: str | None, watch: 
     Raises
     ------
     ConfigError
-        The pipeline is unknown, or there is no DICOM at ``path``.
+        The pipeline is unknown, there is no DICOM at ``path``, or ``out`` cannot be written.
     """
-    files = list(find_files(path))
-    if not files:
-        raise ConfigError(f"There is no file at {path}.")
-    out.mkdir(parents=True, exist_ok=True)
+    files = _files_at(path)
     with (
+        _folder(out),
         tempfile.TemporaryDirectory(prefix="radnode-") as scratch,
         open_node(_folder_to_folder(config, Path(scratch), out.resolve(), pipeline)) as node,
     ):
@@ -93,10 +92,10 @@ def series_in(path: Path) -> Iterator[list[Series]]:
     with tempfile.TemporaryDirectory(prefix="radnode-") as scratch:
         store = Store(Path(scratch), AcceptTable(reserve_gb=0.0))
         held: dict[str, dict[str, Instance]] = {}
-        for file in find_files(path):
+        for file in _files_at(path):
             with suppress(AcceptError, OSError):
                 instance = accept(*spool_file(file, store), store, now=utc_now())
-                held.setdefault(instance.series_uid, {})[instance.sop_instance_uid] = instance
+                held.setdefault(instance.series_uid, {}).setdefault(instance.sop_instance_uid, instance)
         if not held:
             raise ConfigError(f"There is no DICOM that can be read at {path}.")
         yield [
@@ -108,6 +107,38 @@ def series_in(path: Path) -> Iterator[list[Series]]:
             )
             for series_uid, instances in held.items()
         ]
+
+
+def _files_at(path: Path) -> list[Path]:
+    if not os.path.lexists(path):
+        raise ConfigError(f"There is no file or folder {path}.")
+    files = list(find_files(path))
+    if not files:
+        raise ConfigError(f"There is no DICOM at {path}: it holds no file that can be read.")
+    return files
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make the folder of the results, and take it away again when nothing comes of the work."""
+    try:
+        new = [folder for folder in (out, *out.parents) if not folder.exists()]
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigError(f"{out} is a file; name a folder for the results (--out).") from error
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {out} cannot be made ({error.strerror}); name another for the results (--out)."
+        ) from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ConfigError(f"Nothing can be written into {out}; name another folder for the results (--out).")
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is no longer empty
+            for folder in new:
+                folder.rmdir()
+        raise
 
 
 def _folder_to_folder(config: Config, data: Path, out: Path, pipeline: str | None) -> Config:
@@ -147,6 +178,10 @@ def _read(files: list[Path], node: Node, result: Analysis, watch: Watcher) -> li
         try:
             instance = flow.receive(*spool_file(file, node.store), node)
             series_uids[instance.series_uid] = None
+        except ContentConflict:
+            result.skipped.append(
+                f"{file}: An earlier file has this SOP Instance UID with other content; that one is used."
+            )
         except AcceptError as error:
             result.skipped.append(f"{file}: {error}")
         except OSError as error:  # no permission, a failing disk: one file must not cost the others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from node.journal import Journal
 from node.model import Series
 from node.serve import serve as run_node
 from node.serve import utc_now
+from node.show.notice import unsaid
+from pipelines.contract import Card
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,6 +61,21 @@ def main() -> None:
         sys.exit(70)  # EX_SOFTWARE
 
 
+@app.callback()
+def _begin(context: typer.Context) -> None:
+    """Say where log lines go: the node tells all it does, the other commands only what went wrong."""
+    log.configure(level=logging.INFO if context.invoked_subcommand == "serve" else logging.ERROR)
+    if context.invoked_subcommand in ("analyze", "explain"):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: Any) -> None:
+    """End as if asked politely, so that scratch folders with patients' images go away."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def _config(path: Path | None) -> Config:
     if path is None and Path("node.toml").exists():
         path = Path("node.toml")
@@ -78,7 +96,6 @@ def _journal(config: Config) -> Iterator[Journal]:
 @app.command()
 def serve(config: ConfigPath = None) -> None:
     """Run the node until SIGTERM, which drains it."""
-    log.configure()
     sys.exit(run_node(_config(config), announce=lambda line: print(line, flush=True)))
 
 
@@ -90,7 +107,6 @@ def analyze_command(
     config: ConfigPath = None,
 ) -> None:
     """Run pipelines over a folder and write the result objects to another."""
-    log.configure(level=logging.ERROR)
     with _progress() as watch:
         result = analyze(path, out_folder, _config(config), pipeline, watch)
     _tell(result, out_folder)
@@ -113,7 +129,8 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
         )
     sent = report["deliveries"]
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
-    _list("Failed jobs (radnode retry JOB)", report["failed"], ("job", "pipeline", "code", "reason"))
+    _tell_jobs("Failed jobs (radnode retry JOB)", report["failed"])
+    _tell_jobs("Last refused jobs (the series is not fit for the pipeline)", report["refused"])
     trouble = ("job", "destination", "tries", "next_try", "code", "reason")
     _list("Deliveries in trouble", sent["troubled"], trouble)
     _list("Unrouted series", report["unrouted"]["series"], ("series_uid", "reason"))
@@ -126,19 +143,20 @@ def explain_command(
     config: ConfigPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say for each rule whether it matches, by which clause and which value."""
+    """Say for each rule whether it matches, by which clause and value, and what became of the jobs."""
     chosen = _config(config)
     cards = installed(chosen.pipelines)
     rules = parse_rules(chosen.rules, cards)
     told: dict[str, Any] = {}
     with _series(what, chosen) as found:
-        for series in found:
+        for series, jobs in found:
             headers, unreadable = read_headers(series.instances)
             explanations = explain(series, headers, rules, cards)
-            told[series.uid] = as_dict(explanations)
+            told[series.uid] = {"rules": as_dict(explanations), "jobs": jobs}
             if not as_json:
-                out.print(f"[b]Series {series.uid}[/b], {len(series.instances)} instances")
+                out.print(f"[b]Series {series.uid}[/b], {len(series.instances)} instances", soft_wrap=True)
                 out.print("\n".join([*unreadable, render(explanations)]), markup=False, soft_wrap=True)
+                _tell_jobs("Jobs", jobs)
     if as_json:
         print(json.dumps(told))
 
@@ -169,18 +187,37 @@ def check(config: ConfigPath = None) -> None:
 
 
 @app.command()
-def pipelines(config: ConfigPath = None) -> None:
+def pipelines(config: ConfigPath = None, as_json: AsJson = False) -> None:
     """List the installed pipelines."""
+    cards = installed(_config(config).pipelines)
+    if as_json:
+        print(json.dumps({card.name: _as_dict(card) for card in cards.values()}))
+        return
     table = Table("name", "version", "takes", "finds", "intended use")
-    for card in installed(_config(config).pipelines).values():
+    for card in cards.values():
         table.add_row(
             card.name,
             card.version,
             "\n".join(f"{role}: {', '.join(spec.modality)}" for role, spec in card.inputs.items()),
             "\n".join(segment.label for segment in card.segments),
-            "\n".join(filter(None, (card.intended_use, card.warning))),
+            "\n".join(filter(None, (card.intended_use, unsaid(card.warning, card.intended_use)))),
         )
     out.print(table)
+    for card in cards.values():
+        out.print(f"digest of {card.name}:\n  {card.digest}", markup=False, soft_wrap=True)
+
+
+def _as_dict(card: Card) -> dict[str, Any]:
+    return {
+        "version": card.version,
+        "title": card.title,
+        "sha256": card.digest,
+        "folder": str(card.folder),
+        "takes": {role: list(spec.modality) for role, spec in card.inputs.items()},
+        "finds": [segment.label for segment in card.segments],
+        "intended_use": card.intended_use,
+        "warning": card.warning,
+    }
 
 
 @app.command()
@@ -190,17 +227,19 @@ def version() -> None:
 
 
 @contextmanager
-def _series(what: str, config: Config) -> Iterator[list[Series]]:
-    """Open a series of the node by UID, or those found in files."""
+def _series(what: str, config: Config) -> Iterator[list[tuple[Series, list[dict[str, Any]]]]]:
+    """Open a series of the node by UID, with its jobs, or those found in files."""
     if Path(what).exists():
         with series_in(Path(what)) as found:
-            yield found
+            yield [(series, []) for series in found]
         return
+    if "/" in what:
+        raise ConfigError(f"There is no file or folder {what}.")
     with _journal(config) as journal:
-        series = journal.series(what)
+        series, jobs = journal.series(what), journal.jobs_of(what)
     if series is None:
         raise ConfigError(f"The node holds no series {what}, and there is no such file or folder.")
-    yield [series]
+    yield [(series, jobs)]
 
 
 @contextmanager
@@ -232,6 +271,19 @@ def _list(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> N
     out.print(table)
 
 
+def _tell_jobs(title: str, jobs: list[dict[str, Any]]) -> None:
+    """Print jobs as lines: a series UID alone would fill half of a table."""
+    if not jobs:
+        return
+    out.print(f"[i]{title}[/i]", soft_wrap=True)
+    for job in jobs:
+        code = f" ({job['code']})" if job["code"] else ""
+        lines = [f"  job {job['job']}  {job['pipeline']} {job['version']}  {job['state']}{code}"]
+        lines += [f"    series {series_uid}" for series_uid in job["series_uids"]]
+        lines += [f"    {job['reason']}"] if job["reason"] else []
+        out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
 def _tell_job(job: Job) -> None:
     out.print(f"Job {job.id} is now {job.state}: {job.reason}", markup=False)
 
@@ -245,9 +297,9 @@ def _tell(result: Analysis, folder: Path) -> None:
     for job, outcome in result.jobs:
         (series_uid, *_) = [given.series_uid for given in job.spec.inputs.values()]
         colour = "green" if job.state == "done" else "yellow" if job.state == "refused" else "red"
-        told = f" {escape(job.reason)}" if job.state != "done" else ""
+        told = f": {escape(job.reason)}" if job.state != "done" and job.reason else ""
         out.print(
-            f"[{colour}]{job.state}[/{colour}] {job.spec.pipeline} on series {series_uid}:{told}",
+            f"[{colour}]{job.state}[/{colour}] {job.spec.pipeline} on series {series_uid}{told}",
             soft_wrap=True,
         )
         if outcome is not None:
@@ -258,4 +310,6 @@ def _tell(result: Analysis, folder: Path) -> None:
             for note in outcome.notes:
                 out.print(f"  note: {note}", markup=False, soft_wrap=True)
             for made in outcome.objects:
-                out.print(f"  {made.kind}: {folder / made.sop_instance_uid}.dcm", markup=False)
+                out.print(
+                    f"  {made.kind}: {folder / made.sop_instance_uid}.dcm", markup=False, soft_wrap=True
+                )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +13,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from tests.harness import RADNODE
+from node import flow
+from node.accept import spool_file
+from node.config import read_config
+from node.serve import open_node, utc_now
+from tests.harness import RADNODE, wait_until
 from tests.toy_node import make_node, small_ct
 
 SR_TEXT = "1.2.840.10008.5.1.4.1.1.88.22"
@@ -52,6 +59,48 @@ def test_a_refusal_is_told_and_is_no_failure(toy, tmp_path):
     assert not list((tmp_path / "out").glob("*.dcm"))
 
 
+def test_of_two_files_with_one_identity_the_first_is_used_and_it_is_said(toy, tmp_path):
+    first, *_ = small_ct(tmp_path / "ct")
+    other = pydicom.dcmread(first)
+    other.ImageComments = "not the same"
+    other.save_as(tmp_path / "ct" / "zz.dcm")
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "out", "--config", toy)
+    (line,) = [line for line in done.stdout.splitlines() if "skipped" in line]
+    assert "zz.dcm" in line
+    assert "that one is used" in line
+    assert "quarantine" not in done.stdout
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/below"])
+def test_results_that_have_no_place_are_a_sentence(toy, tmp_path, out):
+    small_ct(tmp_path / "ct")
+    (tmp_path / "file").write_text("no folder")
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / out, "--config", toy)
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_analyze_that_is_ended_leaves_no_images_behind(tmp_path, number):
+    config = make_node(tmp_path / "toy", archive_port=9).config
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    small_ct(tmp_path / "ct", headers={"ConvolutionKernel": "SLOW"})
+    process = subprocess.Popen(
+        [RADNODE, "analyze", tmp_path / "ct", "--out", tmp_path / "new" / "out", "--config", config],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    wait_until(lambda: list(scratch.glob("radnode-*/staging/*")), "a job is under way")
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert b"Traceback" not in told
+    assert not list(scratch.iterdir())
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_truncated_file_is_skipped_with_its_name(toy, tmp_path):
     file, *_ = small_ct(tmp_path / "ct")
     file.write_bytes(file.read_bytes()[:-1000])
@@ -84,9 +133,21 @@ def test_a_folder_without_dicom_says_so(tmp_path):
     done = radnode("analyze", tmp_path / "in", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "no DICOM" in done.stderr
-    empty = radnode("analyze", tmp_path / "nowhere", "--out", tmp_path / "out")
-    assert empty.returncode == 2
-    assert "nowhere" in empty.stderr
+    (tmp_path / "in" / "letter.txt").unlink()
+    for command in (("analyze", tmp_path / "in", "--out", tmp_path / "out"), ("explain", tmp_path / "in")):
+        empty = radnode(*command)
+        assert empty.returncode == 2
+        assert "no DICOM" in empty.stderr
+    assert not (tmp_path / "out").exists(), "nothing was read, so nothing is left behind"
+
+
+def test_a_path_that_does_not_exist_says_so(tmp_path):
+    nowhere = tmp_path / "nowhere"
+    for command in (("analyze", nowhere, "--out", tmp_path / "out"), ("explain", nowhere)):
+        done = radnode(*command)
+        assert done.returncode == 2
+        assert f"There is no file or folder {nowhere}" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_pipeline_lists_the_known_ones(tmp_path):
@@ -158,6 +219,19 @@ def test_pipelines_lists_the_cards():
     done = radnode("pipelines")
     assert "lung-density" in done.stdout
     assert "phantom-inserts" in done.stdout
+    cards = json.loads(radnode("pipelines", "--json").stdout)
+    for card in cards.values():
+        assert len(card["sha256"]) == 64
+        assert card["sha256"] in done.stdout
+
+
+def test_the_digest_of_a_pipeline_that_nobody_approved_is_told_to_who_writes_none(tmp_path):
+    config = make_node(tmp_path, archive_port=9).config
+    approved = json.loads(radnode("pipelines", "--json", "--config", config).stdout)["toy-threshold"][
+        "sha256"
+    ]
+    config.write_text(config.read_text().replace(approved, ""))
+    assert approved in radnode("check", "--config", config).stdout
 
 
 def test_explain_shows_every_clause_with_the_value_it_saw(toy, tmp_path):
@@ -167,6 +241,29 @@ def test_explain_shows_every_clause_with_the_value_it_saw(toy, tmp_path):
     assert "MATCHES" in done.stdout
     assert "left out" in done.stdout
     assert "LOCALIZER" in done.stdout
+    told = json.loads(radnode("explain", tmp_path / "ct", "--config", toy, "--json").stdout)
+    (series,) = told.values()
+    assert series["rules"][0]["matched"]
+    assert series["jobs"] == []
+
+
+def test_a_refused_series_is_told_with_its_reason(tmp_path):
+    config = make_node(tmp_path / "node", archive_port=9).config
+    with open_node(read_config(config)) as node:
+        for file in small_ct(tmp_path / "ct", drop=[3]):
+            series_uid = flow.receive(*spool_file(file, node.store), node).series_uid
+        flow.plan(series_uid, node)
+        flow.compute(node.journal.claim(utc_now()), node, lambda step, done: None)
+    (refused,) = json.loads(radnode("status", "--config", config, "--json").stdout)["refused"]
+    assert refused["series_uids"] == [series_uid]
+    assert "gap" in refused["reason"]
+    told = json.loads(radnode("explain", series_uid, "--config", config, "--json").stdout)
+    assert told[series_uid]["jobs"] == [refused]
+    for command in (("status",), ("explain", series_uid)):
+        lines = [line.strip() for line in radnode(*command, "--config", config).stdout.splitlines()]
+        assert refused["reason"] in lines
+        assert f"series {series_uid}" in lines
+        assert any("refused" in line for line in lines)
 
 
 def test_a_job_that_does_not_exist_is_a_sentence(toy):

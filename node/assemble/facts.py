@@ -91,6 +91,12 @@ def unit_of(frames: Sequence[Frame]) -> Code:
         return HOUNSFIELD
     if first.modality == "PT" and said in PET_UNITS:
         return PET_UNITS[said]
+    if said == "US":  # PS3.3 C.11.1.1.2: unspecified
+        raise refused(
+            Reason.UNIT_UNKNOWN,
+            f"The pixel values of this {first.modality or 'unknown'} series are in an unspecified unit "
+            "(Rescale Type US).",
+        )
     raise refused(
         Reason.UNIT_UNKNOWN,
         f"The pixel values of this {first.modality or 'unknown'} series are in {said or 'an unnamed unit'}, "

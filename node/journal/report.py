@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from node.job import JobState
 from node.journal import schema
@@ -12,6 +12,7 @@ from node.journal.database import Database
 
 #: Lists in a report are cut at this length; the counts beside them are whole.
 LONGEST_LIST = 50
+LAST = 10  #: of what nobody needs to act on, only so many are shown
 
 
 class Report(Database):
@@ -21,7 +22,8 @@ class Report(Database):
         """Return what there is, as plain JSON.
 
         Keys: ``instances``, ``series``, ``arriving`` (list), ``unrouted`` (count, list with
-        reasons), ``jobs`` (count by state), ``failed`` (list, with reasons),
+        reasons), ``jobs`` (count by state), ``failed`` and ``refused`` (lists, with series and
+        reasons; of the refused the last ones),
         ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
         lists what failed last), ``quarantined``, ``events`` (the last ones, newest first).
         """
@@ -32,11 +34,20 @@ class Report(Database):
                 "arriving": _arriving(connection),
                 "unrouted": _unrouted(connection),
                 "jobs": _jobs(connection),
-                "failed": _failed(connection),
+                "failed": _ended(connection, JobState.FAILED, LONGEST_LIST),
+                "refused": _ended(connection, JobState.REFUSED, LAST),
                 "deliveries": _deliveries(connection),
                 "quarantined": _count(connection, select(func.count()).select_from(schema.quarantine)),
                 "events": _events(connection),
             }
+
+    def jobs_of(self, series_uid: str) -> list[dict[str, Any]]:
+        """Return the jobs that had a series as an input, oldest first, as plain JSON."""
+        table, given = schema.job, schema.job_input
+        mine = select(given.c.job_id).where(given.c.series_uid == series_uid)
+        with self._reading() as connection:
+            rows = connection.execute(select(table).where(table.c.id.in_(mine)).order_by(table.c.id))
+            return [_told(row) for row in rows]
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:
@@ -83,18 +94,24 @@ def _jobs(connection: Connection) -> dict[str, int]:
     return {state.value: found.get(state.value, 0) for state in JobState}
 
 
-def _failed(connection: Connection) -> list[dict[str, Any]]:
+def _ended(connection: Connection, state: JobState, limit: int) -> list[dict[str, Any]]:
+    """Return the jobs that ended in a state, the last one first."""
     table = schema.job
-    query = (
-        select(table)
-        .where(table.c.state == JobState.FAILED)
-        .order_by(table.c.changed_at.desc())
-        .limit(LONGEST_LIST)
-    )
-    return [
-        {"job": row.id, "pipeline": row.pipeline, "code": row.reason_code, "reason": row.reason}
-        for row in connection.execute(query)
-    ]
+    query = select(table).where(table.c.state == state).order_by(table.c.changed_at.desc()).limit(limit)
+    return [_told(row) for row in connection.execute(query)]
+
+
+def _told(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "job": row.id,
+        "pipeline": row.pipeline,
+        "version": row.pipeline_version,
+        "rule": row.rule,
+        "series_uids": sorted({given["series_uid"] for given in row.inputs.values()}),
+        "state": row.state,
+        "code": row.reason_code,
+        "reason": row.reason,
+    }
 
 
 def _deliveries(connection: Connection) -> dict[str, Any]:
@@ -142,7 +159,7 @@ def _events(connection: Connection) -> list[dict[str, Any]]:
         select(table, schema.job.c.pipeline)
         .join(schema.job, schema.job.c.id == table.c.job_id)
         .order_by(table.c.id.desc())
-        .limit(10)
+        .limit(LAST)
     )
     return [
         {

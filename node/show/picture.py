@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw
 
+from node.show.notice import unsaid
 from pipelines.contract import Card, Case, Code, Findings
 
 PLANE_HEIGHT_PX = 360
@@ -19,6 +20,7 @@ OPACITY = 0.45
 #: (level, width) of the grey scale by unit: a lung window for Hounsfield units.
 LUNG_WINDOW_HU = (-500.0, 1500.0)
 HOUNSFIELD = "[hnsf'U]"
+NOTICE = "Research use only; not for diagnosis."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def draw(
 def draw_findings(findings: Findings, case: Case, card: Card) -> Picture.Image:
     """Draw what a pipeline found on the image it was found in."""
     image = case[findings.role or next(iter(card.inputs))]
-    caption = f"{card.title} {card.version} - research, not for diagnosis. {card.warning}"
+    notice = f"{card.title} {card.version} - {NOTICE}"
+    caption = f"{notice} {unsaid(card.warning, notice)}".strip()
     return draw(image.array, image.affine, image.unit, layers_of(findings), caption)
 
 
