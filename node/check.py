@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from node.accept import decodable_syntaxes
+from node.accept import check_inbox, chosen_classes, decodable_syntaxes, listen_on
 from node.assign import parse_rules
 from node.compute import installed
+from node.compute.local import resolve_devices
 from node.config import Config, FolderDestination
 from node.errors import ConfigError
 from node.send.echo import echo
@@ -29,12 +29,20 @@ EXPECTED_SYNTAXES = {
     "1.2.840.10008.1.2.5": "RLE Lossless",
 }
 
+#: What the node makes in its data folder.
+FOLDERS = ("spool", "instances", "quarantine", "staging", "results", "scratch")
+
 
 def complaints(config: Config) -> Iterator[tuple[str, str]]:
     """Yield what was looked at, each with a complaint, or with "" when all is well."""
     yield f"data folder {config.node.data}", _data(config)
-    if config.accept.dimse.enabled:
-        yield f"port {config.accept.dimse.port}", _port(config.accept.dimse.host, config.accept.dimse.port)
+    door = config.accept.dimse
+    if door.enabled:
+        yield f"port {door.port}", _told(lambda: listen_on(door.host, door.port).close())
+        yield "storage classes", _told(lambda: chosen_classes(door.sop_classes))
+    if inbox := config.accept.folder.path:
+        yield f"inbox {inbox}", _told(lambda: check_inbox(config)) or _writable(inbox)
+    yield "devices", _told(lambda: resolve_devices(config.compute.devices))
     decodable = set(decodable_syntaxes())
     for uid, name in EXPECTED_SYNTAXES.items():
         yield (
@@ -42,16 +50,10 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
             "" if uid in decodable else "no decoder works; reinstall from constraints.txt",
         )
     cards: dict[str, Card] = {}
-    try:
-        cards = installed(config.pipelines)
-        yield f"pipelines {', '.join(sorted(cards))}", ""
-    except ConfigError as error:
-        yield "pipelines", " ".join(str(error).split())
-    try:
-        rules = parse_rules(config.rules, cards)
-        yield f"rules ({len(rules)})", "" if rules else "there are none, so no series will be analysed"
-    except ConfigError as error:
-        yield "rules", " ".join(str(error).split())
+    complaint = _told(lambda: cards.update(installed(config.pipelines)))
+    yield "pipelines" if complaint else f"pipelines {', '.join(sorted(cards))}", complaint
+    nothing = "" if config.rules else "there are none, so no series will be analysed"
+    yield f"rules ({len(config.rules)})", _told(lambda: parse_rules(config.rules, cards)) or nothing
     for name, destination in config.destinations.items():
         if isinstance(destination, FolderDestination):
             yield f"destination {name}: folder {destination.path}", _writable(destination.path)
@@ -62,8 +64,9 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
 
 def _data(config: Config) -> str:
     folder = config.node.data
-    if complaint := _writable(folder):
-        return complaint
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        if complaint := _writable(place):
+            return complaint
     free_gb = shutil.disk_usage(_existing(folder)).free / 1e9
     if free_gb < config.accept.reserve_gb:
         return f"{free_gb:.1f} GB free, less than [accept] reserve_gb = {config.accept.reserve_gb:g}"
@@ -86,11 +89,10 @@ def _existing(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
-def _port(host: str, port: int) -> str:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return f"{os.strerror(error.errno or 0)} (is this node running already?)"
+def _told(look: Callable[[], object]) -> str:
+    """Do what the node does at its start; return what it would complain about."""
+    try:
+        look()
+    except ConfigError as error:
+        return " ".join(str(error).split())
     return ""

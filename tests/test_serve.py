@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -14,7 +16,7 @@ from node.job import JobState
 from node.serve import _canceller, _computer, _sender, open_node, utc_now
 from tests.harness import wait_until
 from tests.peers import RecordingPacs
-from tests.toy_node import RESULTS_PER_JOB, make_node, small_ct
+from tests.toy_node import RESULTS_PER_JOB, make_node, send, small_ct
 
 
 @pytest.fixture
@@ -90,3 +92,21 @@ def test_only_a_job_that_computes_is_looked_at_for_a_cancellation(node, monkeypa
     wait_until(lambda: _canceller(node, under_way)() or not under_way, "the worker is ended")
     slot.join()
     assert node.journal.job(1).state is JobState.CANCELLED
+
+
+def test_a_silent_archive_does_not_hold_up_the_end(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        running = make_node(tmp_path / "node", silent.getsockname()[1])
+        running.start()
+        try:
+            assert len(send(small_ct(tmp_path / "ct"), running.port)) == 8
+            silent.settimeout(60)
+            with silent.accept()[0] as heard:
+                assert heard.recv(1), "it sends"
+                started = time.monotonic()
+                assert running.stop() == 0
+                assert time.monotonic() - started < 3 + 4, "drain_s = 3, and a moment"
+        finally:
+            running.kill()
+        status = running.status()
+    assert status["jobs"]["sending"] == 1, "the next start delivers"

@@ -7,9 +7,11 @@ sender; from then on the instance is in our custody.
 
 from __future__ import annotations
 
+from node.accept.classes import chosen_classes
 from node.accept.custody import accept
 from node.accept.dimse import DimseDoor
-from node.accept.folder import FolderDoor, find_files, spool_file
+from node.accept.folder import FolderDoor, check_inbox, find_files, spool_file
+from node.accept.port import listen_on
 from node.accept.store import Request, Spool, Store
 from node.accept.syntaxes import decodable_syntaxes
 
@@ -20,7 +22,10 @@ __all__ = [
     "Spool",
     "Store",
     "accept",
+    "check_inbox",
+    "chosen_classes",
     "decodable_syntaxes",
     "find_files",
+    "listen_on",
     "spool_file",
 ]

@@ -6,7 +6,6 @@ file, a call of ``receive``, and a status.
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +21,10 @@ from node.accept import status
 from node.accept.classes import chosen_classes
 from node.accept.guard import Limits
 from node.accept.listener import Listener
-from node.accept.port import owner_of
 from node.accept.store import Request, Spool, Store
 from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes, in_order
 from node.config import AcceptTable
-from node.errors import AcceptError, ConfigError, NotDicom
+from node.errors import AcceptError, NotDicom
 from node.log import describe, get_log
 from node.model import Instance
 
@@ -56,6 +54,11 @@ class DimseDoor:
         raises, the file is discarded and the sender gets `node.accept.status.status_of`.
     syntaxes
         Transfer syntaxes to accept, best first; None: those that a decoder is seen to decode.
+
+    Raises
+    ------
+    ConfigError
+        ``sop_classes`` names something that is no storage class.
     """
 
     def __init__(
@@ -112,12 +115,9 @@ class DimseDoor:
             (evt.EVT_ACCEPTED, _on_accepted),
             (evt.EVT_REJECTED, _on_rejected),
         ]
-        try:
-            self._listener = Listener(
-                self._ae, (door.host, door.port), contexts, handlers, limits, self._open_spool
-            )
-        except OSError as error:
-            raise ConfigError(_why_not(door.host, door.port, error)) from error
+        self._listener = Listener(
+            self._ae, (door.host, door.port), contexts, handlers, limits, self._open_spool
+        )
         self._listener.start()
         log.info("door_open", port=self._listener.port, syntaxes=list(syntaxes), count=len(self._classes))
         return self._listener.port
@@ -226,17 +226,6 @@ def _answer(code: int, comment: str = "", tags: tuple[int, ...] = ()) -> Dataset
     if tags:
         answer.OffendingElement = list(tags)
     return answer
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"[accept.dimse] port {port} is taken by {owner_of(port)}. "
-            "Stop that program or choose another port."
-        )
-    if error.errno == errno.EACCES:
-        return f"[accept.dimse] port {port} may only be opened by root. Choose one above 1023."
-    return f"[accept.dimse] cannot listen on {host!r} port {port}: {error.strerror or error}"
 
 
 def _printable(ae_title: str | None) -> str:

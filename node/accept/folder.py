@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +26,8 @@ from node.accept.header import (
     read_uids,
 )
 from node.accept.store import Request, Spool, Store
-from node.config import AcceptTable
-from node.errors import AcceptError, MissingIdentity, NotDicom, OutOfSpace
+from node.config import AcceptTable, Config, FolderDestination
+from node.errors import AcceptError, ConfigError, MissingIdentity, NotDicom, OutOfSpace
 from node.log import describe, get_log
 from node.model import Instance
 
@@ -144,6 +145,33 @@ def _guess(head: bytes) -> str:
     raise NotDicom("This is no DICOM file.")
 
 
+def check_inbox(config: Config) -> None:
+    """Refuse a watched folder that is mixed up with what the node itself writes.
+
+    Raises
+    ------
+    ConfigError
+        It overlaps the data folder, which would be taken in as if it had been sent, or results
+        are written into it, which would be swallowed.
+    """
+    if config.accept.folder.path is None:
+        return
+    inbox = config.accept.folder.path.resolve()
+    data = config.node.data.resolve()
+    said = f"[accept.folder] path = {str(inbox)!r}"
+    if inbox.is_relative_to(data) or data.is_relative_to(inbox):
+        raise ConfigError(
+            f"{said} overlaps [node] data = {str(data)!r}, where the node keeps its own files. "
+            "Give the inbox a folder of its own."
+        )
+    for name, destination in config.destinations.items():
+        if isinstance(destination, FolderDestination) and destination.path.resolve().is_relative_to(inbox):
+            raise ConfigError(
+                f"{said} would take in again what is sent to [destinations.{name}] "
+                f"path = {str(destination.path)!r}. Give the inbox a folder of its own."
+            )
+
+
 class FolderDoor:
     """Watches a folder and takes what is put there.
 
@@ -169,11 +197,25 @@ class FolderDoor:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Make the folder if need be, and begin to watch it."""
+        """Make the folder if need be, and begin to watch it.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be made, or files in it could not be moved.
+        """
         if self._folder is None:
             return
-        for name in (_TAKEN, _FAILED):
-            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        try:
+            for name in (_TAKEN, _FAILED):
+                (self._folder / name).mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=self._folder / name):
+                    pass
+        except OSError as error:
+            raise ConfigError(
+                f"[accept.folder] path = {str(self._folder)!r} cannot be used: {error.strerror}. "
+                "Name a folder that this user may write."
+            ) from error
         self._thread = threading.Thread(target=self._watch, name="accept-folder", daemon=True)
         self._thread.start()
 

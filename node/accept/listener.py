@@ -23,6 +23,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from node.accept.guard import A_ABORT, GuardedAssociation, GuardedSocket, Limits, OpenSpool, hang_up, say
+from node.accept.port import listen_on
 from node.log import describe, get_log
 
 log = get_log("accept")
@@ -83,8 +84,7 @@ class Listener:
         self._handlers = handlers
         self._limits = limits
         self._open_spool = open_spool
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.create_server(address, family=family, backlog=128)
+        self._socket = listen_on(*address)
         self._socket.setblocking(False)
         self.port = int(self._socket.getsockname()[1])
         self._selector = selectors.DefaultSelector()

@@ -1,11 +1,46 @@
-"""Says whose a port is that we wanted."""
+"""Listens on a port, or says whose it is."""
 
 from __future__ import annotations
 
+import errno
+import socket
 from contextlib import suppress
 from pathlib import Path
 
+from node.errors import ConfigError
+
 _LISTEN = "0A"  #: state of a listening socket in /proc/net/tcp
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises
+    ------
+    ConfigError
+        The address is not ours or the port is taken; says by whom.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, ValueError) as error:  # ValueError: no name at all, as socket sees it
+        raise ConfigError(_why_not(host, port, error)) from error
+
+
+def _why_not(host: str, port: int, error: OSError | ValueError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return (
+            f"[accept.dimse] port {port} is taken by {owner_of(port)}. "
+            "Stop that program or choose another port."
+        )
+    if number == errno.EACCES:
+        return f"[accept.dimse] port {port} may only be opened by root. Choose one above 1023."
+    reason = (error.strerror if isinstance(error, OSError) else "") or "this is no address"
+    return (
+        f"[accept.dimse] cannot listen on host {host!r}, port {port}: {reason}. "
+        "Name an address of this machine."
+    )
 
 
 def owner_of(port: int) -> str:

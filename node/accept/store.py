@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.accept.gate import Gate
 from node.config import AcceptTable
 from node.durable import sync_folder
 from node.errors import OutOfSpace
@@ -170,10 +171,17 @@ class Store:
         The data folder; made when absent.
     config
         Table [accept]: the reserve of free disk, and the largest object.
+
+    Attributes
+    ----------
+    gate
+        Shared from before `keep` until the journal knows the file; held alone from before the
+        journal forgets a file until `remove` is done.
     """
 
     def __init__(self, data: Path, config: AcceptTable) -> None:
         root = data.resolve()
+        self.gate = Gate()
         self._spool = root / "spool"
         self._instances = root / "instances"
         self._quarantine = root / "quarantine"

@@ -106,6 +106,7 @@ class GuardedAE(AE):
         guarded = GuardedSocket(assoc, address=address)
         guarded.tls_args = tls_args
         assoc.dul.artim_timer.timeout = FAREWELL_S
+        assoc.dul.daemon = True  # a silent peer must not hold up the end of the process
         return guarded
 
 

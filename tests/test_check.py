@@ -1,0 +1,103 @@
+"""``radnode check`` and ``radnode serve`` agree on what cannot run, and say so in sentences."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from node.check import complaints
+from node.config import read_config
+from node.errors import ConfigError
+from node.serve import serve
+from tests.harness import RADNODE
+
+HEAD = '[node]\ndata = "data"\n[accept]\nreserve_gb = 0\n'
+DOOR = "[accept.dimse]\nport = 0\n"
+BAD = {
+    "no device": (HEAD + DOOR + "[compute]\ndevices = []\n", "[compute] devices"),
+    "an unknown device": (HEAD + DOOR + '[compute]\ndevices = ["gpu"]\n', "'gpu'"),
+    "a class with a typo": (HEAD + DOOR + 'sop_classes = ["CTImageStorag"]\n', "'CTImageStorage'"),
+    "an address that is none": (
+        HEAD.replace("reserve_gb = 0", 'reserve_gb = 0\ncallers = ["A"]')
+        + '[accept.dimse]\nport = 0\nhost = "999.1.1.1"\n',
+        "'999.1.1.1'",
+    ),
+    "an inbox that is a file": (HEAD + DOOR + '[accept.folder]\npath = "file"\n', "file"),
+    "an inbox below a file": (HEAD + DOOR + '[accept.folder]\npath = "file/in"\n', "file"),
+    "an inbox that nobody can make": (HEAD + DOOR + '[accept.folder]\npath = "/proc/xx"\n', "/proc"),
+    "an inbox in the data folder": (
+        HEAD + DOOR + '[accept.folder]\npath = "data/instances"\n',
+        "overlaps [node] data",
+    ),
+    "an inbox around the data folder": (
+        HEAD + DOOR + '[accept.folder]\npath = "."\n',
+        "overlaps [node] data",
+    ),
+    "an inbox that results go to": (
+        HEAD
+        + DOOR
+        + '[accept.folder]\npath = "in"\n[destinations.shelf]\ntransport = "folder"\npath = "in/../in"\n',
+        "[destinations.shelf]",
+    ),
+    "data that is a file": (HEAD.replace('"data"', '"file"') + DOOR, "file"),
+    "data below a file": (HEAD.replace('"data"', '"file/data"') + DOOR, "file"),
+    "data that nobody can make": (HEAD.replace('"data"', '"/proc/xx"') + DOOR, "/proc"),
+    "a file where the store should be": (HEAD.replace('"data"', '"odd"') + DOOR, "odd"),
+}
+
+
+@pytest.fixture(params=BAD)
+def bad(request, tmp_path):
+    """A configuration that cannot run, and what its complaint must name."""
+    text, named = BAD[request.param]
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "spool").write_text("no folder")
+    config = tmp_path / "node.toml"
+    config.write_text(text)
+    return config, named
+
+
+@pytest.fixture
+def signals_as_before():
+    """Serve takes the signals of its process, which here is pytest's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_as_before")
+def test_serve_refuses_in_a_sentence_and_ends(bad):
+    config, named = bad
+    with pytest.raises(ConfigError) as refusal:
+        serve(read_config(config), announce=lambda _: pytest.fail("it says that it is ready"))
+    assert named in str(refusal.value)
+    assert "[" in str(refusal.value), "no table is named"
+
+
+def test_check_complains_of_what_serve_refuses(bad):
+    config, named = bad
+    told = [f"{place}: {complaint}" for place, complaint in complaints(read_config(config)) if complaint]
+    assert any(named in line for line in told), told
+
+
+def test_a_refused_storage_class_ends_the_process(tmp_path):
+    config = tmp_path / "node.toml"
+    config.write_text(BAD["a class with a typo"][0])
+    done = subprocess.run([RADNODE, "serve", "--config", config], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "did you mean 'CTImageStorage'?" in done.stderr
+
+
+def test_check_says_whose_a_port_is(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        config = tmp_path / "node.toml"
+        config.write_text(HEAD + f"[accept.dimse]\nport = {port}\n")
+        told = dict(complaints(read_config(config)))
+    assert f"port {port} is taken by " in told[f"port {port}"]
+    assert "another program" not in told[f"port {port}"]
