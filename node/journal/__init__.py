@@ -32,17 +32,21 @@ class Journal(Custody, Jobs, Outbox, Report):
     """The journal of one data folder."""
 
     @classmethod
-    def open(cls, data: Path, url: URL | str | None = None) -> Self:
+    def open(cls, data: Path, url: URL | str | None = None, *, create: bool = True) -> Self:
         """Open the journal of a data folder; make it, or bring its schema up to date, first.
 
         Parameters
         ----------
         url
             Of another database, in SQLAlchemy's form; None: ``data/journal.sqlite``.
+        create
+            False for a command beside the node: it makes and changes no schema, since a node
+            of another version may be at work on it.
 
         Raises
         ------
         ConfigError
-            It is corrupt, not writable, or was written by a newer version.
+            It is corrupt, not writable, or was written by a newer version; or it is not there
+            or of another version, and ``create`` is False.
         """
-        return cls(open_database(data, url), data)
+        return cls(open_database(data, url, create=create), data)

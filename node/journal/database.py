@@ -6,9 +6,10 @@ and never fails half-way for the lock. Nothing here but `_sqlite` is particular 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,28 +79,27 @@ def _told_plainly() -> Iterator[None]:
         raise JournalUnavailable("The journal has no free connection just now.") from error
 
 
-def open_database(data: Path, url: URL | str | None = None) -> Engine:
-    """Connect to the journal of a data folder, make it if there is none, bring it up to date.
+def open_database(data: Path, url: URL | str | None = None, *, create: bool = True) -> Engine:
+    """Connect to the journal of a data folder; make it if there is none and bring it up to date.
 
     Parameters
     ----------
     url
-        None: ``journal.sqlite`` in the data folder.
+        None: ``journal.sqlite`` in the data folder, for the eyes of its owner and group only.
+    create
+        Whether it may be made or brought up to date; if not, it must be there and of our schema.
 
     Raises
     ------
     ConfigError
-        Corrupt, not writable, or written by a newer version.
+        Corrupt, not writable, or written by a newer version; absent or older without ``create``.
     """
     file = data / "journal.sqlite"
     place = make_url(url) if url else URL.create("sqlite", database=str(file))
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o750)
-    except OSError as error:
-        raise ConfigError(
-            f"[node] data = {str(data)!r} cannot be made: {error.strerror}. "
-            "Name a folder that this user may write."
-        ) from error
+    if create:
+        _make_room(data, None if url else file)
+    elif not url and not file.is_file():
+        raise ConfigError(f"There is no journal in {str(data)!r}; has `radnode serve` run there yet?")
     sqlite = place.get_backend_name() == "sqlite"
     # hide_parameters: a traceback must not quote what was written.
     more: dict[str, Any] = {"connect_args": {"timeout": BUSY_S}, "max_overflow": -1} if sqlite else {}
@@ -111,7 +111,7 @@ def open_database(data: Path, url: URL | str | None = None) -> Engine:
     try:
         if sqlite:
             _check(engine, name)
-        _migrate(engine, name)
+        _migrate(engine, name, create)
     except DatabaseError as error:
         engine.dispose()
         raise ConfigError(
@@ -122,6 +122,20 @@ def open_database(data: Path, url: URL | str | None = None) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def _make_room(data: Path, file: Path | None) -> None:
+    """Make the data folder, and in it an empty file that only owner and group may read."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        if file:
+            with suppress(FileExistsError):  # SQLite gives the files beside it the same mode
+                os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+    except OSError as error:
+        raise ConfigError(
+            f"[node] data = {str(data)!r} is not writable: {error.strerror}. "
+            "Name a folder that this user may write."
+        ) from error
 
 
 _REMEDY = (
@@ -149,11 +163,12 @@ def _check(engine: Engine, name: str) -> None:
         raise ConfigError(f"The journal {name} is damaged ({verdict}); {_REMEDY}")
 
 
-def _migrate(engine: Engine, name: str) -> None:
+def _migrate(engine: Engine, name: str, create: bool) -> None:
     """Bring the schema to `HEAD` in one transaction, so that it may be cut off anywhere."""
     with engine.connect() as connection:
-        if MigrationContext.configure(connection).get_current_revision() == HEAD:
-            return
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found == HEAD:
+        return
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -163,6 +178,11 @@ def _migrate(engine: Engine, name: str) -> None:
             raise ConfigError(
                 f"The journal {name} has schema {found}, written by a newer radnode; this one knows "
                 f"{HEAD}. Install that version again, or restore the backup from before the upgrade."
+            )
+        if not create:
+            raise ConfigError(
+                f"The journal {name} has schema {found or 'none'}, written by an older radnode; this one "
+                f"needs {HEAD}. `radnode serve` of this version brings it up to date."
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

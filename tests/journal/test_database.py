@@ -6,9 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
@@ -75,6 +78,60 @@ def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     connection.close()
     with pytest.raises(ConfigError, match=r"schema 9999, written by a newer radnode.*backup"):
         Journal.open(tmp_path)
+
+
+def at_schema(folder, revision):
+    """Make a journal as an older radnode would have left it."""
+    config = Config()
+    config.set_main_option("script_location", str(database_module._MIGRATIONS))
+    engine = create_engine(f"sqlite:///{folder / 'journal.sqlite'}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def schema_of(folder):
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as connection:
+        return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+
+def test_a_command_beside_the_node_makes_no_journal(tmp_path):
+    with pytest.raises(ConfigError, match=r"There is no journal.*has `radnode serve` run"):
+        Journal.open(tmp_path / "data", create=False)
+    assert not (tmp_path / "data").exists()
+    Journal.open(tmp_path / "data").close()
+    Journal.open(tmp_path / "data", create=False).close()
+
+
+def test_a_command_beside_an_older_node_leaves_the_journal_as_it_is(tmp_path):
+    at_schema(tmp_path, "0001")
+    with pytest.raises(ConfigError, match=r"schema 0001, written by an older radnode"):
+        Journal.open(tmp_path, create=False)
+    assert schema_of(tmp_path) == "0001"
+    Journal.open(tmp_path).close()
+    assert schema_of(tmp_path) == HEAD
+
+
+def test_an_older_journal_gives_back_the_keys_of_what_is_no_more(tmp_path):
+    at_schema(tmp_path, "0001")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
+        for number, state in enumerate(("done", "done", "cancelled", "queued"), start=1):
+            values = (number, f"key{number}", *"pvdsiirs", state, 0, 0, 0, *"ttt", "", "", None)
+            connection.execute("INSERT INTO job VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", values)
+            aged_out = (number, f"1.{number}", 1, "seg", "1", "1", "1", "p", "h", "[]", number == 1)
+            connection.execute("INSERT INTO result VALUES (?,?,?,?,?,?,?,?,?,?,?)", aged_out)
+    Journal.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
+        keys = [key for (key,) in connection.execute("SELECT key FROM job ORDER BY id")]
+    assert keys == ["given back by 1", "key2", "given back by 3", "key4"]
+
+
+def test_no_stranger_may_read_the_journal(journal, tmp_path):
+    journal.record(an_instance(1))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("journal.sqlite*")}
+    assert len(modes) == 3
+    assert all(mode & 0o027 == 0 for mode in modes.values()), modes
 
 
 def test_an_interrupted_migration_leaves_nothing_and_is_repeated(tmp_path, monkeypatch):
