@@ -75,7 +75,8 @@ class JobInput:
 class JobSpec:
     """What is to be done: everything that decides the content of the results.
 
-    ``key`` is unique in the journal, so the same work cannot be queued twice.
+    ``key`` is unique in the journal, so the same work cannot be queued twice. A job that was
+    cancelled or has aged out gives its key back.
     """
 
     pipeline: str
@@ -105,7 +106,7 @@ class Job:
     fence: int  #: grows at every claim; only the holder of the newest may commit results
     tries: int  #: claims so far in this state's work
     not_before: datetime  #: aware, UTC
-    created_at: datetime  #: aware, UTC; also the Content Date and Time of the results
+    created_at: datetime  #: aware, UTC; when first asked for: Content Date and Time of the results
     reason_code: str  #: kebab-case, "" when there is nothing to say
     reason: str  #: a sentence for people
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, cast, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, String, cast, func, insert, literal, select, update
 
 from node.errors import IllegalTransition, NodeError
 from node.job import TRANSITIONS, Job, JobSpec, JobState
@@ -27,7 +27,18 @@ def given_back(job_id: ColumnElement[int]) -> ColumnElement[str]:
 
 
 def make_job(connection: Connection, spec: JobSpec, *, reason: str, now: datetime) -> Job:
-    """Queue new work."""
+    """Queue new work.
+
+    Where an earlier job was asked for the same, its time of creation stays: the same objects under
+    the same UIDs come of it then, and an archive that has them meets nothing new.
+    """
+    table = schema.job
+    same = (
+        table.c.input_digest == spec.input_digest,
+        table.c.pipeline == spec.pipeline,
+        table.c.pipeline_digest == spec.pipeline_digest,
+    )
+    first_at = connection.scalar(select(func.min(table.c.created_at)).where(*same))
     row = connection.execute(
         insert(schema.job)
         .values(
@@ -37,7 +48,7 @@ def make_job(connection: Connection, spec: JobSpec, *, reason: str, now: datetim
             tries=0,
             losses=0,
             not_before=now,
-            created_at=now,
+            created_at=first_at or now,
             changed_at=now,
             reason_code="",
             reason="",

@@ -233,6 +233,8 @@ def test_a_series_sent_again_after_it_aged_out_is_analysed_again(journal, end):
     journal.forget("1.2.3")
     (new,) = send_again(journal, days(100))
     assert (new.id, new.state, new.spec.key) == (old.id + 1, JobState.QUEUED, old.spec.key)
+    assert new.created_at == old.created_at, "the results are the same to the byte"
+    assert new.not_before == days(100)
     wanted = JobState.DONE if end == "done" else JobState.CANCELLED
     assert journal.job(old.id).state is wanted
     assert journal.status()["failed"] == []
