@@ -248,7 +248,8 @@ class BundlePipeline:
                 f"{self.card.name}: {path.name} cannot be loaded: it holds more than tensors"
             ) from error
         except (RuntimeError, ValueError, TypeError, ImportError, OSError, KeyError) as error:
-            raise CardError(f"{self.card.name}: {path.name} cannot be loaded: {error}") from error
+            told = getattr(error, "strerror", None) or error  # without the number
+            raise CardError(f"{self.card.name}: {path.name} cannot be loaded: {told}") from error
 
 
 def _run(loaded: _Loaded, image: MetaTensor) -> MetaTensor:

@@ -152,7 +152,8 @@ def _compare_metadata(card: Card, terms: Terms, path: Path) -> None:
         named = pred.get("channel_def") or pred.get("label_def") or {}
         names = {int(number): str(name).lower() for number, name in named.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise CardError(f"{card.name}: {path.name} cannot be read: {error}") from error
+        told = getattr(error, "strerror", None) or error  # without the number
+        raise CardError(f"{card.name}: {path.name} cannot be read: {told}") from error
     accepted = {m for spec in card.inputs.values() for m in spec.modality}
     if modality and modality not in accepted:
         raise CardError(

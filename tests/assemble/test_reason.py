@@ -145,6 +145,12 @@ def test_a_ct_without_a_rescale_has_no_known_unit(tmp_path, headers):
     assert caught.value.code == "unit-unknown"
 
 
+def test_a_unit_that_is_said_to_be_unspecified_is_told_as_that(tmp_path):
+    with pytest.raises(InputRefused) as caught:
+        load_volume(written(tmp_path, headers={"RescaleType": "US"}), CT)
+    assert caught.value.sentence.endswith("are in an unspecified unit (Rescale Type US).")
+
+
 @pytest.mark.parametrize("rescale_type", [None, "HU", "HOUNSFIELD UNITS"])
 def test_a_ct_is_in_hounsfield_units_unless_it_says_otherwise(tmp_path, rescale_type):
     load_volume(written(tmp_path, headers={"RescaleType": rescale_type}), CT)
