@@ -169,7 +169,10 @@ def send(files: Sequence[Path], port: int) -> None:
 def wait_for_results(archive: Archive, config: Path) -> list[pydicom.Dataset]:
     """Wait until the Segmentation and both reports have arrived, or the node has given up."""
     end = time.monotonic() + RESULTS_WITHIN_S
-    with closing(Journal.open(config.parent / "data")) as journal, Progress(console=console) as progress:
+    with (
+        closing(Journal.open(config.parent / "data", create=False)) as journal,
+        Progress(console=console) as progress,
+    ):
         bar = progress.add_task("Waiting for results", total=3)
         while time.monotonic() < end:
             objects = [pydicom.dcmread(file) for file in archive.received()]

@@ -84,9 +84,7 @@ def _config(path: Path | None) -> Config:
 
 @contextmanager
 def _journal(config: Config) -> Iterator[Journal]:
-    if not config.node.data.is_dir():
-        raise ConfigError(f"There is no node at {config.node.data}; has `radnode serve` run yet?")
-    journal = Journal.open(config.node.data)
+    journal = Journal.open(config.node.data, create=False)
     try:
         yield journal
     finally:

@@ -87,7 +87,7 @@ class NodeProcess:
 
     def status(self) -> dict[str, Any]:
         """Return what ``radnode status --json`` prints, without the cost of a process."""
-        journal = Journal.open(self.folder / "data")
+        journal = Journal.open(self.folder / "data", create=False)
         try:
             return journal.status()
         finally:

@@ -65,7 +65,7 @@ def of_the_node(node, archive, files, job: int) -> tuple[float, dict[str, float]
     begun = time.monotonic()
     wait_until(lambda: len(archive.received) >= before + toy_node.RESULTS_PER_JOB, "the report arrives")
     total_s = time.monotonic() - begun
-    journal = Journal.open(node.folder / "data")
+    journal = Journal.open(node.folder / "data", create=False)
     try:
         steps = dict(journal.outcome(job).seconds)
     finally:
