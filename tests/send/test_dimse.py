@@ -407,6 +407,8 @@ class _StuckProxy:
     def __exit__(self, *_):
         for connection in (self._far, self._near, self._server):
             if connection is not None:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)  # closing alone wakes no thread that reads
                 connection.close()
 
     def _forward(self):
