@@ -29,7 +29,7 @@ from rich.table import Table
 
 import simulate
 from node.journal import Journal
-from node.show.picture import Layer, draw
+from node.picture import Layer, draw
 from pacs import Archive
 from pipelines.contract import Code
 

@@ -28,9 +28,9 @@ from node.errors import ConfigError, NodeError
 from node.job import Job
 from node.journal import Journal
 from node.model import Series
+from node.notice import unsaid
 from node.serve import serve as run_node
 from node.serve import utc_now
-from node.show.notice import unsaid
 from pipelines.contract import Card
 
 app = typer.Typer(

@@ -11,15 +11,33 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from node.environment import apply_environment, source
 from node.errors import ConfigError
+from node.profile import (
+    LABELMAP_CLASS,
+    Coordinates,
+    Extra,
+    Presentation,
+    Profile,
+    Report,
+    Segmentation,
+    decide,
+)
 
 #: VR AE, PS3.5 6.2: 1 to 16 characters without backslash and control characters.
 AETitle = Annotated[
@@ -117,6 +135,33 @@ class SendTable(Table):
     longest_retry_s: Seconds = 900.0
 
 
+class ResultsTable(Table):
+    """[results]: how results are numbered and named in a study."""
+
+    series_number: Annotated[int, Field(ge=1, le=2**31 - 1000)] = 9001  #: of the first kind of object
+    #: Series Description; must tell ``{pipeline}`` and ``{what}``, and say "research".
+    series_description: Name = Presentation.series_description
+    max_object_mb: Annotated[float, Field(gt=0, le=2000)] = 512.0  #: larger segmentations are split
+
+    @field_validator("series_description")
+    @classmethod
+    def _tells(cls, template: str) -> str:
+        try:
+            filled = template.format(pipeline="", version="", what="")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError("may hold {pipeline}, {version} and {what}, and no other braces") from error
+        if "{pipeline}" not in template or "{what}" not in template or "research" not in template:
+            raise ValueError("must hold {pipeline}, {what} and the word research")
+        if len(filled) > 32:
+            raise ValueError("leaves no room: at most 32 characters beside what is filled in")
+        return template
+
+    @property
+    def presentation(self) -> Presentation:
+        """The same as the encoder takes it."""
+        return Presentation(**self.model_dump())
+
+
 class KeepTable(Table):
     """[keep]: retention. A series ages out after its newest instance; nothing with open work does."""
 
@@ -132,7 +177,26 @@ class ExternalPipeline(Table):
     sha256: str  #: digest of the folder; what is said about a wrong one tells the right one
 
 
-class DimseDestination(Table):
+class _Destination(Table):
+    """What any destination may say of the results that it wants; `node.profile` explains the words."""
+
+    report: Report = "viewer"
+    segmentation: Segmentation = "auto"
+    coordinates: Coordinates = "image"
+    also: tuple[Extra, ...] = ()
+
+    def profile(self, takes_labelmap: bool | None = None) -> Profile:
+        """Return what this destination is given; see `node.profile.decide`."""
+        return decide(
+            report=self.report,
+            segmentation=self.segmentation,
+            coordinates=self.coordinates,
+            also=self.also,
+            takes_labelmap=takes_labelmap,
+        )
+
+
+class DimseDestination(_Destination):
     """[destinations.<name>] with transport = "dimse"."""
 
     transport: Literal["dimse"]
@@ -142,7 +206,7 @@ class DimseDestination(Table):
     timeout_s: Seconds = 30.0
 
 
-class FolderDestination(Table):
+class FolderDestination(_Destination):
     """[destinations.<name>] with transport = "folder"."""
 
     transport: Literal["folder"]
@@ -150,6 +214,25 @@ class FolderDestination(Table):
 
 
 Destination = Annotated[DimseDestination | FolderDestination, Field(discriminator="transport")]
+
+
+def profiles_of(
+    names: Iterable[str],
+    destinations: Mapping[str, DimseDestination | FolderDestination],
+    takes: Callable[[str, str], bool | None],
+) -> dict[str, Profile]:
+    """Return what each of these destinations is given; nowhere is given what a viewer needs.
+
+    Parameters
+    ----------
+    takes
+        (destination, SOP Class UID) -> whether it was seen to take the class; None: never asked.
+    """
+    known = {
+        name: destinations[name].profile(takes(name, LABELMAP_CLASS)) if name in destinations else Profile()
+        for name in names
+    }
+    return known or {"": Profile()}
 
 
 class RuleTable(Table):
@@ -169,6 +252,7 @@ class Config(Table):
     show: ShowTable = ShowTable()
     assemble: AssembleTable = AssembleTable()
     compute: ComputeTable = ComputeTable()
+    results: ResultsTable = ResultsTable()
     send: SendTable = SendTable()
     keep: KeepTable = KeepTable()
     pipelines: dict[Name, ExternalPipeline] = {}

@@ -13,7 +13,7 @@ itself loads neither torch nor highdicom, so `work` imports what needs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,12 +21,12 @@ from node.accept import Request, Spool, Store, accept
 from node.assemble import is_settled, load_volumes, read_headers
 from node.assign import Rule, assign, keywords_of, why_not
 from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
-from node.config import Config
+from node.config import Config, profiles_of
 from node.errors import ContentConflict, PeerRefused, foreseen
 from node.failpoint import failpoint
 from node.job import Job, after_error, next_try, spec_of
 from node.journal import Delivery, Journal, Recorded
-from node.model import Instance, Outcome, images_of
+from node.model import Instance, images_of
 from node.send import send
 from pipelines.contract import Card
 
@@ -84,10 +84,11 @@ def compute(job: Job, node: Node, report: Report) -> None:
     """Have a worker do a claimed job, then commit its results or say what became of it."""
     try:
         failpoint("compute.claimed")
-        folder = node.staging.folder(job)
-        task = task_of(job, node.cards, node.journal.instances_of(job), folder, node.config.node.ae_title)
-        node.engine.run(task, timeout_s=node.config.compute.timeout_s, on_progress=report)
-        node.journal.save_results(job, node.staging.adopt(folder), node.clock())
+        folder, config, inputs = node.staging.folder(job), node.config, node.journal.instances_of(job)
+        profiles = profiles_of(job.spec.send_to, config.destinations, node.journal.takes)
+        task = task_of(job, node.cards, inputs, folder, config, profiles.values())
+        node.engine.run(task, timeout_s=config.compute.timeout_s, on_progress=report)
+        node.journal.save_results(job, node.staging.adopt(folder), node.clock(), profiles)
         failpoint("compute.committed")
     except Exception as error:  # noqa: BLE001  whatever it was, the job must not wait for ever
         give_up(job, error, node)
@@ -105,7 +106,7 @@ def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]
     """Do a job inside a worker process: series in, staged objects and a manifest out."""
     from node.compute.load import load_pipeline, run_pipeline
     from node.encode import EncodeJob, encode
-    from node.show.picture import draw_findings
+    from node.picture import draw_findings
 
     steps, order = Steps(report), order_of(payload)
     steps.begin("model", 0.0)
@@ -117,11 +118,10 @@ def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]
     findings = run_pipeline(pipeline, order.card, images_of(volumes))
     failpoint("compute.analyzed")
     steps.begin("encode", 0.8)
-    made = encode(EncodeJob(**order.identity), findings, volumes, order.folder)
+    made = encode(EncodeJob(**order.identity), findings, volumes, order.folder, order.profiles)
     draw_findings(findings, images_of(volumes), order.card).save(order.folder / "preview.png")
     failpoint("encode.written")
-    outcome = Outcome(objects=made.objects, summary=made.summary, notes=made.notes, seconds=steps.end())
-    write_manifest(order.folder, outcome)
+    write_manifest(order.folder, replace(made, seconds=steps.end()))
     failpoint("compute.staged")
     return {}
 

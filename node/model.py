@@ -56,7 +56,8 @@ class Slice:
     sop_instance_uid: str
     frame: int | None  #: 1-based frame of a multi-frame instance; None for single-frame
     path: Path
-    position_mm: tuple[float, float, float]  #: Image Position (Patient) of this plane, LPS
+    #: Image Position (Patient) of this plane, LPS; None where the image has none (a radiograph).
+    position_mm: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def images_of(volumes: Volumes) -> Case:
 class ResultObject:
     """One DICOM object we made, on disk, frozen."""
 
-    kind: str  #: "seg", "sr-measurements", "sr-text"
+    kind: str  #: a key of `node.encode.kinds.KINDS`
     sop_instance_uid: str
     sop_class_uid: str
     series_uid: str
@@ -105,6 +106,18 @@ class Receipt:
     status: int  #: DIMSE status; 0 for a folder
     sentence: str  #: for people; "" for plain success
     at: datetime  #: aware, UTC
+    #: SOP Instance UID under which it went, where the destination takes only another kind; or "".
+    sent_as: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """An object of an earlier run on the same series, which the results of this one supersede."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +125,8 @@ class Outcome:
     """What a worker reports of one job. The objects lie in the job's staging folder."""
 
     objects: tuple[ResultObject, ...]
+    #: `node.profile.Profile.key` -> SOP Instance UIDs of the objects for destinations of that profile.
+    profiles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     summary: tuple[Mapping[str, Any], ...] = ()  #: measurements as {"name", "value", "unit", "segment"}
     notes: tuple[str, ...] = ()  #: header repairs, cautions; no patient data
     seconds: Mapping[str, float] = field(default_factory=dict)  #: per step: load, compute, encode

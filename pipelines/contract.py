@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,15 @@ class Image:
     array: NDArray[np.float32]  #: (slices, rows, columns), float32, in ``unit``
     affine: NDArray[np.float64]  #: (4, 4) float64: (slice, row, column) index -> LPS millimetres
     unit: Code  #: UCUM, e.g. Code("[hnsf'U]", "UCUM", "Hounsfield unit")
-    modality: str  #: "CT", "MR", "PT"
+    modality: str  #: "CT", "MR", "PT", "DX", "US" ...
     #: Acquisition facts a model may ask for (e.g. "SliceThickness"); never identity.
     facts: Mapping[str, float | str] = field(default_factory=dict)
+    #: False: where it lies in the patient is not known (a radiograph, an ultrasound cine); each
+    #: slice is then one image, and ``affine`` holds nothing but the distances of pixels.
+    is_spatial: bool = True
+    is_calibrated: bool = True  #: False: the distance of pixels is not known and stands as 1 mm
+    #: (slices, rows, columns, 3) uint8 RGB, where the source is in colour; ``array`` is its grey.
+    colour: NDArray[np.uint8] | None = None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -70,6 +76,40 @@ class Segment:
     colour_rgb: tuple[int, int, int] = (200, 200, 200)  #: recommended display colour, 0..255
 
 
+#: "point": 1 point. "line": 2 or more, open. "box": 2 opposite corners. "contour": 3 or more on
+#: one slice, closed without repeating the first.
+Shape = Literal["point", "line", "box", "contour"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """One thing that a pipeline points at without outlining every voxel of it."""
+
+    number: int  #: 1, 2, 3 ... without gaps, in the order of ``Findings.detections``
+    label: str  #: for people, at most 64 characters
+    category: Code  #: CID 7150, e.g. Morphologically Abnormal Structure
+    kind: Code  #: what was found, e.g. Nodule
+    shape: Shape
+    #: (points, 3) float64: (slice, row, column) index; whole numbers lie at voxel centres.
+    points: NDArray[np.float64]
+    confidence: float | None = None  #: 0..1, as the model says it
+    laterality: Code | None = None  #: CID 244
+    anatomic_region: Code | None = None  #: where it lies
+    colour_rgb: tuple[int, int, int] = (255, 200, 0)  #: recommended display colour, 0..255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map:
+    """One number for every voxel: a heat map, a parameter, a probability."""
+
+    label: str  #: for people, at most 64 characters
+    quantity: Code  #: what the values are, e.g. Probability, Apparent Diffusion Coefficient
+    unit: Code  #: UCUM
+    array: NDArray[np.float32]  #: (slices, rows, columns) float32 on the grid of the outlines
+    #: Values are the probability, 0..1, that a voxel belongs to this `Segment.number`.
+    segment: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """One number with its unit and how it was found."""
@@ -77,7 +117,8 @@ class Measurement:
     name: Code
     value: float  #: not a number means "could not be measured"; it is reported as such
     unit: Code  #: UCUM
-    segment: int | None = None  #: `Segment.number`; None means about the whole image
+    segment: int | None = None  #: `Segment.number`; with no ``detection`` either: the whole image
+    detection: int | None = None  #: `Detection.number`
     method: Code | None = None  #: how it was measured (concept 370129005, SCT)
     derivation: Code | None = None  #: e.g. Mean, Percentile (CID 7464)
     #: What the node can verify for itself: a key of `pipelines.measure.MEASURES`, recomputed from
@@ -93,7 +134,8 @@ class Evaluation:
 
     name: Code
     value: Code
-    segment: int | None = None
+    segment: int | None = None  #: `Segment.number`
+    detection: int | None = None  #: `Detection.number`
     probability: float | None = None  #: 0..1
 
 
@@ -109,8 +151,10 @@ class Findings:
     #: (segments, slices, rows, columns), bool; index n - 1 is segment number n.
     masks: NDArray[np.bool_] | None = None
     affine: NDArray[np.float64] | None = None  #: of the outlines; must equal the image's own
-    role: str | None = None  #: whose grid the outlines are on; None: the card's first role
+    role: str | None = None  #: whose grid all of this is on; None: the card's first role
     segments: tuple[Segment, ...] = ()
+    detections: tuple[Detection, ...] = ()
+    maps: tuple[Map, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     cautions: tuple[str, ...] = ()  #: sentences told to the reader of the report
@@ -157,6 +201,9 @@ class InputSpec:
 
     modality: tuple[str, ...]
     unit: str  #: UCUM code value that ``Image.unit`` must have, e.g. "[hnsf'U]"
+    #: "volume": slices of one body in order; "planes": images that stand for themselves, such as
+    #: radiographs, mammograms and the frames of an ultrasound cine (unit "1": display values 0..1).
+    kind: Literal["volume", "planes"] = "volume"
     slices_min: int = 2
     spacing_mm: Mapping[str, tuple[float, float]] = field(default_factory=dict)  #: axis -> min, max
 
@@ -173,6 +220,7 @@ class Card:
     use: str  #: "package.module:Class" of the `Pipeline`
     inputs: Mapping[str, InputSpec]  #: role -> what is accepted
     segments: tuple[Segment, ...] = ()
+    detects: tuple[Code, ...] = ()  #: every `Detection.kind` that it may give
     warning: str = ""  #: told wherever a result appears, e.g. "Trained on simulated phantoms"
     measure: tuple[str, ...] = ()  #: names of `pipelines.measure` to take of every segment
     parameters: Mapping[str, Any] = field(default_factory=dict)  #: given to the pipeline, recorded
@@ -213,6 +261,7 @@ def read_card(path: Path) -> Card:
         card = Card(
             inputs=inputs,
             segments=segments,
+            detects=tuple(Code(**table) for table in raw.pop("detects", ())),
             measure=tuple(raw.pop("measure", ())),
             folder=path.parent.resolve(),
             digest=folder_digest(path.parent),
@@ -239,7 +288,10 @@ def _input(table: Mapping[str, Any]) -> InputSpec:
     spacing = {axis: (float(low), float(high)) for axis, (low, high) in table.get("spacing_mm", {}).items()}
     if unknown := spacing.keys() - {"slice", "row", "column"}:
         raise ValueError(f"spacing_mm has no axis {sorted(unknown)[0]!r}; use slice, row, column")
-    return InputSpec(**{**table, "modality": tuple(table["modality"]), "spacing_mm": spacing})
+    if (kind := table.get("kind", "volume")) not in ("volume", "planes"):
+        raise ValueError(f"an input's kind is 'volume' or 'planes', not {kind!r}")
+    slices_min = {"slices_min": 1} if kind == "planes" else {}
+    return InputSpec(**{**slices_min, **table, "modality": tuple(table["modality"]), "spacing_mm": spacing})
 
 
 def _segment(table: Mapping[str, Any]) -> Segment:

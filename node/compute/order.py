@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from node.compute.port import Task
+from node.config import Config
 from node.errors import PipelineFailed, PipelineMissing
 from node.job import Job
-from node.model import Instance
+from node.model import Instance, Predecessor
+from node.profile import Presentation, Profile, profile_of_key
 from pipelines.contract import Card, CardError, read_card
 
 
@@ -25,6 +27,9 @@ class Order:
     inputs: Mapping[str, tuple[Instance, ...]]  #: role -> instances
     folder: Path  #: where the objects and the manifest are to be written
     ae_title: str  #: of this node
+    profiles: tuple[Profile, ...]  #: of the destinations, each once
+    presentation: Presentation
+    predecessors: tuple[Predecessor, ...]  #: reports that these results supersede
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -34,6 +39,8 @@ class Order:
             "card": self.card,
             "created_at": self.created_at.astimezone(),
             "ae_title": self.ae_title,
+            "presentation": self.presentation,
+            "predecessors": self.predecessors,
         }
 
 
@@ -42,7 +49,9 @@ def task_of(
     cards: Mapping[str, Card],
     inputs: Mapping[str, Sequence[Instance]],
     folder: Path,
-    ae_title: str,
+    config: Config,
+    profiles: Iterable[Profile],
+    predecessors: Iterable[Predecessor] = (),
 ) -> Task:
     """Return the order for a job as an engine takes it; `order_of` reads it in the worker.
 
@@ -64,7 +73,10 @@ def task_of(
         "digest": job.spec.pipeline_digest,
         "inputs": {role: [_plain(instance) for instance in chosen] for role, chosen in inputs.items()},
         "folder": str(folder),
-        "ae_title": ae_title,
+        "ae_title": config.node.ae_title,
+        "profiles": list(dict.fromkeys(profile.key for profile in profiles)),
+        "presentation": asdict(config.results.presentation),
+        "predecessors": [asdict(predecessor) for predecessor in predecessors],
     }
     return Task(key=card.name, job_id=job.id, payload=payload)
 
@@ -93,6 +105,9 @@ def order_of(payload: Mapping[str, Any]) -> Order:
         inputs={role: tuple(map(_instance, chosen)) for role, chosen in payload["inputs"].items()},
         folder=Path(payload["folder"]),
         ae_title=payload["ae_title"],
+        profiles=tuple(map(profile_of_key, payload["profiles"])),
+        presentation=Presentation(**payload["presentation"]),
+        predecessors=tuple(Predecessor(**entry) for entry in payload["predecessors"]),
     )
 
 

@@ -110,6 +110,7 @@ def _outcome(content: dict[str, Any], folder: Path) -> Outcome:
         )
     return Outcome(
         objects=tuple(objects),
+        profiles={key: tuple(uids) for key, uids in content["profiles"].items()},
         summary=tuple(content["summary"]),
         notes=tuple(content["notes"]),
         seconds=content["seconds"],

@@ -1,11 +1,12 @@
 """Step 5: findings become DICOM objects.
 
-    header    the source's header, repaired          attributes.py repair.py
-    identity  who made it, derived UIDs              common.py items.py
-    seg       outlines as a Segmentation             readback.py reads it again
-    numbers   what is reported, checked              contour.py
-    sr        measurements for viewers, text for people   tree.py report.py
-    lint      the last word before anything is sent
+    header     the source's header, repaired          attributes.py repair.py
+    identity   who made it, derived UIDs              common.py items.py kinds.py tracking.py
+    material   all that an object is made from        planes.py numbers.py
+    seg/       outlines as Segmentations, and how they are read again
+    sr/        measurements for viewers, text for people
+    render/    the same for readers that know neither
+    lint/      the last word before anything is sent
 
 Every object is judged as it lies on disk, not as it was meant.
 """
@@ -13,42 +14,53 @@ Every object is judged as it lies on disk, not as it was meant.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from pydicom.dataset import Dataset
 
 from node.durable import sync_folder
 from node.encode.common import save
 from node.encode.header import read_header
 from node.encode.identity import EncodeJob
 from node.encode.lint import lint
+from node.encode.material import Material, NotApplicable
 from node.encode.numbers import reported
-from node.encode.readback import read_seg
-from node.encode.seg import make_seg
-from node.encode.sr_measurements import make_measurement_report
-from node.encode.sr_text import image_notes, make_text_report
+from node.encode.seg.make import make_segs
+from node.encode.seg.outlines import read_outlines
+from node.encode.sr.measurements import make_measurements
+from node.encode.sr.text import image_notes, make_text
+from node.encode.tracking import tracking_uid
 from node.errors import EncodeError
-from node.model import ResultObject, Volumes
+from node.model import Outcome, ResultObject, Volumes
+from node.profile import Extra, Profile, Report
 from pipelines.contract import Findings
 
-__all__ = ["EncodeJob", "Encoded", "encode", "lint"]
+__all__ = ["EncodeJob", "encode", "lint"]
+
+Maker = Callable[[Material], Iterator[Dataset]]
+
+#: What each extra of a profile is made by; they may refer to segmentations and measurements.
+EXTRA_MAKERS: Mapping[Extra, Maker] = {}
+#: The reports of each profile; the last is the root, which refers to all objects of the job.
+REPORT_MAKERS: Mapping[Report, tuple[tuple[str, Maker], ...]] = {
+    "viewer": (("sr-measurements", make_measurements), ("sr-text", make_text)),
+    "text": (("sr-text", make_text),),
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """What became of the findings of one job."""
+def encode(
+    job: EncodeJob,
+    findings: Findings,
+    volumes: Volumes,
+    folder: Path,
+    profiles: Sequence[Profile] = (Profile(),),
+) -> Outcome:
+    """Write the findings of one job as DICOM objects: synced files in ``folder``, which exists.
 
-    objects: tuple[ResultObject, ...]  #: in the order they are to be sent
-    summary: tuple[Mapping[str, Any], ...]  #: each {"name", "value", "unit", "segment"} as reported
-    notes: tuple[str, ...]  #: header repairs, cautions, what was left out; no patient data
-
-
-def encode(job: EncodeJob, findings: Findings, volumes: Volumes, folder: Path) -> Encoded:
-    """Write the findings of one job as DICOM objects.
-
-    ``seg.dcm`` when structures were outlined, ``sr-measurements.dcm`` when any of them has a
-    voxel, and always ``sr-text.dcm``: synced files in ``folder``, which exists.
+    What profiles have in common is made once. There is always a report: finding nothing is a result.
 
     Raises
     ------
@@ -62,35 +74,69 @@ def encode(job: EncodeJob, findings: Findings, volumes: Volumes, folder: Path) -
     volume = volumes[role]
     paths = [plane.path for v in volumes.values() for plane in v.slices]
     header = read_header(volume.slices[0].path, volume.study_uid, paths)
-    notes = [*header.notes, *image_notes(volumes)]
-    objects: list[ResultObject] = []
+    shelf = _Shelf(folder)
+    chosen: dict[str, tuple[str, ...]] = {}
     with warnings.catch_warnings():  # pydicom quotes values in its warnings
         warnings.simplefilter("ignore")
-        seg = None
-        if findings.segments:
-            dataset = make_seg(job, header, findings, volumes, role)
-            objects.append(save(dataset, folder / "seg.dcm", kind="seg"))
-            seg = read_seg(objects[0].path, volume)
-        numbers = reported(findings, seg, volume)
-        if seg is not None:
-            measured = make_measurement_report(
-                job, header, findings, volumes, role, seg=seg, seg_object=objects[0], numbers=numbers
+        for profile in dict.fromkeys(profiles):
+            material = Material(
+                job=job, header=header, findings=findings, volumes=volumes, role=role, profile=profile
             )
-            if measured is None:
-                notes.append("No measurement report: no structure has a voxel; the text report says so.")
-            else:
-                path = folder / "sr-measurements.dcm"
-                refers_to = (objects[0].sop_instance_uid,)
-                objects.append(save(measured, path, kind="sr-measurements", refers_to=refers_to))
-        told = make_text_report(
-            job, header, findings, volumes, role, seg=seg, siblings=objects, numbers=numbers
-        )
-        siblings = tuple(o.sop_instance_uid for o in objects)
-        objects.append(save(told, folder / "sr-text.dcm", kind="sr-text", refers_to=siblings))
-        sync_folder(folder)
-        lint(objects, volumes, job=job, findings=findings, role=role, seg=seg)
-    return Encoded(
-        objects=tuple(objects),
-        summary=tuple(number.summary() for number in numbers),
-        notes=(*notes, *findings.cautions),
+            things, material = _encode_one(material, shelf)
+            chosen[profile.key] = tuple(thing.sop_instance_uid for thing in things)
+            lint(things, material, judged=shelf.judged)
+    sync_folder(folder)
+    return Outcome(
+        objects=tuple(thing for made in shelf.made.values() for thing in made),
+        profiles=chosen,
+        summary=tuple(number.summary() for number in material.numbers),
+        notes=(*header.notes, *image_notes(volumes), *shelf.notes, *findings.cautions),
     )
+
+
+def _encode_one(material: Material, shelf: _Shelf) -> tuple[list[ResultObject], Material]:
+    """Make the objects of one profile; return them in order, and the material that has grown."""
+    things: list[ResultObject] = []
+    findings, profile = material.findings, material.profile
+    if findings.segments:
+        things += shelf.make("seg", make_segs, material, variant=profile.labelmap)
+        uids = {tracking_uid(material, segment): segment.number for segment in findings.segments}
+        material = replace(material, outlines=read_outlines(things, material.volume, uids))
+    material = replace(material, numbers=reported(findings, material.outlines, material.volume))
+    *reports, root = REPORT_MAKERS[profile.report]
+    for kind, maker in reports:
+        things += shelf.make(kind, maker, replace(material, siblings=tuple(things)))
+    basis = replace(material, siblings=tuple(things))  # an extra stands beside the others, not on them
+    for extra in profile.also:
+        things += shelf.make(extra, EXTRA_MAKERS[extra], basis)
+    material = replace(material, siblings=tuple(things))
+    kind, maker = root
+    return [*things, *shelf.make(kind, maker, material)], material
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """The objects of a job that lie on disk, each made once."""
+
+    folder: Path
+    made: dict[tuple[Any, ...], list[ResultObject]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    judged: set[str] = field(default_factory=set)  #: SOP Instance UIDs of what was found in order
+
+    def make(self, kind: str, maker: Maker, material: Material, variant: str = "") -> list[ResultObject]:
+        """Return the objects of a kind, made now if they have not been made from the same before."""
+        siblings = material.siblings
+        key = (kind, variant, material.profile.coordinates, *(s.sop_instance_uid for s in siblings))
+        if key not in self.made:
+            self.made[key] = []
+            try:
+                for dataset in maker(material):
+                    path = self.folder / self._name(kind)
+                    self.made[key].append(save(dataset, path, kind=kind, siblings=siblings))
+            except NotApplicable as error:
+                self.notes += [str(error)] * (str(error) not in self.notes)
+        return self.made[key]
+
+    def _name(self, kind: str) -> str:
+        number = 1 + sum(thing.kind == kind for things in self.made.values() for thing in things)
+        return f"{kind}.dcm" if number == 1 else f"{kind}-{number}.dcm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydicom import dcmwrite
@@ -16,6 +16,8 @@ import node
 from node.encode.header import Header
 from node.encode.identity import NODE_NAME, Algorithm, EncodeJob, algorithm_of
 from node.encode.items import coded, item
+from node.encode.kinds import KINDS, NEXT_OF_KIND
+from node.encode.material import Material
 from node.encode.repair import cut
 from node.model import ResultObject
 from pipelines.contract import Code
@@ -28,32 +30,38 @@ RESEARCH_NOTICE = "Research use only. Not for diagnosis."
 
 
 def new_result(
-    job: EncodeJob, header: Header, *, role: str, sop_class: str, modality: str, series_number: int, what: str
+    material: Material, kind: str, *, sop_class: str, modality: str, number: int = 1, variant: str = ""
 ) -> Dataset:
     """Return a result with everything that does not depend on its kind.
 
+    Its UIDs follow from the job, what it is, and the siblings that it may refer to.
+
     Parameters
     ----------
-    role
-        "seg", "sr-measurements" or "sr-text": seeds the UIDs.
-    what
-        What this is, in a word or two, for the Series Description.
+    kind
+        A key of `KINDS`.
+    number
+        Counts the objects of one kind from 1; each has its own series, because viewers show only
+        the newest instance of a series.
+    variant
+        What else sets it apart from a sibling of the same kind for another profile, e.g. "labelmap".
     """
-    algorithm = algorithm_of(job.card)
+    job, header, algorithm = material.job, material.header, material.algorithm
     local = header.local(job.created_at)
+    role, content = f"{kind} {number} {variant}", [s.sop_instance_uid for s in material.siblings]
     dataset = copy.deepcopy(header.dataset)
     if header.utc_offset:
         dataset.TimezoneOffsetFromUTC = header.utc_offset
     dataset.SOPClassUID = sop_class
-    dataset.SOPInstanceUID = job.uid(f"{role} instance")
+    dataset.SOPInstanceUID = job.uid(f"{role} instance", *content)
     dataset.InstanceCreatorUID = node.INSTANCE_CREATOR_UID
     dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = local.strftime("%Y%m%d")
     dataset.InstanceCreationTime = dataset.ContentTime = dataset.SeriesTime = local.strftime("%H%M%S.%f")
     dataset.ContentQualification = "RESEARCH"
     dataset.Modality = modality
-    dataset.SeriesInstanceUID = job.uid(f"{role} series")
-    dataset.SeriesNumber = series_number
-    dataset.SeriesDescription = series_description(algorithm, what)
+    dataset.SeriesInstanceUID = job.uid(f"{role} series", *content)
+    dataset.SeriesNumber = series_number(job, kind, number)
+    dataset.SeriesDescription = series_description(job, KINDS[kind].what)
     dataset.InstanceNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = NODE_NAME
     dataset.DeviceSerialNumber = cut(job.station or job.ae_title, 64)
@@ -62,6 +70,11 @@ def new_result(
         dataset.StationName = cut(job.station, 16)
     dataset.ContributingEquipmentSequence = [_contributing_equipment(job, algorithm)]
     return dataset
+
+
+def series_number(job: EncodeJob, kind: str, number: int = 1) -> int:
+    """Return the Series Number of the n-th object of a kind."""
+    return job.presentation.series_number + KINDS[kind].series_offset + NEXT_OF_KIND * (number - 1)
 
 
 def declare_schemes(dataset: Dataset, parts: Iterable[Dataset], maker: str, header: Header) -> None:
@@ -91,10 +104,18 @@ def _schemes(parts: Iterable[Dataset]) -> set[str]:
     return {str(e.value) for e in elements if e.keyword == "CodingSchemeDesignator"}
 
 
-def series_description(algorithm: Algorithm, what: str) -> str:
-    """Return e.g. "lung-density 0.1.0 segmentation, research only", at most 64 characters (R-07)."""
-    ending = f" {what}, research only"
-    return cut(f"{algorithm.name} {algorithm.version}", 64 - len(ending)) + ending
+def series_description(job: EncodeJob, what: str) -> str:
+    """Return e.g. "lung-density 0.1.0 segmentation, research only", at most 64 characters (R-07).
+
+    Where the whole is too long, the name of the pipeline is cut, never the rest.
+    """
+    algorithm, template = algorithm_of(job.card), job.presentation.series_description
+
+    def filled(name: str) -> str:
+        return template.format(pipeline=name, version=algorithm.version, what=what)
+
+    room = 64 - (len(filled(algorithm.name)) - len(algorithm.name))
+    return cut(filled(cut(algorithm.name, max(1, room))), 64)
 
 
 def algorithm_identification(algorithm: Algorithm) -> Dataset:
@@ -121,16 +142,18 @@ def _contributing_equipment(job: EncodeJob, algorithm: Algorithm) -> Dataset:
     )
 
 
-def save(dataset: Dataset, path: Path, *, kind: str, refers_to: tuple[str, ...] = ()) -> ResultObject:
+def save(dataset: Dataset, path: Path, *, kind: str, siblings: Sequence[ResultObject] = ()) -> ResultObject:
     """Write a result as a Part 10 file, sync it, and describe it.
 
-    Explicit VR Little Endian, zero preamble, our own file meta information; the same data set
-    gives the same bytes.
+    Zero preamble, our own file meta information, and Explicit VR Little Endian unless the data set
+    brings a transfer syntax of its own; the same data set gives the same bytes. Which of its
+    ``siblings`` it refers to is seen in it.
     """
+    given = getattr(dataset, "file_meta", None)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = given.TransferSyntaxUID if given else ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(node.IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = node.IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
@@ -140,13 +163,19 @@ def save(dataset: Dataset, path: Path, *, kind: str, refers_to: tuple[str, ...] 
         os.fsync(file.fileno())
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    named = named_instances(dataset) if siblings else frozenset()
     return ResultObject(
         kind=kind,
         sop_instance_uid=str(dataset.SOPInstanceUID),
         sop_class_uid=str(dataset.SOPClassUID),
         series_uid=str(dataset.SeriesInstanceUID),
-        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        transfer_syntax_uid=str(meta.TransferSyntaxUID),
         path=path,
         sha256=digest,
-        refers_to=refers_to,
+        refers_to=tuple(s.sop_instance_uid for s in siblings if s.sop_instance_uid in named),
     )
+
+
+def named_instances(dataset: Dataset) -> frozenset[str]:
+    """Return every Referenced SOP Instance UID that stands anywhere in a data set."""
+    return frozenset(str(e.value) for e in dataset.iterall() if e.keyword == "ReferencedSOPInstanceUID")

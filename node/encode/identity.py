@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 import node
 from node.encode.repair import cut
+from node.model import Predecessor
+from node.profile import Presentation
 from pipelines.contract import Card
 
 #: Seeds every derived UID; the node's own Instance Creator UID as a UUID.
@@ -40,6 +42,8 @@ class EncodeJob:
     created_at: datetime  #: aware; Content Date and Time, so a repetition gives the same bytes
     ae_title: str = "RADNODE"  #: told as Station AE Title
     station: str = ""  #: told as Station Name; "" leaves it out
+    presentation: Presentation = field(default_factory=Presentation)
+    predecessors: tuple[Predecessor, ...] = ()  #: reports of an earlier run, superseded by this one
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:
@@ -47,9 +51,13 @@ class EncodeJob:
         if not self.job_key:
             raise ValueError("job_key is empty, so no UID can be derived from it")
 
-    def uid(self, role: str) -> str:
-        """Return the UID for one role ("seg series", "tracking 2") of this job's results."""
-        return derived_uid(self.job_key, node.__version__, self.ae_title, self.station, role)
+    def uid(self, role: str, *content: str) -> str:
+        """Return the UID for one role ("seg series", "tracking 2") of this job's results.
+
+        ``content`` is what else makes a difference, such as the UIDs of objects referred to.
+        """
+        told = json.dumps(asdict(self.presentation), sort_keys=True)
+        return derived_uid(self.job_key, node.__version__, self.ae_title, self.station, told, role, *content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

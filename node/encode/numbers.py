@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from node.encode.readback import EncodedSeg
 from node.encode.repair import cut, decimal_string
+from node.encode.seg.outlines import Outlines
 from node.errors import EncodeError
 from node.model import Volume
 from pipelines.contract import Code, Findings, Measurement
@@ -82,7 +82,7 @@ def grouped(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def reported(findings: Findings, seg: EncodedSeg | None, volume: Volume) -> tuple[Number, ...]:
+def reported(findings: Findings, outlines: Outlines | None, volume: Volume) -> tuple[Number, ...]:
     """Return every measurement, those with a ``check`` taken from the encoded segmentation.
 
     Raises
@@ -101,10 +101,10 @@ def reported(findings: Findings, seg: EncodedSeg | None, volume: Volume) -> tupl
             )
         value = measurement.value
         if measurement.check is not None:
-            if seg is None or not about:
+            if outlines is None or not about:
                 raise EncodeError(f"'{measurement.name.meaning}' cannot be checked without a segment")
             if about not in masks:
-                masks = {about: seg.mask(*about)}
+                masks = {about: outlines.mask(*about)}
             value = _checked(measurement, masks[about], volume)
         numbers.append(
             Number(

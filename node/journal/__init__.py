@@ -7,6 +7,7 @@ arguments, aware and in UTC. It holds no patient data; see `node.journal.schema`
 custody.py   instances and series: record, settle, forget
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 outbox.py    deliveries and receipts
+capability.py  what each destination was seen to take
 report.py    how things stand
 """
 
@@ -17,6 +18,7 @@ from typing import Self
 
 from sqlalchemy import URL
 
+from node.journal.capability import Capabilities
 from node.journal.custody import Custody
 from node.journal.database import open_database
 from node.journal.jobs import Jobs
@@ -28,7 +30,7 @@ from node.journal.rows import Arriving, Delivery, Event, Recorded
 __all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
-class Journal(Custody, Jobs, Outbox, Report):
+class Journal(Custody, Jobs, Outbox, Capabilities, Report):
     """The journal of one data folder."""
 
     @classmethod

@@ -16,6 +16,7 @@ from node.journal.moves import find_job, move_job
 from node.journal.outbox import fill_outbox, finish_job, reopen
 from node.journal.rows import Event, event_of, instance_of, job_of, result_of
 from node.model import Instance, Outcome, ResultObject
+from node.profile import Profile
 
 _job, _result, _instance = schema.job, schema.result, schema.instance
 #: The states that a job may be moved to without anything else happening at once.
@@ -82,10 +83,17 @@ class Jobs(Database):
         with self._writing() as connection:
             return move_job(connection, job, to, code=code, reason=reason, now=now, not_before=not_before)
 
-    def save_results(self, job: Job, outcome: Outcome, now: datetime) -> Job:
-        """Make results exist: frozen, and owed to every destination. COMPUTING to SENDING.
+    def save_results(
+        self, job: Job, outcome: Outcome, now: datetime, profiles: Mapping[str, Profile] | None = None
+    ) -> Job:
+        """Make results exist: frozen, and owed to the destinations. COMPUTING to SENDING.
 
         Where there is nothing to send or nowhere to send it, the job is DONE at once.
+
+        Parameters
+        ----------
+        profiles
+            Destination -> what it is given of ``outcome.profiles``; without one it is given all.
 
         Raises
         ------
@@ -97,6 +105,11 @@ class Jobs(Database):
         uids = [thing.sop_instance_uid for thing in outcome.objects]
         if len(set(uids)) != len(uids):
             raise EncodeError(f"Job {job.id} gave two objects with the same SOP Instance UID.")
+        wanted = {
+            place: outcome.profiles[profile.key]
+            for place, profile in (profiles or {}).items()
+            if profile.key in outcome.profiles
+        }
         told = {"summary": outcome.summary, "notes": outcome.notes, "seconds": dict(outcome.seconds)}
         with self._writing() as connection:
             moved = move_job(
@@ -107,7 +120,9 @@ class Jobs(Database):
                 now=now,
                 outcome=told,
             )
-            fill_outbox(connection, moved, outcome, [self._kept(o.path) for o in outcome.objects], now)
+            fill_outbox(
+                connection, moved, outcome, [self._kept(o.path) for o in outcome.objects], now, wanted
+            )
             return finish_job(connection, job.id, now) or moved
 
     def job(self, job_id: int) -> Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from itertools import groupby
 
@@ -140,10 +140,24 @@ class Outbox(Database):
             return finish_job(connection, job_id, now)
 
 
-def fill_outbox(connection: Connection, job: Job, outcome: Outcome, kept: list[str], now: datetime) -> None:
-    """Freeze the results of a job and owe each of them to each of its destinations.
+def fill_outbox(
+    connection: Connection,
+    job: Job,
+    outcome: Outcome,
+    kept: list[str],
+    now: datetime,
+    wanted: Mapping[str, Collection[str]],
+) -> None:
+    """Freeze the results of a job and owe each destination those that it wants.
 
     What an earlier computation of the same job left is replaced.
+
+    Parameters
+    ----------
+    kept
+        Where each object lies, relative to the data folder.
+    wanted
+        Destination -> SOP Instance UIDs; one that is not in it wants everything.
     """
     for table in (_parcel, _delivery, schema.result):
         connection.execute(delete(table).where(table.c.job_id == job.id))
@@ -182,6 +196,7 @@ def fill_outbox(connection: Connection, job: Job, outcome: Outcome, kept: list[s
         }
         for place in places
         for thing in outcome.objects
+        if thing.sop_instance_uid in wanted.get(place, {o.sop_instance_uid for o in outcome.objects})
     ]
     connection.execute(insert(_parcel), parcels)
 

@@ -34,7 +34,7 @@ from sqlalchemy.types import BigInteger, TypeDecorator
 from node.job import JobState
 
 #: The newest migration; `radnode` of this version can use no other schema.
-HEAD = "0002"
+HEAD = "0003"
 
 
 class Utc(TypeDecorator[datetime]):
@@ -157,6 +157,8 @@ job = Table(
     Column("reason_code", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("outcome", Json),  # summary, notes, seconds
+    Column("withdrawn_at", Utc),  # an operator took the results back
+    Column("withdrawal", Text),  # why
     sqlite_autoincrement=True,  # the number of a job is never given again
 )
 Index("ix_job_state_not_before", job.c.state, job.c.not_before)
@@ -221,6 +223,17 @@ parcel = Table(
     Column("delivered_at", Utc),  # NULL: still owed
     Column("status", Integer),  # what the destination answered
     Column("sentence", Text, nullable=False),
+    Column("sent_as", Text, nullable=False, server_default=""),  # the SOP Instance UID of its stand-in
     ForeignKeyConstraint(["job_id", "destination"], ["delivery.job_id", "delivery.destination"]),
     ForeignKeyConstraint(["job_id", "sop_instance_uid"], ["result.job_id", "result.sop_instance_uid"]),
+)
+
+#: What a destination was last seen to take or not.
+capability = Table(
+    "capability",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("sop_class_uid", Uid, primary_key=True),
+    Column("taken", Boolean, nullable=False),
+    Column("seen_at", Utc, nullable=False),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,14 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from node.encode import Encoded, EncodeJob, encode
-from node.model import Slice, Volume
+from node.encode import EncodeJob, encode
+from node.encode.header import read_header
+from node.encode.material import Material
+from node.encode.numbers import reported
+from node.encode.seg.outlines import read_outlines
+from node.encode.tracking import tracking_uid
+from node.model import Outcome, ResultObject, Slice, Volume
+from node.profile import Profile
 from pipelines.contract import Card, Code, Findings, Image, InputSpec, Segment
 from pipelines.measure import measure_segment
 from tests.phantoms import to_world, write_ct_series, write_enhanced_ct
@@ -33,6 +40,9 @@ RIGHT_LUNG = Segment(
 NODULE_SEGMENT = Segment(
     number=3, label="Nodule", category=ABNORMAL, kind=NODULE, laterality=RIGHT, anatomic_region=LUNG
 )
+
+
+VIEWER = Profile()
 
 
 def a_card(**changes: Any) -> Card:
@@ -146,9 +156,35 @@ def findings_of(
     return Findings(**{**values, **changes})
 
 
-def encoded(volume: Volume, findings: Findings, folder: Path, **job: Any) -> Encoded:
+def encoded(volume: Volume, findings: Findings, folder: Path, **job: Any) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     return encode(a_job(**job), findings, {"ct": volume}, folder)
+
+
+def material_of(
+    volume: Volume,
+    findings: Findings,
+    things: Sequence[ResultObject] = (),
+    *,
+    profile: Profile = VIEWER,
+    **job: Any,
+) -> Material:
+    """Return what an object is made from, or judged by, once these things lie on disk."""
+    material = Material(
+        job=a_job(**job),
+        header=read_header(volume.slices[0].path, volume.study_uid, [s.path for s in volume.slices]),
+        findings=findings,
+        volumes={"ct": volume},
+        role="ct",
+        profile=profile,
+        siblings=tuple(things),
+    )
+    outlines = None
+    if segs := [thing for thing in things if thing.kind == "seg"]:
+        uids = {tracking_uid(material, segment): segment.number for segment in findings.segments}
+        outlines = read_outlines(segs, volume, uids)
+    numbers = reported(findings, outlines, volume) if outlines or not findings.segments else ()
+    return replace(material, outlines=outlines, numbers=numbers)
 
 
 Damage = Callable[[pydicom.Dataset], None]

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from node.encode.contour import POINTS_MAX, POINTS_MIN, is_simple, outline, polygon_area
+from node.encode.sr.contour import POINTS_MAX, POINTS_MIN, is_simple, outline, polygon_area
 
 
 def disc(radius: float, size: int = 128) -> np.ndarray:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 import node
 from node.encode import encode
-from node.encode.tree import walk
+from node.encode.sr.tree import walk
 from node.errors import EncodeError
 from node.model import Slice, Volume
 from pipelines import codes

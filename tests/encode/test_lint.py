@@ -12,11 +12,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from node.encode import Encoded
 from node.encode.lint import faults, lint
-from node.encode.tree import walk
+from node.encode.sr.tree import walk
 from node.errors import EncodeError
-from node.model import ResultObject, Volume
+from node.model import Outcome, ResultObject, Volume
 from pipelines.contract import Findings
 from tests.encode.helpers import (
     LEFT_LUNG,
@@ -25,6 +24,7 @@ from tests.encode.helpers import (
     a_job,
     encoded,
     findings_of,
+    material_of,
     single_frame_volume,
 )
 from tests.phantoms import make_affine
@@ -36,10 +36,10 @@ SHAPE = (8, 24, 20)
 class Case:
     volume: Volume
     findings: Findings
-    result: Encoded
+    result: Outcome
 
     def judged(self, objects: tuple[ResultObject, ...]) -> list[str]:
-        return list(faults(objects, {"ct": self.volume}, job=a_job(), findings=self.findings, role="ct"))
+        return list(faults(objects, material_of(self.volume, self.findings, self.result.objects)))
 
 
 @pytest.fixture(scope="module")

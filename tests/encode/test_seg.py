@@ -10,10 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from node.encode import Encoded
-from node.encode.seg import pack_bits
+from node.encode.seg.binary import pack_bits
 from node.errors import EncodeError
-from node.model import Volume
+from node.model import Outcome, Volume
 from tests.encode.helpers import (
     LEFT_LUNG,
     NODULE_SEGMENT,
@@ -29,7 +28,7 @@ from tests.phantoms import asymmetric_phantom, make_affine, to_world
 SHAPE = (12, 30, 26)
 
 
-def seg_of(result: Encoded) -> Path:
+def seg_of(result: Outcome) -> Path:
     return next(o.path for o in result.objects if o.kind == "seg")
 
 

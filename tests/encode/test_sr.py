@@ -11,10 +11,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from node.encode import Encoded
 from node.encode.numbers import grouped
-from node.encode.tree import walk
+from node.encode.sr.tree import walk
 from node.errors import EncodeError
+from node.model import Outcome
 from pipelines.contract import Code, Evaluation, Findings, Measurement
 from pipelines.measure import measure_segment
 from tests.encode.helpers import (
@@ -48,7 +48,7 @@ def lungs() -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Encoded]:
+def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Outcome]:
     folder = tmp_path_factory.mktemp("sr")
     array, masks = lungs()
     volume = single_frame_volume(folder / "in", array, make_affine("oblique"))
@@ -71,7 +71,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Encoded]:
     return findings, encoded(volume, findings, folder / "out")
 
 
-def path_of(result: Encoded, kind: str) -> Path:
+def path_of(result: Outcome, kind: str) -> Path:
     return next(o.path for o in result.objects if o.kind == kind)
 
 
@@ -81,7 +81,7 @@ def lines_of(path: Path) -> list[str]:
 
 @needs_dciodvfy
 @needs_dsrdump
-def test_validators_have_nothing_to_say(case: tuple[Findings, Encoded]) -> None:
+def test_validators_have_nothing_to_say(case: tuple[Findings, Outcome]) -> None:
     for made in case[1].objects:
         assert dciodvfy_errors(made.path) == [], made.kind
         if made.kind != "seg":
@@ -90,7 +90,7 @@ def test_validators_have_nothing_to_say(case: tuple[Findings, Encoded]) -> None:
             assert "Preliminary Flag" in printed
 
 
-def test_dcmqi_returns_every_group_with_our_numbers(case: tuple[Findings, Encoded], tmp_path: Path) -> None:
+def test_dcmqi_returns_every_group_with_our_numbers(case: tuple[Findings, Outcome], tmp_path: Path) -> None:
     findings, result = case
     read = tid1500(path_of(result, "sr-measurements"), tmp_path / "sr.json")
     groups = read["Measurements"]
@@ -116,7 +116,7 @@ def test_dcmqi_returns_every_group_with_our_numbers(case: tuple[Findings, Encode
             assert item["units"]["CodeValue"] == measurement.unit.value
 
 
-def test_no_two_numbers_of_a_structure_bear_the_same_caption(case: tuple[Findings, Encoded]) -> None:
+def test_no_two_numbers_of_a_structure_bear_the_same_caption(case: tuple[Findings, Outcome]) -> None:
     """OHIF shows neither derivation nor method: nothing but the meaning tells them apart."""
     report = pydicom.dcmread(path_of(case[1], "sr-measurements"))
     for group in (c for c in walk(report) if c.get("ContentTemplateSequence")):
@@ -130,7 +130,7 @@ def test_no_two_numbers_of_a_structure_bear_the_same_caption(case: tuple[Finding
             assert [str(name.CodeValue) for name in names[:3]] == ["118565006", "112031", "112031"]
 
 
-def test_only_the_root_of_a_template_names_it(case: tuple[Findings, Encoded]) -> None:
+def test_only_the_root_of_a_template_names_it(case: tuple[Findings, Outcome]) -> None:
     """PS3.3 C.18.8: the group of an image library is a row of TID 1600; TID 1601 begins at an image."""
     report = pydicom.dcmread(path_of(case[1], "sr-measurements"))
     named = [
@@ -146,7 +146,7 @@ def test_only_the_root_of_a_template_names_it(case: tuple[Findings, Encoded]) ->
     }
 
 
-def test_the_summary_holds_the_same_numbers_as_the_report(case: tuple[Findings, Encoded]) -> None:
+def test_the_summary_holds_the_same_numbers_as_the_report(case: tuple[Findings, Outcome]) -> None:
     summary = case[1].summary
     assert len(summary) == len(case[0].measurements)
     ds = pydicom.dcmread(path_of(case[1], "sr-text"))
@@ -157,7 +157,7 @@ def test_the_summary_holds_the_same_numbers_as_the_report(case: tuple[Findings, 
     assert summary[-2]["segment"] == "Left lung + Right lung"
 
 
-def test_the_contour_lies_on_the_largest_slice_around_the_mask(case: tuple[Findings, Encoded]) -> None:
+def test_the_contour_lies_on_the_largest_slice_around_the_mask(case: tuple[Findings, Outcome]) -> None:
     report = hd.sr.srread(path_of(case[1], "sr-measurements"))
     seg = hd.seg.segread(path_of(case[1], "seg"))
     groups = report.content.get_planar_roi_measurement_groups()
@@ -179,7 +179,7 @@ def test_the_contour_lies_on_the_largest_slice_around_the_mask(case: tuple[Findi
     assert not groups[0].get_measurements()
 
 
-def test_highdicom_parses_the_segment_groups(case: tuple[Findings, Encoded]) -> None:
+def test_highdicom_parses_the_segment_groups(case: tuple[Findings, Outcome]) -> None:
     report = hd.sr.srread(path_of(case[1], "sr-measurements"))
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert [g.tracking_identifier for g in groups] == ["Left lung", "Right lung", "Nodule"]
@@ -187,7 +187,7 @@ def test_highdicom_parses_the_segment_groups(case: tuple[Findings, Encoded]) -> 
     assert groups[0].get_qualitative_evaluations()
 
 
-def test_the_text_report_says_everything_in_plain_lines(case: tuple[Findings, Encoded]) -> None:
+def test_the_text_report_says_everything_in_plain_lines(case: tuple[Findings, Outcome]) -> None:
     lines = lines_of(path_of(case[1], "sr-text"))
     assert "Research use only. Not for diagnosis." in lines
     assert "Made for a test" in lines
@@ -202,7 +202,7 @@ def test_the_text_report_says_everything_in_plain_lines(case: tuple[Findings, En
 
 
 def test_a_failed_measurement_has_a_qualifier_where_readers_can_bear_it(
-    case: tuple[Findings, Encoded],
+    case: tuple[Findings, Outcome],
 ) -> None:
     failed = {}
     for kind in ("sr-measurements", "sr-text"):
@@ -212,7 +212,7 @@ def test_a_failed_measurement_has_a_qualifier_where_readers_can_bear_it(
     assert [c.NumericValueQualifierCodeSequence[0].CodeValue for c in failed["sr-text"]] == ["114006"]
 
 
-def test_reports_name_all_evidence_once_and_their_siblings(case: tuple[Findings, Encoded]) -> None:
+def test_reports_name_all_evidence_once_and_their_siblings(case: tuple[Findings, Outcome]) -> None:
     seg, measurements, text = case[1].objects
     assert measurements.refers_to == (seg.sop_instance_uid,)
     assert text.refers_to == (seg.sop_instance_uid, measurements.sop_instance_uid)

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 import simulate
-from node.encode.tree import walk
+from node.encode.sr.tree import walk
 from node.model import Volume
 from pipelines.contract import Segment
 from tests.encode.helpers import (

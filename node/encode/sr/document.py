@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from node.encode import tree
 from node.encode.common import declare_schemes, new_result
 from node.encode.header import Header
 from node.encode.identity import Algorithm, EncodeJob, algorithm_of
 from node.encode.items import code_of, instances_of, item, sop_references
-from node.encode.tree import HAS_CONCEPT_MOD, HAS_OBS_CONTEXT
+from node.encode.material import Material
+from node.encode.sr import tree
+from node.encode.sr.tree import HAS_CONCEPT_MOD, HAS_OBS_CONTEXT
 from node.model import ResultObject, Volumes
 from pipelines.contract import Code
 
@@ -38,32 +39,14 @@ MODALITIES = {
 }
 
 
-def new_report(
-    job: EncodeJob,
-    header: Header,
-    root: Dataset,
-    volumes: Volumes,
-    siblings: Sequence[ResultObject],
-    *,
-    role: str,
-    sop_class: str,
-    series_number: int,
-    what: str,
-) -> Dataset:
+def new_report(material: Material, kind: str, root: Dataset, *, sop_class: str, variant: str = "") -> Dataset:
     """Return an SR document around a content tree (PS3.3 C.17.1 to C.17.3).
 
     Preliminary, complete, unverified: no person has seen it (R-45). The evidence names every
-    instance that was used, and ``siblings``: our own objects that this report refers to.
+    instance that was used, and the siblings: our own objects that this report refers to.
     """
-    dataset = new_result(
-        job,
-        header,
-        role=role,
-        sop_class=sop_class,
-        modality="SR",
-        series_number=series_number,
-        what=what,
-    )
+    header = material.header
+    dataset = new_result(material, kind, sop_class=sop_class, modality="SR", variant=variant)
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
@@ -74,14 +57,14 @@ def new_report(
     if header.requests:
         dataset.ReferencedRequestSequence = [_request(request, header) for request in header.requests]
     study_uid = str(header.dataset.StudyInstanceUID)
-    evidence = _evidence(study_uid, volumes, siblings)
+    evidence = _evidence(study_uid, material.volumes, material.siblings)
     dataset.CurrentRequestedProcedureEvidenceSequence = [evidence.pop(study_uid)]
     if evidence:
         dataset.PertinentOtherEvidenceSequence = list(evidence.values())
     for element in root:
         if element.keyword != "RelationshipType":
             dataset[element.tag] = element
-    declare_schemes(dataset, [root], algorithm_of(job.card).maker, header)
+    declare_schemes(dataset, [root], material.algorithm.maker, header)
     return dataset
 
 

@@ -1,9 +1,4 @@
-"""The last word before anything is sent: objects as they lie on disk, against every rule we know.
-
-The judges of the field (dciodvfy, DCMTK, dcmqi) miss a report that a viewer shows blank, a
-missing tracking identifier, a segmentation in a foreign study (viewers.md section 7); this lint
-does not. It runs in production (standards R-49): an object with a fault is not sent.
-"""
+"""What every object must be, and what holds between the objects of one job."""
 
 from __future__ import annotations
 
@@ -11,21 +6,17 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 import node
 from node.encode.attributes import PATIENT, STUDY
-from node.encode.header import UNREADABLE
+from node.encode.common import series_description
 from node.encode.identity import EncodeJob, algorithm_of
 from node.encode.items import code_of
-from node.encode.lint_seg import seg_faults
-from node.encode.lint_sr import report_faults
-from node.encode.readback import EncodedSeg, read_seg
-from node.errors import EncodeError
-from node.model import ResultObject, Volumes
-from pipelines.contract import Findings
+from node.encode.kinds import KINDS
+from node.encode.material import Material
+from node.model import ResultObject
 
 #: Attributes that every object of a job must carry with the same value.
 _SHARED = (*(a.keyword for a in (*PATIENT, *STUDY)), "StudyInstanceUID", "TimezoneOffsetFromUTC")
@@ -33,76 +24,16 @@ _TYPE_2 = tuple(a.keyword for a in (*PATIENT, *STUDY) if a.type2)
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 #: Software that wrote the bytes must never pass for the algorithm (standards finding 7).
 _LIBRARIES = frozenset({"pydicom", "highdicom", "dcmtk", "dcmqi", "itk", "monai", "gdcm"})
+#: Transfer syntaxes that we write.
+SYNTAXES = frozenset({ExplicitVRLittleEndian, RLELossless})
 
 
-def lint(
-    objects: Sequence[ResultObject],
-    volumes: Volumes,
-    *,
-    job: EncodeJob,
-    findings: Findings,
-    role: str,
-    seg: EncodedSeg | None = None,
-) -> None:
-    """Judge the objects of one job.
-
-    Parameters
-    ----------
-    role
-        Whose grid the outlines are on.
-    seg
-        The segmentation as already read back from disk; without it the file is read.
-
-    Raises
-    ------
-    EncodeError
-        Something is wrong; the sentence lists every fault.
-    """
-    found = list(faults(objects, volumes, job=job, findings=findings, role=role, seg=seg))
-    if found:
-        raise EncodeError("the result is not fit to be sent: " + "; ".join(found))
-
-
-def faults(
-    objects: Sequence[ResultObject],
-    volumes: Volumes,
-    *,
-    job: EncodeJob,
-    findings: Findings,
-    role: str,
-    seg: EncodedSeg | None = None,
-) -> Iterator[str]:
-    """Yield every fault as a sentence without patient data; parameters as in `lint`."""
-    datasets: dict[str, Dataset] = {}
-    for result in objects:
-        try:
-            if result.kind == "seg":
-                seg = seg or read_seg(result.path, volumes[role])
-            dataset = seg.dataset if seg and result.kind == "seg" else pydicom.dcmread(result.path)
-            datasets[result.kind] = dataset
-            yield from (
-                f"{result.kind}: {fault}" for fault in _object_faults(dataset, result, volumes, job, role)
-            )
-            if result.kind == "seg" and seg:
-                own = seg_faults(seg, findings, volumes, role)
-            else:
-                own = report_faults(dataset, result, objects, volumes, job, findings, role, seg)
-            yield from (f"{result.kind}: {fault}" for fault in own)
-        except EncodeError as error:
-            yield f"{result.kind}: {error}"
-        except UNREADABLE as error:  # a damaged object: some attribute is absent or malformed
-            told = f": {error}" if isinstance(error, AttributeError) else ""  # others may quote values
-            yield f"{result.kind}: cannot be judged, {type(error).__name__}{told}"
-    yield from _set_faults(objects, datasets)
-
-
-def _object_faults(
-    dataset: Dataset, result: ResultObject, volumes: Volumes, job: EncodeJob, role: str
-) -> Iterator[str]:
-    """What holds for every object: file, identity, header, algorithm."""
+def object_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
+    """Yield what is wrong with an object of any kind: file, identity, header, algorithm."""
+    volumes, job = material.volumes, material.job
     meta = dataset.file_meta
-    if meta.TransferSyntaxUID != ExplicitVRLittleEndian:
-        yield "the transfer syntax is not Explicit VR Little Endian"
+    if meta.TransferSyntaxUID not in SYNTAXES:
+        yield "the transfer syntax is not one that we write"
     if meta.MediaStorageSOPInstanceUID != dataset.SOPInstanceUID:
         yield "file meta information and data set name different instances"
     if meta.get("ImplementationClassUID") != node.IMPLEMENTATION_CLASS_UID:
@@ -124,7 +55,7 @@ def _object_faults(
         yield "Instance Creator UID is not ours, so the node would take its own result for new input"
     if dataset.get("SpecificCharacterSet") != "ISO_IR 192":
         yield "Specific Character Set is not ISO_IR 192"
-    if dataset.StudyInstanceUID != volumes[role].study_uid:
+    if dataset.StudyInstanceUID != material.volume.study_uid:
         yield "the study is not that of the source"
     if dataset.SeriesInstanceUID in {v.series_uid for v in volumes.values()}:
         yield "the series is a series of the source"
@@ -133,11 +64,8 @@ def _object_faults(
     if dataset.get("ContentQualification") != "RESEARCH":
         yield "Content Qualification is not RESEARCH"
     description = str(dataset.get("SeriesDescription", ""))
-    algorithm = algorithm_of(job.card)
-    if len(description) > 64 or "research" not in description:
-        yield "Series Description is longer than 64 characters or does not say research"
-    if not description.startswith(algorithm.name[:20]):
-        yield "Series Description does not name the algorithm"
+    if description != series_description(job, KINDS[result.kind].what) or "research" not in description:
+        yield "Series Description is not the configured one, or does not say research"
     if not (dataset.get("ContentDate") and dataset.get("ContentTime")):
         yield "Content Date or Content Time is absent"
     yield from _equipment_faults(dataset, job)
@@ -167,21 +95,20 @@ def _equipment_faults(dataset: Dataset, job: EncodeJob) -> Iterator[str]:
         yield "a software library is named as the algorithm"
 
 
-def _set_faults(objects: Sequence[ResultObject], datasets: dict[str, Dataset]) -> Iterator[str]:
-    """What holds between the objects of one job."""
+def set_faults(objects: Sequence[ResultObject], datasets: Sequence[Dataset]) -> Iterator[str]:
+    """Yield what is wrong between the objects of one job."""
     for what in ("sop_instance_uid", "series_uid"):
         uids = [getattr(result, what) for result in objects]
         if len(set(uids)) != len(uids):
             yield f"two objects share one {what}"
-    if not any(result.kind == "sr-text" for result in objects):
-        yield "there is no text report"
+    if not any(result.kind.startswith("sr-") for result in objects):
+        yield "there is no report"
     before: set[str] = set()
     for result in objects:
         if not set(result.refers_to) <= before:
             yield f"{result.kind} comes before an object that it refers to"
         before.add(result.sop_instance_uid)
-    judged = list(datasets.values())
-    for other in judged[1:]:
+    for other in datasets[1:]:
         for keyword in _SHARED:
-            if judged[0].get(keyword) != other.get(keyword):
+            if datasets[0].get(keyword) != other.get(keyword):
                 yield f"the objects disagree about {keyword}"

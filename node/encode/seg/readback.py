@@ -30,21 +30,13 @@ class EncodedSeg:
     #: segment number -> {slice index: voxels set}, where there are any
     voxels: dict[int, dict[int, int]] = field(default_factory=dict)
 
-    def plane(self, frame: int) -> NDArray[np.bool_]:
-        """Return the pixels of a 0-based frame: (rows, columns), bool."""
+    def plane(self, frame: int, number: int) -> NDArray[np.bool_]:
+        """Return where a 0-based frame shows a segment: (rows, columns), bool."""
         _, rows, columns = self.shape
         first = frame * rows * columns
         last = first + rows * columns
         unpacked = np.unpackbits(self.bits[first // 8 : -(-last // 8)], bitorder="little")
         return unpacked[first % 8 : first % 8 + rows * columns].reshape(rows, columns).astype(bool)
-
-    def mask(self, *numbers: int) -> NDArray[np.bool_]:
-        """Return one segment, or the union of several: (slices, rows, columns) of the source, bool."""
-        whole = np.zeros(self.shape, dtype=bool)
-        for number in numbers:
-            for index, frame in self.frames.get(number, {}).items():
-                whole[index] |= self.plane(frame)
-        return whole
 
 
 def read_seg(path: Path, volume: Volume) -> EncodedSeg:
@@ -75,7 +67,7 @@ def read_seg(path: Path, volume: Volume) -> EncodedSeg:
         raise EncodeError("the segmentation holds fewer pixels than its frames need")
     seg = EncodedSeg(dataset=dataset, frames=frames, shape=shape, bits=bits)
     for number, planes in frames.items():
-        counted = {index: int(np.count_nonzero(seg.plane(frame))) for index, frame in planes.items()}
+        counted = {index: int(np.count_nonzero(seg.plane(frame, number))) for index, frame in planes.items()}
         if any(counted.values()):
             seg.voxels[number] = {index: count for index, count in counted.items() if count}
     return seg

@@ -9,9 +9,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from node.encode.items import code_of, instances_of
-from node.encode.readback import EncodedSeg
-from node.encode.seg import occupied_frames, overlap, plane_at
-from node.model import Volume, Volumes
+from node.encode.material import Material
+from node.encode.seg.grid import occupied_frames, overlap, plane_at
+from node.encode.seg.readback import EncodedSeg, read_seg
+from node.model import ResultObject, Volume, Volumes
 from pipelines.contract import Findings, Segment
 
 #: How far written geometry may be from the source's: OHIF compares positions to 0.001 mm.
@@ -19,17 +20,18 @@ POSITION_MM = 0.001
 DIRECTION = 1e-4
 
 
-def seg_faults(seg: EncodedSeg, findings: Findings, volumes: Volumes, role: str) -> Iterator[str]:
-    """Yield every fault of a segmentation that was read back from disk."""
-    dataset = seg.dataset
+def seg_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
+    """Yield every fault of a Segmentation."""
+    findings, volumes, role = material.findings, material.volumes, material.role
+    seg = read_seg(result.path, material.volume)
     if dataset.SOPClassUID != SegmentationStorage or dataset.Modality != "SEG":
         yield "the class or modality is not Segmentation"
     if dataset.SegmentationType != "BINARY" or (dataset.BitsAllocated, dataset.BitsStored) != (1, 1):
         yield "it is not BINARY with one bit per pixel"
     yield from _reference_faults(dataset, volumes, role)
-    yield from _grid_faults(seg, volumes[role])
+    yield from _grid_faults(seg, material.volume)
     yield from _segment_faults(dataset, findings)
-    yield from _frame_faults(seg, findings, volumes[role])
+    yield from _frame_faults(seg, findings, material.volume)
 
 
 def _reference_faults(dataset: Dataset, volumes: Volumes, role: str) -> Iterator[str]:
@@ -128,11 +130,15 @@ def _frame_faults(seg: EncodedSeg, findings: Findings, volume: Volume) -> Iterat
     for number, frames in seg.frames.items():
         for index, frame in frames.items():
             group = groups[frame]
-            position = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
-            displaced += not np.allclose(position, volume.slices[index].position_mm, atol=POSITION_MM)
+            wanted = volume.slices[index].position_mm
+            said = group.get("PlanePositionSequence")
+            position = [float(v) for v in said[0].ImagePositionPatient] if said else None
+            displaced += (position is None) != (wanted is None)
+            if position is not None and wanted is not None:
+                displaced += not np.allclose(position, wanted, atol=POSITION_MM)
             undimensioned += list(group.FrameContentSequence[0].DimensionIndexValues) != [number, index + 1]
             if number in known and seg.shape[1:] == volume.image.array.shape[1:]:
-                unequal += not np.array_equal(seg.plane(frame), plane_at(findings, number, index))
+                unequal += not np.array_equal(seg.plane(frame, number), plane_at(findings, number, index))
     if displaced:
         yield f"{displaced} frames do not lie where their source plane lies"
     if undimensioned:

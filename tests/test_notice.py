@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.show.notice import unsaid
+from node.notice import unsaid
 
 NOTICE = "Research use only; not for diagnosis."
 

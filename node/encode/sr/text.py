@@ -9,24 +9,22 @@ There is always a text report: finding nothing is a result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedSRStorage
 
-from node.encode import tree
 from node.encode.common import RESEARCH_NOTICE
-from node.encode.header import Header
-from node.encode.identity import EncodeJob, algorithm_of
+from node.encode.material import Material
 from node.encode.numbers import Number, grouped
-from node.encode.readback import EncodedSeg
-from node.encode.report import algorithm_items, new_report, observation_context, procedures_reported
-from node.encode.sr_measurements import evaluation_item, number_item
-from node.encode.tree import CONTAINS, INFERRED_FROM
-from node.model import ResultObject, Volumes
+from node.encode.seg.outlines import Outlines
+from node.encode.sr import tree
+from node.encode.sr.document import algorithm_items, new_report, observation_context, procedures_reported
+from node.encode.sr.measurements import evaluation_item, number_item
+from node.encode.sr.tree import CONTAINS, INFERRED_FROM
+from node.model import Volumes
 from pipelines.contract import Code, Evaluation, Findings
 
-SERIES_NUMBER = 9003
 TITLE = Code("18748-4", "LN", "Diagnostic Imaging Report")
 FINDINGS = Code("59776-5", "LN", "Findings")
 PROCEDURE = Code("55111-9", "LN", "Current Procedure Descriptions")
@@ -37,39 +35,22 @@ PROCEDURE_DESCRIPTION = Code("121065", "DCM", "Procedure Description")
 NOTHING_FOUND = "Nothing was found"
 
 
-def make_text_report(
-    job: EncodeJob,
-    header: Header,
-    findings: Findings,
-    volumes: Volumes,
-    role: str,
-    *,
-    seg: EncodedSeg | None,
-    siblings: Sequence[ResultObject],
-    numbers: Sequence[Number],
-) -> Dataset:
-    """Return the report for people (Enhanced SR).
-
-    Parameters
-    ----------
-    seg
-        The segmentation as read back, None when the pipeline outlines nothing.
-    siblings
-        Our own objects of this job: named in the evidence.
-    """
-    algorithm = algorithm_of(job.card)
-    about = [f"{job.card.title} ({algorithm.name} {algorithm.version}, {algorithm.maker})"]
-    if job.card.intended_use:
-        about.append(f"Intended use: {job.card.intended_use}")
+def make_text(material: Material) -> Iterator[Dataset]:
+    """Yield the report for people (Enhanced SR). Its evidence names all siblings."""
+    card, algorithm = material.job.card, material.algorithm
+    about = [f"{card.title} ({algorithm.name} {algorithm.version}, {algorithm.maker})"]
+    if card.intended_use:
+        about.append(f"Intended use: {card.intended_use}")
+    lines = _lines(material.findings, material.outlines, material.numbers, image_notes(material.volumes))
     root = tree.container(
         None,
         TITLE,
         [
-            *observation_context(job),
-            *procedures_reported(header, volumes[role].image.modality),
+            *observation_context(material.job),
+            *procedures_reported(material.header, material.volume.image.modality),
             tree.text(CONTAINS, COMMENT, RESEARCH_NOTICE),
-            *(tree.text(CONTAINS, COMMENT, w) for w in (job.card.warning,) if w),
-            tree.container(CONTAINS, FINDINGS, _lines(findings, seg, numbers, image_notes(volumes))),
+            *(tree.text(CONTAINS, COMMENT, w) for w in (card.warning,) if w),
+            tree.container(CONTAINS, FINDINGS, lines),
             tree.container(
                 CONTAINS,
                 PROCEDURE,
@@ -80,17 +61,7 @@ def make_text_report(
             ),
         ],
     )
-    return new_report(
-        job,
-        header,
-        root,
-        volumes,
-        siblings,
-        role="sr-text",
-        sop_class=EnhancedSRStorage,
-        series_number=SERIES_NUMBER,
-        what="report",
-    )
+    yield new_report(material, "sr-text", root, sop_class=EnhancedSRStorage)
 
 
 def image_notes(volumes: Volumes) -> list[str]:
@@ -103,10 +74,12 @@ def image_notes(volumes: Volumes) -> list[str]:
 
 
 def _lines(
-    findings: Findings, seg: EncodedSeg | None, numbers: Sequence[Number], noticed: Sequence[str]
+    findings: Findings, outlines: Outlines | None, numbers: Sequence[Number], noticed: Sequence[str]
 ) -> list[Dataset]:
     lines: list[Dataset] = []
-    empty = {s.number: s.label for s in findings.segments if seg is not None and s.number not in seg.voxels}
+    empty = {
+        s.number: s.label for s in findings.segments if outlines is not None and not outlines.voxels(s.number)
+    }
     if findings.segments and len(empty) == len(findings.segments):
         lines.append(_line(f"{NOTHING_FOUND}: no part of the image was marked as {_listed(empty.values())}."))
     elif not findings.segments and not numbers and not findings.evaluations:

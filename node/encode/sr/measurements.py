@@ -14,27 +14,25 @@ viewer tested reads it, and Stone reads no other.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage
 
-from node.encode import tree
-from node.encode.contour import outline
-from node.encode.header import Header
-from node.encode.identity import EncodeJob, algorithm_of
 from node.encode.items import image_reference, item
+from node.encode.material import Material, NotApplicable
 from node.encode.numbers import Number
-from node.encode.readback import EncodedSeg
-from node.encode.report import (
+from node.encode.seg.outlines import Outlines
+from node.encode.sr import tree
+from node.encode.sr.contour import outline
+from node.encode.sr.document import (
     MODALITIES,
     algorithm_items,
     new_report,
     observation_context,
     procedures_reported,
 )
-from node.encode.seg import tracking_id, tracking_uid
-from node.encode.tree import (
+from node.encode.sr.tree import (
     CONTAINS,
     HAS_ACQ_CONTEXT,
     HAS_CONCEPT_MOD,
@@ -42,10 +40,10 @@ from node.encode.tree import (
     HAS_PROPERTIES,
     SELECTED_FROM,
 )
-from node.model import ResultObject, Slice, Volume, Volumes
-from pipelines.contract import Code, Evaluation, Findings, Segment
+from node.encode.tracking import ANATOMICAL_CATEGORIES, tracking_id, tracking_uid
+from node.model import Slice
+from pipelines.contract import Code, Evaluation, Segment
 
-SERIES_NUMBER = 9002
 TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
@@ -68,67 +66,42 @@ SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation")
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 PERCENT = Code("%", "UCUM", "Percent")
 
-#: Categories of CID 7150 whose types are places themselves, so they are their own finding site.
-ANATOMICAL_CATEGORIES = frozenset({"91723000", "123037004", "85756007"})
 
+def make_measurements(material: Material) -> Iterator[Dataset]:
+    """Yield the TID 1500 report.
 
-def make_measurement_report(
-    job: EncodeJob,
-    header: Header,
-    findings: Findings,
-    volumes: Volumes,
-    role: str,
-    *,
-    seg: EncodedSeg,
-    seg_object: ResultObject,
-    numbers: Sequence[Number],
-) -> Dataset | None:
-    """Return the TID 1500 report, or None when no structure has a voxel.
-
-    Parameters
-    ----------
-    seg, seg_object
-        The segmentation as read back from disk: contours come from it, groups refer to it.
-    numbers
-        What `node.encode.numbers.reported` found of this segmentation.
+    Raises
+    ------
+    NotApplicable
+        No structure has a voxel.
     """
-    volume = volumes[role]
+    outlines, findings, volume = material.outlines, material.findings, material.volume
     groups: list[Dataset] = []
     keys: list[Slice] = []
     for segment in findings.segments:
-        areas = seg.voxels.get(segment.number)
-        if not areas:
+        index = outlines.key_slice(segment.number) if outlines else None
+        if outlines is None or index is None:
             continue
-        index = max(areas, key=lambda i: (areas[i], -i))
         keys.append(volume.slices[index])
-        groups.append(_contour_group(job, segment, seg, index, volume))
+        groups.append(_contour_group(material, segment, outlines, index))
+        numbers = material.numbers
         about = [n for n in numbers if n.measurement.segment == segment.number and not math.isnan(n.value)]
         answers = [e for e in findings.evaluations if e.segment == segment.number]
-        groups.append(_segment_group(job, segment, seg_object, volume, about, answers))
+        groups.append(_segment_group(material, segment, outlines, about, answers))
     if not groups:
-        return None
+        raise NotApplicable("No measurement report: no structure has a voxel; the text report says so.")
     root = tree.container(
         None,
         TITLE,
         [
-            *observation_context(job),
-            *procedures_reported(header, volume.image.modality),
+            *observation_context(material.job),
+            *procedures_reported(material.header, volume.image.modality),
             _image_library(keys, volume.image.modality),
             tree.container(CONTAINS, IMAGING_MEASUREMENTS, groups),
         ],
         template="1500",
     )
-    return new_report(
-        job,
-        header,
-        root,
-        volumes,
-        [seg_object],
-        role="sr-measurements",
-        sop_class=ComprehensiveSRStorage,
-        series_number=SERIES_NUMBER,
-        what="measurements",
-    )
+    yield new_report(material, "sr-measurements", root, sop_class=ComprehensiveSRStorage)
 
 
 def number_item(how: str, number: Number, name: Code | None = None) -> Dataset:
@@ -160,11 +133,11 @@ def finding_site(segment: Segment) -> Code | None:
     return segment.kind if segment.category.value in ANATOMICAL_CATEGORIES else None
 
 
-def _common_items(job: EncodeJob, segment: Segment) -> list[Dataset]:
+def _common_items(material: Material, segment: Segment) -> list[Dataset]:
     """What both groups of a structure begin with: tracking, finding, site, algorithm."""
     items = [
         tree.text(HAS_OBS_CONTEXT, TRACKING_ID, tracking_id(segment)),
-        tree.uidref(HAS_OBS_CONTEXT, TRACKING_UID, tracking_uid(job, segment)),
+        tree.uidref(HAS_OBS_CONTEXT, TRACKING_UID, tracking_uid(material, segment)),
         tree.code(CONTAINS, FINDING_CATEGORY, segment.category),
         tree.code(CONTAINS, FINDING, segment.kind),
     ]
@@ -173,40 +146,34 @@ def _common_items(job: EncodeJob, segment: Segment) -> list[Dataset]:
         side = segment.laterality
         below = [tree.code(HAS_CONCEPT_MOD, LATERALITY, side)] if side is not None else []
         items.append(tree.code(HAS_CONCEPT_MOD, FINDING_SITE, site, below))
-    return items + algorithm_items(algorithm_of(job.card))
+    return items + algorithm_items(material.algorithm)
 
 
-def _contour_group(job: EncodeJob, segment: Segment, seg: EncodedSeg, index: int, volume: Volume) -> Dataset:
+def _contour_group(material: Material, segment: Segment, outlines: Outlines, index: int) -> Dataset:
     """TID 1410: where to look. No numbers here, or OHIF could make the contour its own."""
-    points = outline(seg.plane(seg.frames[segment.number][index]))
-    source = tree.image(SELECTED_FROM, ORIGINAL_SOURCE, image_reference(volume.slices[index]))
+    points = outline(outlines.plane(segment.number, index))
+    source = tree.image(SELECTED_FROM, ORIGINAL_SOURCE, image_reference(material.volume.slices[index]))
     region = tree.polyline(CONTAINS, IMAGE_REGION, points, [source])
     return tree.container(
-        CONTAINS, MEASUREMENT_GROUP, [*_common_items(job, segment), region], template="1410"
+        CONTAINS, MEASUREMENT_GROUP, [*_common_items(material, segment), region], template="1410"
     )
 
 
 def _segment_group(
-    job: EncodeJob,
+    material: Material,
     segment: Segment,
-    seg_object: ResultObject,
-    volume: Volume,
+    outlines: Outlines,
     numbers: Sequence[Number],
     evaluations: Sequence[Evaluation],
 ) -> Dataset:
     """TID 1411: the segment and everything measured of it."""
-    reference = item(
-        ReferencedSOPClassUID=seg_object.sop_class_uid,
-        ReferencedSOPInstanceUID=seg_object.sop_instance_uid,
-        ReferencedSegmentNumber=segment.number,
-    )
     return tree.container(
         CONTAINS,
         MEASUREMENT_GROUP,
         [
-            *_common_items(job, segment),
-            tree.image(CONTAINS, REFERENCED_SEGMENT, reference),
-            tree.uidref(CONTAINS, SOURCE_SERIES, volume.series_uid),
+            *_common_items(material, segment),
+            tree.image(CONTAINS, REFERENCED_SEGMENT, outlines.reference(segment.number)),
+            tree.uidref(CONTAINS, SOURCE_SERIES, material.volume.series_uid),
             *(number_item(CONTAINS, number, number.caption) for number in numbers),
             *(evaluation_item(CONTAINS, evaluation) for evaluation in evaluations),
         ],

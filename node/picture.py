@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw
 
-from node.show.notice import unsaid
+from node.notice import unsaid
 from pipelines.contract import Card, Case, Code, Findings
 
 PLANE_HEIGHT_PX = 360

@@ -5,7 +5,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from node.show.picture import PLANE_HEIGHT_PX, WIDEST_PLANE_PX, Layer, draw
+from node.picture import PLANE_HEIGHT_PX, WIDEST_PLANE_PX, Layer, draw
 from pipelines.contract import Code
 
 HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")

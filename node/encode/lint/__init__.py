@@ -1,0 +1,80 @@
+"""The last word before anything is sent: objects as they lie on disk, against every rule we know.
+
+    whole    every object, and the set of them
+    seg      Segmentations
+    sr       reports
+
+The judges of the field (dciodvfy, DCMTK, dcmqi) miss a report that a viewer shows blank, a
+missing tracking identifier, a segmentation in a foreign study (viewers.md section 7); this lint
+does not. It runs in production (standards R-49): an object with a fault is not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from node.encode.header import UNREADABLE
+from node.encode.lint.seg import seg_faults
+from node.encode.lint.sr import measurement_faults, text_faults
+from node.encode.lint.whole import object_faults, set_faults
+from node.encode.material import Material
+from node.errors import EncodeError
+from node.model import ResultObject
+
+Judge = Callable[[Dataset, ResultObject, Material], Iterator[str]]
+
+#: Kind of object -> who looks for the faults that only this kind can have.
+JUDGES: Mapping[str, Judge] = {
+    "seg": seg_faults,
+    "sr-measurements": measurement_faults,
+    "sr-text": text_faults,
+}
+
+
+def lint(objects: Sequence[ResultObject], material: Material, *, judged: set[str]) -> None:
+    """Judge the objects of one profile.
+
+    Parameters
+    ----------
+    material
+        As it was when the last object was made.
+    judged
+        SOP Instance UIDs of objects that were found in order before; grows.
+
+    Raises
+    ------
+    EncodeError
+        Something is wrong; the sentence lists every fault.
+    """
+    found = list(faults(objects, material, judged=judged))
+    if found:
+        raise EncodeError("the result is not fit to be sent: " + "; ".join(found))
+
+
+def faults(
+    objects: Sequence[ResultObject], material: Material, *, judged: set[str] | None = None
+) -> Iterator[str]:
+    """Yield every fault as a sentence without patient data; parameters as in `lint`."""
+    judged = set() if judged is None else judged
+    datasets: list[Dataset] = []
+    for result in objects:
+        try:
+            dataset = pydicom.dcmread(result.path, defer_size="1 MB")
+            datasets.append(dataset)
+            if result.sop_instance_uid in judged:
+                continue
+            found = [
+                *object_faults(dataset, result, material),
+                *JUDGES[result.kind](dataset, result, material),
+            ]
+            yield from (f"{result.kind}: {fault}" for fault in found)
+            judged |= {result.sop_instance_uid} if not found else set()
+        except EncodeError as error:
+            yield f"{result.kind}: {error}"
+        except UNREADABLE as error:  # a damaged object: some attribute is absent or malformed
+            told = f": {error}" if isinstance(error, AttributeError) else ""  # others may quote values
+            yield f"{result.kind}: cannot be judged, {type(error).__name__}{told}"
+    yield from set_faults(objects, datasets)

@@ -1,0 +1,115 @@
+"""What multi-frame results on the grid of a source share: its planes, said as functional groups.
+
+A frame needs only its plane (position, instance and frame number), the same for single-frame and
+multi-frame sources; a volume may be some frames of a multi-frame instance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from node.encode.header import Header
+from node.encode.items import image_reference, instances_of, item, sop_references
+from node.encode.repair import decimal_string
+from node.errors import EncodeError
+from node.model import Slice, Volume, Volumes
+from pipelines.contract import Code
+
+SOURCE_FOR_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")
+
+
+def check_planes(volume: Volume) -> None:
+    """Refuse a volume whose planes cannot be referred to, or are not where its affine puts them.
+
+    Volumes and measurements trust the affine, the object's frames the positions; a tenth of the
+    slice distance apart they would tell different stories.
+    """
+    affine = volume.image.affine
+    if len(volume.slices) != volume.image.array.shape[0]:
+        raise EncodeError("the volume does not name one source plane per slice")
+    if not all((volume.study_uid, volume.series_uid, *(plane.sop_instance_uid for plane in volume.slices))):
+        raise EncodeError("the source lacks a Study, Series or SOP Instance UID, so nothing can refer to it")
+    if len({(plane.sop_instance_uid, plane.frame) for plane in volume.slices}) != len(volume.slices):
+        raise EncodeError("two slices of the volume come from the same source plane")
+    if not volume.image.is_spatial:
+        return
+    said = np.array([plane.position_mm for plane in volume.slices], dtype=np.float64)
+    index = np.arange(len(volume.slices), dtype=np.float64)
+    meant = affine[:3, 3] + index[:, None] * affine[:3, 0]
+    worst_mm = float(np.abs(said - meant).max())
+    if not worst_mm <= 0.1 * volume.image.spacing_mm[0]:
+        raise EncodeError(f"a source plane lies {worst_mm:.3f} mm from where the volume has it")
+
+
+def add_references(dataset: Dataset, volumes: Volumes, role: str) -> None:
+    """Name every instance used: the series of the grid first, other studies apart (PS3.3 C.12.2)."""
+    here = volumes[role]
+    series: dict[tuple[str, str], list[tuple[str, str]]] = {
+        (here.study_uid, here.series_uid): instances_of(here)
+    }
+    for other in volumes.values():
+        known = series.setdefault((other.study_uid, other.series_uid), [])
+        known += [i for i in instances_of(other) if i not in known]
+    by_study: dict[str, list[Dataset]] = {}
+    for (study, uid), instances in series.items():
+        reference = item(SeriesInstanceUID=uid, ReferencedInstanceSequence=sop_references(instances))
+        by_study.setdefault(study, []).append(reference)
+    dataset.ReferencedSeriesSequence = by_study.pop(here.study_uid)
+    if by_study:
+        dataset.StudiesContainingOtherReferencedInstancesSequence = [
+            item(StudyInstanceUID=study, ReferencedSeriesSequence=items) for study, items in by_study.items()
+        ]
+
+
+def shared_groups(volume: Volume) -> Dataset:
+    slice_mm, row_mm, column_mm = volume.image.spacing_mm
+    columns, rows = (volume.image.affine[:3, axis] for axis in (2, 1))
+    thickness = volume.image.facts.get("SliceThickness")
+    thick_mm = float(thickness) if isinstance(thickness, int | float) and thickness > 0 else slice_mm
+    cosines = (*(columns / np.linalg.norm(columns)), *(rows / np.linalg.norm(rows)))
+    return item(
+        PixelMeasuresSequence=[
+            item(
+                PixelSpacing=[decimal_string(row_mm), decimal_string(column_mm)],
+                SliceThickness=decimal_string(thick_mm),
+                SpacingBetweenSlices=decimal_string(slice_mm),
+            )
+        ],
+        PlaneOrientationSequence=[item(ImageOrientationPatient=[decimal_string(float(c)) for c in cosines])],
+    )
+
+
+def plane_groups(plane: Slice, derivation: Dataset, purpose: Dataset) -> Dataset:
+    """Return Plane Position and Derivation Image of one frame (PS3.3 C.7.6.16.2).
+
+    The two codes are the same for all of a thousand frames, so they are made once.
+    """
+    source = image_reference(
+        plane,
+        PurposeOfReferenceCodeSequence=[purpose],
+        SpatialLocationsPreserved="YES",
+    )
+    groups = item(
+        DerivationImageSequence=[item(DerivationCodeSequence=[derivation], SourceImageSequence=[source])]
+    )
+    if plane.position_mm is not None:
+        position = [decimal_string(float(v)) for v in plane.position_mm]
+        groups.PlanePositionSequence = [item(ImagePositionPatient=position)]
+    return groups
+
+
+def add_frame_of_reference(dataset: Dataset, volume: Volume, header: Header) -> None:
+    """Say the source's frame of reference where it has one; none is ever invented (R-10)."""
+    if volume.frame_of_reference_uid:
+        dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = header.position_reference or None
+
+
+def add_lossy(dataset: Dataset, header: Header) -> None:
+    """Say whether any source was ever compressed with loss (R-09)."""
+    dataset.LossyImageCompression = "01" if header.lossy.ever else "00"
+    if header.lossy.ratio:
+        dataset.LossyImageCompressionRatio = header.lossy.ratio
+    if header.lossy.method:
+        dataset.LossyImageCompressionMethod = header.lossy.method

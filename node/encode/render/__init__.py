@@ -1,0 +1,1 @@
+"""The same findings for readers that know neither Segmentation nor Structured Report."""

@@ -1,0 +1,1 @@
+"""Outlines as Segmentations of every kind, and how they are read again."""

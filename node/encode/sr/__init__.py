@@ -1,0 +1,1 @@
+"""Numbers, codes and places as Structured Reports."""
