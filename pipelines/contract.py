@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -295,13 +295,20 @@ def _input(table: Mapping[str, Any]) -> InputSpec:
 
 
 def _segment(table: Mapping[str, Any]) -> Segment:
+    from pipelines.structures import structure  # it is written in the words of this module
+
+    named = {}
+    if "structure" in table:
+        row = structure(table["structure"])
+        named = {f.name: getattr(row, f.name) for f in fields(row) if f.name != "name"}
     codes = {
         key: Code(**table[key])
         for key in ("category", "kind", "laterality", "anatomic_region")
         if key in table
     }
     colour = {"colour_rgb": tuple(table["colour_rgb"])} if "colour_rgb" in table else {}
-    return Segment(**{**table, **codes, **colour})
+    plain = {key: value for key, value in table.items() if key != "structure"}
+    return Segment(**{**named, **plain, **codes, **colour})
 
 
 @runtime_checkable
