@@ -1,6 +1,7 @@
 """The last word before anything is sent: objects as they lie on disk, against every rule we know.
 
     whole    every object, and the set of them
+    codes    every code and text of an object
     seg      Segmentations
     sr       reports
 
@@ -17,6 +18,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from node.encode.header import UNREADABLE
+from node.encode.lint.codes import code_faults
 from node.encode.lint.seg import seg_faults
 from node.encode.lint.sr import measurement_faults, text_faults
 from node.encode.lint.whole import object_faults, set_faults
@@ -68,6 +70,7 @@ def faults(
                 continue
             found = [
                 *object_faults(dataset, result, material),
+                *code_faults(dataset, material),
                 *JUDGES[result.kind](dataset, result, material),
             ]
             yield from (f"{result.kind}: {fault}" for fault in found)

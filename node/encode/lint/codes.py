@@ -1,0 +1,130 @@
+"""Every code and every text of an object: known, consistent, and such that it can be written (C-08).
+
+What was copied from the source is not judged here: it is the hospital's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sr._concepts_dict import concepts
+
+from node.encode.items import code_of
+from node.encode.material import Material
+from pipelines.contract import Code
+
+#: Coding schemes of PS3.16 Table 8-1 that were retired; SCT took the place of the first three.
+RETIRED_SCHEMES = frozenset({"SRT", "SNM3", "99SDM", "SNOMED-RT", "NCDR [2.0b]", "NYUMCCG", "I9"})
+#: Concepts that are told under a caption of ours beside the number, see `node.encode.numbers`.
+CAPTIONED = frozenset({("112031", "DCM")})
+#: VR -> most characters of one value (PS3.5 6.2).
+LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240, "CS": 16, "AE": 16, "DS": 16, "IS": 12}
+TEXT_VRS = frozenset({"SH", "LO", "ST", "LT", "UT", "UC", "PN"})
+#: Line ends and tabs may stand in running text.
+RUNNING_TEXT = frozenset({"ST", "LT", "UT"})
+#: Pixels and documents hold neither codes nor text.
+BULK = frozenset(tag_for_keyword(k) for k in ("PixelData", "FloatPixelData", "EncapsulatedDocument"))
+#: Frames repeat the same codes; so many are looked at.
+FRAMES_LOOKED_AT = 2
+
+
+def code_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+    """Yield a sentence for every code or text that is not fit to be read by others."""
+    copied = _codes(material.header.dataset) | {c for r in material.header.requests for c in _codes(r)}
+    declared = {
+        str(scheme.get("CodingSchemeDesignator"))
+        for scheme in dataset.get("CodingSchemeIdentificationSequence") or ()
+    }
+    told = set()
+    for item in _code_items(dataset):
+        code = code_of(item)
+        if code[:2] in copied or code in told:
+            continue
+        told.add(code)
+        what = f"the code {code.value} {code.scheme}"
+        if not all(code):
+            yield f"{what} lacks a value, a scheme or a meaning"
+        elif code.scheme in RETIRED_SCHEMES:
+            yield f"{what} is of a retired scheme"
+        elif code.scheme.startswith("99") and code.scheme not in declared:
+            yield f"{what} is private, but its scheme is not declared"
+        elif code[:2] not in CAPTIONED and not _agrees_with_standard(code):
+            yield f"{what} does not mean {code.meaning!r}"
+    yield from dict.fromkeys(fault for element in _elements(dataset) for fault in _text_faults(element))
+
+
+def _text_faults(element: DataElement) -> Iterator[str]:
+    if element.VR not in TEXT_VRS and element.VR not in LONGEST:
+        return
+    values = element.value if isinstance(element.value, MultiValue | list) else [element.value]
+    for value in values:
+        text = "" if value is None else str(value)
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            yield f"{element.keyword} cannot be written in UTF-8"
+            continue
+        allowed = "\r\n\t\f\x1b" if element.VR in RUNNING_TEXT else "\x1b"
+        if any(ord(c) < 32 and c not in allowed for c in text):
+            yield f"{element.keyword} holds a control character"
+        if len(text) > LONGEST.get(element.VR, len(text)):
+            yield f"{element.keyword} is longer than its value representation allows"
+
+
+@cache
+def _meanings(scheme: str) -> dict[str, frozenset[str]]:
+    """Return what PS3.16 has each code of a scheme mean: value -> meanings."""
+    found: dict[str, set[str]] = {}
+    entries: Mapping[str, Mapping[str, tuple[str, list[int]]]] = concepts.get(scheme, {})  # type: ignore[assignment]
+    for codes in entries.values():
+        for value, (meaning, _) in codes.items():
+            found.setdefault(value, set()).add(meaning)
+    return {value: frozenset(meanings) for value, meanings in found.items()}
+
+
+def _agrees_with_standard(code: Code) -> bool:
+    known = _meanings(code.scheme).get(code.value)
+    return known is None or any(_agree(code.meaning, meaning) for meaning in known)
+
+
+def _agree(said: str, known: str) -> bool:
+    """Whether two meanings differ in wording alone: one has all the words of the other.
+
+    "Lung" and "Lung structure" agree, "Gluteus minimus" and "Gluteus medius" do not.
+    """
+    one, other = (
+        frozenset(word.removesuffix("s") for word in re.findall(r"[^\W_]+", text.lower()))
+        for text in (said, known.rsplit(" (", 1)[0])  # SNOMED names the hierarchy in parentheses
+    )
+    return bool(one and other) and (one <= other or other <= one)
+
+
+def _codes(dataset: Dataset) -> set[tuple[str, str]]:
+    return {code_of(item)[:2] for item in _code_items(dataset)}
+
+
+def _code_items(dataset: Dataset) -> Iterator[Dataset]:
+    if "CodeMeaning" in dataset:
+        yield dataset
+    for item in _items(dataset):
+        yield from _code_items(item)
+
+
+def _elements(dataset: Dataset) -> Iterator[DataElement]:
+    yield from (dataset[tag] for tag in dataset.keys() - BULK if dataset[tag].VR != "SQ")
+    for item in _items(dataset):
+        yield from _elements(item)
+
+
+def _items(dataset: Dataset) -> Iterator[Dataset]:
+    for tag in sorted(dataset.keys() - BULK):
+        element = dataset[tag]
+        if element.VR == "SQ":
+            many = element.keyword == "PerFrameFunctionalGroupsSequence"
+            yield from element.value[:FRAMES_LOOKED_AT] if many else element.value
