@@ -111,6 +111,14 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn:
+    """What a destination is given in place of an object that it does not take as it is."""
+
+    thing: ResultObject | None  #: None: nothing can stand in
+    sentence: str  #: what it is and why; or why there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Predecessor:
     """An object of an earlier run on the same series, which the results of this one supersede."""
 

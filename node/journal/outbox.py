@@ -8,13 +8,14 @@ from itertools import groupby
 
 from sqlalchemy import Connection, and_, delete, exists, insert, select, update
 
+from node.config import SendTable
 from node.errors import NodeError
-from node.job import Job, JobState
+from node.job import Job, JobState, next_try
 from node.journal import schema
 from node.journal.database import Database
 from node.journal.moves import find_job, move_job
 from node.journal.rows import Delivery, result_of
-from node.model import Outcome, Receipt
+from node.model import Outcome, Receipt, ResultObject, StandIn
 
 _delivery, _parcel = schema.delivery, schema.parcel
 #: Something of this delivery has not been taken yet.
@@ -64,17 +65,90 @@ class Outbox(Database):
         )
         with self._reading() as connection:
             rows = connection.execute(query).all()
+            earlier = self._earlier(connection, {row.job_id for row in rows})
         return [
             Delivery(
                 job_id=job_id,
                 destination=place,
                 objects=tuple(result_of(row, self._data) for row in owed),
                 tries=tries,
+                earlier=earlier.get((job_id, place), {}),
             )
             for (job_id, place, tries), owed in groupby(
                 rows, key=lambda row: (row.job_id, row.destination, row.failed_tries)
             )
         ]
+
+    def _earlier(
+        self, connection: Connection, job_ids: Collection[int]
+    ) -> dict[tuple[int, str], dict[str, ResultObject]]:
+        """Return (job, destination) -> result -> the stand-in that the destination took for it."""
+        stand_in = schema.stand_in
+        went = and_(_parcel.c.job_id == stand_in.c.job_id, _parcel.c.sent_as == stand_in.c.sop_instance_uid)
+        query = (
+            select(_parcel.c.destination, stand_in)
+            .join(stand_in, went)
+            .where(_parcel.c.job_id.in_(list(job_ids)), _parcel.c.delivered_at.is_not(None))
+        )
+        found: dict[tuple[int, str], dict[str, ResultObject]] = {}
+        for row in connection.execute(query) if job_ids else ():
+            thing = result_of(row, self._data)
+            found.setdefault((row.job_id, row.destination), {})[row.stands_for] = thing
+        return found
+
+    def keep_stand_ins(self, job_id: int, made: Mapping[str, StandIn]) -> None:
+        """Write down, before any is sent, what stands in for results of a job.
+
+        Parameters
+        ----------
+        made
+            SOP Instance UID of the result -> its stand-in; what has none is passed over.
+        """
+        stand_in = schema.stand_in
+        things = {uid: one.thing for uid, one in made.items() if one.thing is not None}
+        uids = [thing.sop_instance_uid for thing in things.values()]
+        if not uids:
+            return
+        known = select(stand_in.c.sop_instance_uid).where(
+            stand_in.c.job_id == job_id, stand_in.c.sop_instance_uid.in_(uids)
+        )
+        with self._writing() as connection:
+            held = set(connection.scalars(known))
+            rows = [
+                {
+                    "job_id": job_id,
+                    "stands_for": uid,
+                    "kind": thing.kind,
+                    "sop_instance_uid": thing.sop_instance_uid,
+                    "sop_class_uid": thing.sop_class_uid,
+                    "series_uid": thing.series_uid,
+                    "transfer_syntax_uid": thing.transfer_syntax_uid,
+                    "path": self._kept(thing.path),
+                    "sha256": thing.sha256,
+                    "refers_to": list(thing.refers_to),
+                }
+                for uid, thing in things.items()
+                if thing.sop_instance_uid not in held
+            ]
+            if rows:
+                connection.execute(insert(stand_in), rows)
+
+    def taken(self, job_id: int, destination: str) -> tuple[ResultObject, ...]:
+        """Return what a destination took of a job, in order, as it went there: stand-ins included."""
+        result = schema.result
+        here = and_(
+            _parcel.c.job_id == job_id,
+            _parcel.c.destination == destination,
+            _parcel.c.delivered_at.is_not(None),
+        )
+        of_this = and_(
+            result.c.job_id == _parcel.c.job_id, result.c.sop_instance_uid == _parcel.c.sop_instance_uid
+        )
+        query = select(result).join(_parcel, of_this).where(here).order_by(result.c.number)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+            earlier = self._earlier(connection, [job_id]).get((job_id, destination), {})
+        return tuple(earlier.get(row.sop_instance_uid) or result_of(row, self._data) for row in rows)
 
     def keep(self, job_id: int, receipt: Receipt) -> None:
         """Write down that a destination took an object. The first receipt counts."""
@@ -91,7 +165,12 @@ class Outbox(Database):
             connection.execute(
                 update(_parcel)
                 .where(this, _parcel.c.delivered_at.is_(None))
-                .values(delivered_at=receipt.at, status=receipt.status, sentence=receipt.sentence)
+                .values(
+                    delivered_at=receipt.at,
+                    status=receipt.status,
+                    sentence=receipt.sentence,
+                    sent_as=receipt.sent_as,
+                )
             )
 
     def receipts(self, job_id: int) -> tuple[Receipt, ...]:
@@ -109,9 +188,20 @@ class Outbox(Database):
                     status=row.status,
                     sentence=row.sentence,
                     at=row.delivered_at,
+                    sent_as=row.sent_as,
                 )
                 for row in connection.execute(query)
             )
+
+    def put_off(self, owed: Delivery, error: NodeError, settings: SendTable, now: datetime) -> None:
+        """Write down that a try failed: the next comes later, or none before a person looked at it."""
+        job_id, place, told = owed.job_id, owed.destination, {"code": error.code, "reason": str(error)}
+        tries = owed.tries + 1
+        if error.then == "retry" and tries < settings.tries:
+            not_before = next_try(now, tries, settings.first_retry_s, settings.longest_retry_s)
+            self.postpone(job_id, place, not_before=not_before, **told)
+        else:
+            self.park(job_id, place, **told)
 
     def postpone(
         self, job_id: int, destination: str, *, code: str, reason: str, not_before: datetime
@@ -159,7 +249,7 @@ def fill_outbox(
     wanted
         Destination -> SOP Instance UIDs; one that is not in it wants everything.
     """
-    for table in (_parcel, _delivery, schema.result):
+    for table in (_parcel, _delivery, schema.stand_in, schema.result):
         connection.execute(delete(table).where(table.c.job_id == job.id))
     if not outcome.objects:
         return

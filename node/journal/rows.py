@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -54,6 +54,8 @@ class Delivery:
     destination: str
     objects: tuple[ResultObject, ...]
     tries: int  #: failed so far
+    #: SOP Instance UID of a result that was taken before -> the stand-in that went in its place.
+    earlier: Mapping[str, ResultObject] = field(default_factory=dict)
 
 
 def instance_of(row: Row[Any], data: Path) -> Instance:
@@ -120,7 +122,7 @@ def values_of(spec: JobSpec) -> Mapping[str, Any]:
 
 
 def result_of(row: Row[Any], data: Path) -> ResultObject:
-    """Return a result object from its row."""
+    """Return a result object, or one that stands in for it, from its row."""
     return ResultObject(
         kind=row.kind,
         sop_instance_uid=row.sop_instance_uid,

@@ -6,6 +6,7 @@ relative to the data folder, so that the folder can be moved or restored elsewhe
 series 1--n instance      what we hold
 series 1--n job_input n--1 job 1--n event      what is done with it, and every move of a job
 job 1--n result           what was made of it
+result 1--n stand_in      the same as another kind of object, for destinations that do not take it
 job 1--n delivery 1--n parcel      which destination still lacks which of the results
 """
 
@@ -226,6 +227,23 @@ parcel = Table(
     Column("sent_as", Text, nullable=False, server_default=""),  # the SOP Instance UID of its stand-in
     ForeignKeyConstraint(["job_id", "destination"], ["delivery.job_id", "delivery.destination"]),
     ForeignKeyConstraint(["job_id", "sop_instance_uid"], ["result.job_id", "result.sop_instance_uid"]),
+)
+
+#: Objects made of results for destinations that do not take these; whatever its destination, each is one.
+stand_in = Table(
+    "stand_in",
+    metadata,
+    Column("job_id", Integer, primary_key=True),
+    Column("sop_instance_uid", Uid, primary_key=True),
+    Column("stands_for", Uid, nullable=False),  # the SOP Instance UID of the result
+    Column("kind", Text, nullable=False),
+    Column("sop_class_uid", Uid, nullable=False),
+    Column("series_uid", Uid, nullable=False, index=True),
+    Column("transfer_syntax_uid", Uid, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", Hash, nullable=False),
+    Column("refers_to", Json, nullable=False),
+    ForeignKeyConstraint(["job_id", "stands_for"], ["result.job_id", "result.sop_instance_uid"]),
 )
 
 #: What a destination was last seen to take or not.

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from node.errors import NodeError
+from node.config import SendTable
+from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable
 from node.job import JobState, next_try
-from tests.journal_makers import NOON, a_job, a_receipt, after, an_outcome
+from node.model import StandIn
+from tests.journal_makers import NOON, SEG, a_job, a_receipt, after, an_outcome
 
 
 @pytest.fixture
@@ -118,3 +121,67 @@ def test_status_is_plain_json_and_names_what_is_in_trouble(journal, sending):
     (trouble,) = deliveries["troubled"]
     assert (trouble["destination"], trouble["code"], trouble["tries"]) == ("research", "peer-busy", 1)
     assert status["events"][0]["to"] == "sending"
+
+
+@pytest.fixture
+def stood_in(journal, sending, tmp_path):
+    """The same job; its first result went to the archive as another kind."""
+    uid = f"2.25.{sending.id}.1"
+    (one, _) = an_outcome(sending.id, folder=tmp_path).objects
+    stand_in = replace(
+        one,
+        sop_instance_uid="2.25.99",
+        series_uid="2.25.98",
+        sop_class_uid=SEG,
+        path=journal.results(sending.id)[0].path.with_name("stand-in.dcm"),
+    )
+    made = {
+        uid: StandIn(thing=stand_in, sentence="As BINARY."),
+        "2.25.5": StandIn(thing=None, sentence="No."),
+    }
+    journal.keep_stand_ins(sending.id, made)
+    journal.keep_stand_ins(sending.id, made)  # as a second try does
+    journal.keep(sending.id, replace(a_receipt(uid, sentence="As BINARY."), sent_as="2.25.99"))
+    return stand_in
+
+
+def test_a_receipt_tells_what_the_object_went_as(journal, sending, stood_in):
+    (receipt,) = journal.receipts(sending.id)
+    assert (receipt.sent_as, receipt.sentence) == (stood_in.sop_instance_uid, "As BINARY.")
+
+
+def test_what_went_as_another_kind_is_known_to_the_next_try_of_that_destination_alone(
+    journal, sending, stood_in
+):
+    uid = f"2.25.{sending.id}.1"
+    told = {d.destination: d.earlier for d in journal.due(NOON)}
+    assert told == {"archive": {uid: stood_in}, "research": {}}
+
+
+def test_the_journal_says_what_a_destination_holds(journal, sending, stood_in):
+    journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1", destination="research"))
+    journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.2"))
+    first, second = journal.results(sending.id)
+    assert journal.taken(sending.id, "archive") == (stood_in, second)
+    assert journal.taken(sending.id, "research") == (first,)
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "then"),
+    [
+        (PeerUnreachable("Gone."), 1, "later"),
+        (PeerBusy("Full."), 2, "parked"),
+        (PeerRefused("Never."), 1, "parked"),
+    ],
+)
+def test_a_failed_try_is_repeated_until_the_tries_are_spent(journal, sending, error, tries, then):
+    settings = SendTable(tries=2, first_retry_s=7)
+    now = NOON
+    for _ in range(tries):
+        (owed,) = journal.due(now, "archive")
+        journal.put_off(owed, error, settings, now)
+        now = after(7)
+    assert bool(journal.due(now, "archive")) == (then == "later")
+    assert journal.due(after(6.9), "archive") == []
+    (trouble,) = journal.status()["deliveries"]["troubled"]
+    assert (trouble["parked"], trouble["reason"]) == (then == "parked", str(error))
