@@ -86,7 +86,7 @@ def compute(job: Job, node: Node, report: Report) -> None:
         failpoint("compute.claimed")
         folder, config, inputs = node.staging.folder(job), node.config, node.journal.instances_of(job)
         profiles = profiles_of(job.spec.send_to, config.destinations, node.journal.takes)
-        task = task_of(job, node.cards, inputs, folder, config, profiles.values())
+        task = task_of(job, node.cards, inputs, folder, config, profiles, node.journal.predecessors(job))
         node.engine.run(task, timeout_s=config.compute.timeout_s, on_progress=report)
         node.journal.save_results(job, node.staging.adopt(folder), node.clock(), profiles)
         failpoint("compute.committed")

@@ -50,10 +50,19 @@ def task_of(
     inputs: Mapping[str, Sequence[Instance]],
     folder: Path,
     config: Config,
-    profiles: Iterable[Profile],
+    profiles: Mapping[str, Profile],
     predecessors: Iterable[Predecessor] = (),
 ) -> Task:
     """Return the order for a job as an engine takes it; `order_of` reads it in the worker.
+
+    Parameters
+    ----------
+    inputs
+        Role -> instances.
+    profiles
+        Destination -> what it is given.
+    predecessors
+        Reports that the results will supersede.
 
     Raises
     ------
@@ -74,7 +83,7 @@ def task_of(
         "inputs": {role: [_plain(instance) for instance in chosen] for role, chosen in inputs.items()},
         "folder": str(folder),
         "ae_title": config.node.ae_title,
-        "profiles": list(dict.fromkeys(profile.key for profile in profiles)),
+        "profiles": list(dict.fromkeys(profile.key for profile in profiles.values())),
         "presentation": asdict(config.results.presentation),
         "predecessors": [asdict(predecessor) for predecessor in predecessors],
     }

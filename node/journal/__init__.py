@@ -7,6 +7,7 @@ arguments, aware and in UTC. It holds no patient data; see `node.journal.schema`
 custody.py   instances and series: record, settle, forget
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 outbox.py    deliveries and receipts
+lineage.py   which run took the place of which
 capability.py  what each destination was seen to take
 report.py    how things stand
 """
@@ -22,6 +23,7 @@ from node.journal.capability import Capabilities
 from node.journal.custody import Custody
 from node.journal.database import open_database
 from node.journal.jobs import Jobs
+from node.journal.lineage import Lineage
 from node.journal.lock import lock_data
 from node.journal.outbox import Outbox
 from node.journal.report import Report
@@ -30,7 +32,7 @@ from node.journal.rows import Arriving, Delivery, Event, Recorded
 __all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
-class Journal(Custody, Jobs, Outbox, Capabilities, Report):
+class Journal(Custody, Jobs, Lineage, Outbox, Capabilities, Report):
     """The journal of one data folder."""
 
     @classmethod
