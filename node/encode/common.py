@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydicom import dcmwrite
@@ -178,4 +178,14 @@ def save(dataset: Dataset, path: Path, *, kind: str, siblings: Sequence[ResultOb
 
 def named_instances(dataset: Dataset) -> frozenset[str]:
     """Return every Referenced SOP Instance UID that stands anywhere in a data set."""
-    return frozenset(str(e.value) for e in dataset.iterall() if e.keyword == "ReferencedSOPInstanceUID")
+    return frozenset(_named(dataset))
+
+
+def _named(dataset: Dataset) -> Iterator[str]:
+    for tag in sorted(dataset.keys()):
+        element = dataset.get_item(tag)  # not decoded: a structure set holds millions of numbers
+        if element is not None and element.VR == "SQ":
+            for part in dataset[tag].value:
+                yield from _named(part)
+        elif tag == 0x00081155:
+            yield str(dataset[tag].value)

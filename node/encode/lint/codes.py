@@ -28,8 +28,10 @@ LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240, "CS": 16, "AE": 16, "DS"
 TEXT_VRS = frozenset({"SH", "LO", "ST", "LT", "UT", "UC", "PN"})
 #: Line ends and tabs may stand in running text.
 RUNNING_TEXT = frozenset({"ST", "LT", "UT"})
-#: Pixels and documents hold neither codes nor text.
-BULK = frozenset(tag_for_keyword(k) for k in ("PixelData", "FloatPixelData", "EncapsulatedDocument"))
+#: Pixels, contours and documents hold neither codes nor text.
+BULK = frozenset(
+    tag_for_keyword(k) for k in ("PixelData", "FloatPixelData", "ContourData", "EncapsulatedDocument")
+)
 #: Frames repeat the same codes; so many are looked at.
 FRAMES_LOOKED_AT = 2
 
