@@ -11,13 +11,16 @@ from scipy import ndimage
 
 from tests.paths import REPOSITORY
 from tests.viewer.page import Plane, Viewer
-from tests.viewer.studies import Study
+from tests.viewer.reports import Finding
+from tests.viewer.studies import Study, series_uid
 
 ARTEFACTS = REPOSITORY / "test-artefacts" / "viewer"
 
 #: How far a drawn contour may lie from where it should be, in pixels of the viewport; a voxel of
 #: these studies is 6 pixels wide or more.
 CONTOUR_PX = 1.0
+#: What OHIF writes instead of the name of a number.
+SHORT_NAMES = {"Length": ": ", "AREA": "Area: : "}
 
 
 def picture(study: Study, what: str) -> Path:
@@ -26,82 +29,145 @@ def picture(study: Study, what: str) -> Path:
 
 
 def check_segments(viewer: Viewer, study: Study) -> None:
-    """The viewer's label map holds every voxel of every segment, and no other."""
-    viewer.open(study.series_uid("seg"))
-    viewer.screenshot(picture(study, "seg"))
-    seen = viewer.segments(study.series_uid("seg"))
-    assert set(seen) == set(study.masks), f"segments {sorted(seen)} instead of {sorted(study.masks)}"
-    for number, planes in study.masks.items():
-        counted, wanted = _counts(seen[number]), _counts(planes)
-        assert counted == wanted, f"segment {number} has other voxel counts: {counted} instead of {wanted}"
-        for plane, mask in planes.items():
-            off = int((seen[number][plane] != mask).sum())
-            assert not off, f"segment {number} is misplaced: {off} voxels differ on {plane}"
+    """The viewer's label maps hold every voxel of every segment, and no other."""
+    told: set[int] = set()
+    for turn, file in enumerate(study.results["seg"]):
+        within = study.segments_of(file)
+        viewer.open(series_uid(file))
+        viewer.screenshot(picture(study, f"seg-object-{turn + 1}" if turn else "seg"))
+        seen = viewer.segments(series_uid(file))
+        assert set(seen) == set(within), f"segments {sorted(seen)} instead of {sorted(within)}"
+        assert not told & set(within.values()), f"segments {sorted(within.values())} are told twice"
+        told |= set(within.values())
+        for number, segment in within.items():
+            compare_voxels(seen[number], study.masks[segment], f"segment {segment}")
+    assert told == set(study.masks), f"segments {sorted(told)} instead of {sorted(study.masks)}"
+
+
+def compare_voxels(
+    seen: Mapping[Plane, NDArray[np.bool_]], wanted: Mapping[Plane, NDArray[np.bool_]], who: str
+) -> None:
+    """Say whether voxels are missing or in the wrong place; both: plane -> (rows, columns)."""
+    counted, counts = _counts(seen), _counts(wanted)
+    assert counted == counts, f"{who} has other voxel counts: {counted} instead of {counts}"
+    for plane, mask in wanted.items():
+        off = int((seen[plane] != mask).sum())
+        assert not off, f"{who} is misplaced: {off} voxels differ on {plane}"
 
 
 def check_colours(viewer: Viewer, study: Study) -> None:
     """On the screen, what lies in a segment in the patient has its colour, and the rest is grey."""
+    for file in study.results["seg"]:
+        viewer.open(series_uid(file))
+        for segment in study.segments_of(file).values():
+            viewer.turn_to(study.fullest(segment))
+            viewer.screenshot(picture(study, f"seg-{segment}"))
+            _check_colour(viewer, study, segment)
+
+
+def _check_colour(viewer: Viewer, study: Study, segment: int) -> None:
+    """Look at the fullest plane of a segment; other segments may be shown as well."""
     height, width = viewer.canvas().shape[:2]
-    everywhere = {n: study.fullest(n) for n in study.masks}
-    for number, plane in everywhere.items():
-        viewer.turn_to(plane)
-        viewer.screenshot(picture(study, f"seg-{number}"))
-        picture_rgb = viewer.canvas().astype(float)
-        here = {n: m[plane] for n, m in study.masks.items() if plane in m}
-        union = np.any(list(here.values()), axis=0)
-        alone = here[number] & ~np.any([m for n, m in here.items() if n != number] or [~union], axis=0)
-        # A voxel's own centre, one voxel away from any border: drawn borders are thick and blurred.
-        inside = np.argwhere(ndimage.binary_erosion(alone))
-        outside = np.argwhere(~ndimage.binary_dilation(union, np.ones((3, 3))))
-        for indices, is_inside in ((inside, True), (outside, False)):
-            if not len(indices):
-                continue  # too thin, or wholly inside of another segment
-            at = np.rint(viewer.to_pixels(study.world(plane, indices))).astype(int)
-            shown = ((at >= 0) & (at < (width, height))).all(axis=1)
-            assert shown.any(), f"segment {number}: nothing of it is on the screen"
-            rgb = picture_rgb[at[shown, 1], at[shown, 0]]
-            hue = rgb - rgb.mean(axis=1, keepdims=True)
-            if is_inside:
-                wanted = np.array(study.colours[number], float) - np.mean(study.colours[number])
-                alike = hue @ wanted / (np.linalg.norm(hue, axis=1) * np.linalg.norm(wanted) + 1e-9)
-                assert (alike > 0.9).all(), f"segment {number} is not drawn in its colour"
-            else:
-                assert (np.ptp(rgb, axis=1) <= 2).all(), f"beside segment {number} something is coloured"
+    picture_rgb = viewer.canvas().astype(float)
+    plane = study.fullest(segment)
+    here = {n: m[plane] for n, m in study.masks.items() if plane in m}
+    union = np.any(list(here.values()), axis=0)
+    alone = here[segment] & ~np.any([m for n, m in here.items() if n != segment] or [~union], axis=0)
+    # A voxel's own centre, one voxel away from any border: drawn borders are thick and blurred.
+    inside = np.argwhere(ndimage.binary_erosion(alone))
+    outside = np.argwhere(~ndimage.binary_dilation(union, np.ones((3, 3))))
+    for indices, is_inside in ((inside, True), (outside, False)):
+        if not len(indices):
+            continue  # too thin, or wholly inside of another segment
+        at = np.rint(viewer.to_pixels(study.world(plane, indices))).astype(int)
+        shown = ((at >= 0) & (at < (width, height))).all(axis=1)
+        assert shown.any(), f"segment {segment}: nothing of it is on the screen"
+        rgb = picture_rgb[at[shown, 1], at[shown, 0]]
+        hue = rgb - rgb.mean(axis=1, keepdims=True)
+        if is_inside:
+            wanted = np.array(study.colours[segment], float) - np.mean(study.colours[segment])
+            alike = hue @ wanted / (np.linalg.norm(hue, axis=1) * np.linalg.norm(wanted) + 1e-9)
+            assert (alike > 0.9).all(), f"segment {segment} is not drawn in its colour"
+        else:
+            assert (np.ptp(rgb, axis=1) <= 2).all(), f"beside segment {segment} something is coloured"
 
 
 def check_measurements(viewer: Viewer, study: Study) -> None:
-    """Every structure's contour is drawn on its slice around its voxels, with all of our numbers."""
-    series = study.series_uid("sr-measurements")
+    """Every finding is drawn where it is, on its slice, with all of our numbers.
+
+    Three things must agree: what is true (masks and detections), what the report says, and what
+    the viewer draws and writes.
+    """
+    series = series_uid(study.only("sr-measurements"))
+    findings = study.findings()
+    told = {finding.label for finding in findings}
+    meant = {*study.labels.values(), *study.detections}
     viewer.open(series)
     viewer.screenshot(picture(study, "sr-measurements"))
     loaded = viewer.series(series, "d.measurements.map(m => m.loaded)")
     assert viewer.overlay() and any(loaded), "the report is blank: no measurement is drawn"
-    assert all(loaded) and len(loaded) == len(study.masks), f"measurements loaded: {loaded}"
+    assert told == meant, f"the report tells of {sorted(told)} instead of {sorted(meant)}"
+    assert all(loaded) and len(loaded) == len(findings), f"measurements loaded: {loaded}"
     assert not viewer.series(series, "d.isHydrated"), "the viewer shows its own numbers instead of ours"
-    for turn, number in enumerate(sorted(study.masks)):
+    for turn, finding in enumerate(findings):
         if turn:
             viewer.next_measurement()
-            viewer.screenshot(picture(study, f"sr-measurements-{number}"))
-        plane, points = study.contour(number)
-        shown = viewer.shown_plane()
-        assert shown == plane, f"segment {number}: the contour is on {plane}, the viewer shows {shown}"
-        assert study.masks[number][plane].sum() == study.masks[number][study.fullest(number)].sum()
-        told = [line for line in viewer.overlay() if line.strip()]
-        for name, value, unit in study.numbers(number):
-            line = f"{name}: {value:.2f} {unit}"
-            assert line in told, f"segment {number}: '{line}' is not among {told}"
-        assert len(set(told)) == len(told), f"segment {number}: a line cannot be told from another: {told}"
-        # DICOM counts from the corner of the first pixel, an affine from its centre.
-        wanted = viewer.to_pixels(study.world(plane, points[:, ::-1] - 0.5))
-        drawn = viewer.drawn()
-        assert drawn, f"segment {number}: no contour is drawn"
+            viewer.screenshot(picture(study, f"sr-measurements-{turn + 1}"))
+        _check_place(study, finding)
+        _check_drawn(viewer, study, finding)
+
+
+def _check_place(study: Study, finding: Finding) -> None:
+    """What the report points at is where the finding is."""
+    by_label = {label: number for number, label in study.labels.items()}
+    if (number := by_label.get(finding.label)) is not None:
+        fullest = study.masks[number][study.fullest(number)].sum()
+        at = study.masks[number].get(finding.plane)
+        assert at is not None and at.sum() == fullest, (
+            f"{finding.label} is not pointed at where it is largest"
+        )
+        rows, columns = np.nonzero(at)
+        # The outline runs along the outer edges of its voxels; DICOM counts from their corner.
+        low, high = finding.points.min(axis=0), finding.points.max(axis=0)
+        edges = [*low, *high]
+        wanted = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.allclose(edges, wanted, atol=0.51), f"{finding.label}: outlined {edges}, it is {wanted}"
+        return
+    slices, rows, columns = study.detections[finding.label].points.T
+    index = study.planes.index(finding.plane)
+    assert round(slices.min()) <= index <= round(slices.max()), f"{finding.label} is on slice {index}"
+    wanted = np.stack([columns, rows], axis=1) + 0.5
+    if study.detections[finding.label].shape == "box":
+        wanted = np.array([*wanted, *np.stack([wanted[:, 0], wanted[::-1, 1]], axis=1)])
+    # The box of whole voxels may be drawn through their centres or around them.
+    off = _distance(finding.points, wanted)
+    assert off <= 0.75, f"{finding.label}: the report points {off:.2f} pixels away"
+
+
+def _check_drawn(viewer: Viewer, study: Study, finding: Finding) -> None:
+    """The viewer shows what the report says of one finding."""
+    who = finding.label
+    shown = viewer.shown_plane()
+    assert shown == finding.plane, f"{who}: the contour is on {finding.plane}, the viewer shows {shown}"
+    told = [line for line in viewer.overlay() if line.strip()]
+    for name, value, unit in finding.numbers:
+        line = f"{SHORT_NAMES.get(name, name + ': ')}{value:.2f} {unit}"
+        assert line in told, f"{who}: '{line}' is not among {told}"
+    assert len(set(told)) == len(told), f"{who}: a line cannot be told from another: {told}"
+    # DICOM counts from the corner of the first pixel, an affine from its centre.
+    wanted = viewer.to_pixels(study.world(finding.plane, finding.points[:, ::-1] - 0.5))
+    drawn = viewer.drawn()
+    assert drawn, f"{who}: no contour is drawn"
+    if finding.graphic == "POINT":  # an arrow that ends there
+        off = min(float(np.linalg.norm(line - wanted, axis=1).min()) for line in drawn)
+    else:
         off = min(_distance(line, wanted) for line in drawn)
-        assert off <= CONTOUR_PX, f"segment {number}: the contour is drawn {off:.1f} pixels away"
+    assert off <= CONTOUR_PX, f"{who}: the contour is drawn {off:.1f} pixels away"
 
 
 def check_text(viewer: Viewer, study: Study) -> None:
     """Every sentence of the text report can be read, and names stand before values."""
-    viewer.open(study.series_uid("sr-text"))
+    viewer.open(series_uid(study.only("sr-text")))
     viewer.screenshot(picture(study, "sr-text"))
     names = ("Algorithm Name: ", "Algorithm Version: ", "Finding: ", "Comment: Research use only.")
     check_sentences(viewer, [*study.sentences(), *names])

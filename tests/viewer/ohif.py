@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import mimetypes
-import shutil
-import subprocess
-import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.viewer import npm
 
 VERSION = "3.13.2"
 #: Of the tarball that npm gives for this version: another one would be another viewer.
@@ -54,48 +52,22 @@ CONFIG = {
 }
 
 
-class NotFetched(Exception):
-    """npm or its registry is not there."""
-
-
 def fetch(cache: Path) -> Path:
     """Return the folder of the viewer's build, downloaded into ``cache`` the first time.
 
     Raises
     ------
-    NotFetched
+    npm.NotFetched
         npm is missing or cannot reach its registry.
     """
-    dist = cache / f"ohif-{VERSION}"
-    if dist.is_dir():
-        return dist
-    npm = shutil.which("npm")
-    if npm is None:
-        raise NotFetched("npm is missing (Debian package: npm)")
-    cache.mkdir(parents=True, exist_ok=True)
-    scratch = cache / f"ohif-{VERSION}.part"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        command = [npm, "pack", "--silent", f"@ohif/app@{VERSION}"]
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=280)
-        if done.returncode:
-            raise NotFetched(f"npm cannot fetch @ohif/app@{VERSION}: {done.stderr.strip()[-300:]}")
-        (tarball,) = scratch.glob("*.tgz")
-        found = hashlib.sha256(tarball.read_bytes()).hexdigest()
-        assert found == SHA256, f"@ohif/app@{VERSION} is not what it was: SHA-256 {found}"
-        with tarfile.open(tarball) as archive:
-            wanted = [m for m in archive if m.name.startswith("package/dist/") and not _is_spare(m.name)]
-            archive.extractall(scratch, members=wanted, filter="data")
-        (scratch / "package" / "dist").rename(dist)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return dist
+    return npm.fetch(cache, "@ohif/app", VERSION, SHA256, wanted=_is_needed) / "dist"
 
 
-def _is_spare(name: str) -> bool:
-    """Whether a file is large and never asked for here: ONNX runtime, microscopy, source maps."""
-    return name.split("/")[2] in ("ort", "dicom-microscopy-viewer") or name.endswith(".map")
+def _is_needed(name: str) -> bool:
+    """Left out is what is large and never asked for here: ONNX runtime, microscopy, source maps."""
+    folder, _, rest = name.partition("/")
+    spare = rest.startswith(("ort/", "dicom-microscopy-viewer/")) or rest.endswith(".map")
+    return folder == "dist" and not spare
 
 
 class Site:

@@ -51,6 +51,11 @@ _LABELMAP = """id => {
   }
   return found;
 }"""
+#: Polylines and straight lines, each as "x,y x,y ...".
+_LINES = """layers => layers.flatMap(layer => [
+  ...[...layer.querySelectorAll('polyline')].map(p => p.getAttribute('points') ?? ''),
+  ...[...layer.querySelectorAll('line')].map(l => ['x1', 'y1', 'x2', 'y2'].map(a => l.getAttribute(a)).join(' ')),
+])"""
 _CANVAS = """grid => {
   const canvas = document.querySelector(grid + ' canvas');
   const {data, width, height} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -120,8 +125,7 @@ class Viewer:
 
     def drawn(self) -> list[NDArray[np.float64]]:
         """Return the lines drawn over the image, each (points, 2): pixels of the viewport."""
-        lines = self.page.locator(f"{_GRID} svg.svg-layer polyline").all()
-        texts = [line.get_attribute("points") or "" for line in lines]
+        texts = self.page.locator(f"{_GRID} svg.svg-layer").evaluate_all(_LINES)
         return [np.array(t.replace(",", " ").split(), dtype=np.float64).reshape(-1, 2) for t in texts]
 
     def next_measurement(self) -> None:

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 import simulate
+from node.encode import encode
 from node.encode.sr.tree import walk
-from node.model import Volume
-from pipelines.contract import Segment
+from node.model import ResultObject, Volume
+from node.profile import Profile
+from pipelines.contract import Code, Detection, Evaluation, Findings, Map, Measurement, Segment
 from tests.encode.helpers import (
+    ABNORMAL,
     LEFT_LUNG,
+    LUNG,
+    NODULE,
     NODULE_SEGMENT,
+    RIGHT,
     RIGHT_LUNG,
-    encoded,
+    a_job,
     enhanced_volume,
     findings_of,
     single_frame_volume,
 )
+from tests.encode.rich import LENGTH, MILLIMETRE, MODERATE, NO_UNITS, SEVERITY
 from tests.harness import RADNODE
 from tests.phantoms import asymmetric_phantom, make_affine, to_world
 from tests.viewer.page import Plane
+from tests.viewer.reports import Finding, read_findings
 
 SHAPE = (9, 48, 40)  # rows x columns is no multiple of 8 x 8 on purpose
+#: Outlines a viewer cannot tell apart by colour alone are no test of its colours.
+NODULE_IN_RED = replace(NODULE_SEGMENT, colour_rgb=(200, 60, 90))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +50,34 @@ class Study:
     name: str  #: of the artefacts
     study_uid: str
     images: tuple[Path, ...]
-    results: Mapping[str, Path]  #: "seg", "sr-measurements", "sr-text" -> file
-    #: segment number -> plane of the source -> (rows, columns), bool; only planes with a voxel
+    results: Mapping[str, tuple[Path, ...]]  #: a key of `node.encode.kinds.KINDS` -> files
+    #: segment -> plane of the source -> (rows, columns), bool; only planes with a voxel
     masks: Mapping[int, Mapping[Plane, NDArray[np.bool_]]]
-    colours: Mapping[int, tuple[int, int, int]]  #: segment number -> recommended display RGB
+    labels: Mapping[int, str]  #: segment -> what people call it
+    colours: Mapping[int, tuple[int, int, int]]  #: segment -> recommended display RGB
     affines: Mapping[Plane, NDArray[np.float64]]  #: (4, 4): (0, row, column) -> LPS mm, of each plane
+    planes: tuple[Plane, ...]  #: in the order of the slices
+    detections: Mapping[str, Detection] = field(default_factory=dict)  #: label -> it
+    objects: tuple[ResultObject, ...] = ()  #: as the encoder told of them, if it was asked here
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (*self.images, *self.results.values())
+        return (*self.images, *(file for files in self.results.values() for file in files))
 
-    def series_uid(self, kind: str) -> str:
-        return str(pydicom.dcmread(self.results[kind], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+    def only(self, kind: str) -> Path:
+        """Return the one file of a kind."""
+        (file,) = self.results[kind]
+        return file
+
+    def segments_of(self, seg: Path) -> dict[int, int]:
+        """Return Segment Number in one of the Segmentations -> segment of the findings."""
+        described = pydicom.dcmread(seg, stop_before_pixels=True).SegmentSequence
+        by_label = {label: number for number, label in self.labels.items()}
+        return {
+            int(s.SegmentNumber): by_label[s.SegmentLabel]
+            for s in described
+            if s.SegmentLabel in by_label  # the background of a label map is none of ours
+        }
 
     def fullest(self, segment: int) -> Plane:
         """Return the plane on which a segment has the most voxels."""
@@ -62,48 +87,41 @@ class Study:
         """Return LPS mm (n, 3) of (row, column) indices (n, 2) on a plane of the source."""
         return to_world(self.affines[plane], np.insert(points.astype(float), 0, 0.0, axis=1))
 
-    def numbers(self, segment: int) -> list[tuple[str, float, str]]:
-        """Return name, value and UCUM unit of what the measurement report says of a segment."""
-        _, group = self._groups(segment)
-        return [
-            (
-                c.ConceptNameCodeSequence[0].CodeMeaning,
-                float(c.MeasuredValueSequence[0].NumericValue),
-                c.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue,
-            )
-            for c in walk(group)
-            if c.get("ValueType") == "NUM"
-        ]
-
-    def contour(self, segment: int) -> tuple[Plane, NDArray[np.float64]]:
-        """Return the plane and the points (n, 2), (column, row) of DICOM, of a segment's contour."""
-        group, _ = self._groups(segment)
-        (region,) = (c for c in walk(group) if c.get("ValueType") == "SCOORD")
-        source = region.ContentSequence[0].ReferencedSOPSequence[0]
-        plane = str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber", 1))
-        return plane, np.array(region.GraphicData, dtype=np.float64).reshape(-1, 2)
+    def findings(self) -> list[Finding]:
+        """Return what the measurement report says, in its order."""
+        return read_findings(self.only("sr-measurements"))
 
     def sentences(self) -> list[str]:
         """Return every TEXT of the text report."""
-        report = pydicom.dcmread(self.results["sr-text"])
+        report = pydicom.dcmread(self.only("sr-text"))
         return [str(c.TextValue) for c in walk(report) if c.get("ValueType") == "TEXT"]
 
-    def _groups(self, segment: int) -> tuple[Dataset, Dataset]:
-        """Return the contour group and the segment group of a structure."""
-        report = pydicom.dcmread(self.results["sr-measurements"])
-        (box,) = (c for c in report.ContentSequence if c.ConceptNameCodeSequence[0].CodeValue == "126010")
-        groups = list(box.ContentSequence)
-        for contour, measured in zip(groups[0::2], groups[1::2], strict=True):
-            images = [c.ReferencedSOPSequence[0] for c in walk(measured) if c.get("ValueType") == "IMAGE"]
-            if segment in [r.get("ReferencedSegmentNumber") for r in images]:
-                return contour, measured
-        raise AssertionError(f"the report has no group of segment {segment}")
+
+def series_uid(file: Path) -> str:
+    return str(pydicom.dcmread(file, specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
 
 
-def phantom(folder: Path, name: str, *, multi_frame: bool = False, overlap: bool = False, **grid) -> Study:
+def phantom(
+    folder: Path,
+    name: str,
+    *,
+    multi_frame: bool = False,
+    overlap: bool = False,
+    pointing: bool = False,
+    maps: bool = False,
+    profiles: Sequence[Profile] = (Profile(),),
+    **grid,
+) -> Study:
     """Encode the asymmetric phantom: its bright body, a box beside it and, if asked, one across both.
 
-    ``grid`` is of `make_affine`; the results are those of the encoder for hand-made findings.
+    Parameters
+    ----------
+    pointing
+        With detections of every shape, with their confidence and a measurement.
+    maps
+        With a heat map and the probabilities of a segment.
+    grid
+        Of `make_affine`; the results are those of the encoder for hand-made findings.
     """
     affine = make_affine(**grid)
     made = asymmetric_phantom(SHAPE, affine)
@@ -111,27 +129,26 @@ def phantom(folder: Path, name: str, *, multi_frame: bool = False, overlap: bool
     box[3:8, 30:36, 19:27] = True
     across[2:4, 13:34, 11:22] = True
     masks: list[NDArray[np.bool_]] = [made.mask, box, across][: 3 if overlap else 2]
-    segments = (LEFT_LUNG, RIGHT_LUNG, NODULE_SEGMENT)[: len(masks)]
+    segments = (LEFT_LUNG, RIGHT_LUNG, NODULE_IN_RED)[: len(masks)]
     # A patient of its own: the viewer lists all studies of a patient.
     options = {"seed": f"viewer {name}", "order": "shuffled", "headers": {"PatientID": f"SIMULATED-{name}"}}
     if multi_frame:
         volume = enhanced_volume(folder / "ct.dcm", made.array_hu, affine, **options)
     else:
         volume = single_frame_volume(folder / "ct", made.array_hu, affine, **options)
-    results = encoded(
-        volume, findings_of(volume, masks, segments), folder / "out", job_key=name.encode().hex()
-    )
-    return _study(name, volume, {o.kind: o.path for o in results.objects}, masks, segments)
-
-
-def _study(
-    name: str,
-    volume: Volume,
-    results: Mapping[str, Path],
-    masks: Sequence[NDArray[np.bool_]],
-    segments: Sequence[Segment],
-) -> Study:
-    planes = [(s.sop_instance_uid, s.frame or 1) for s in volume.slices]
+    findings = findings_of(volume, masks, segments)
+    if pointing:
+        findings = _with_detections(findings)
+    if maps:
+        findings = replace(findings, maps=_maps(box))
+    out = folder / "out"
+    out.mkdir(parents=True)
+    job = a_job(job_key=name.encode().hex())
+    outcome = encode(job, findings, {"ct": volume}, out, profiles)
+    results: dict[str, tuple[Path, ...]] = {}
+    for thing in outcome.objects:
+        results[thing.kind] = (*results.get(thing.kind, ()), thing.path)
+    planes = tuple((s.sop_instance_uid, s.frame or 1) for s in volume.slices)
     affines = {}
     for index, plane in enumerate(planes):
         affines[plane] = volume.image.affine.copy()
@@ -145,8 +162,54 @@ def _study(
             segment.number: {p: m for p, m in zip(planes, mask, strict=True) if m.any()}
             for segment, mask in zip(segments, masks, strict=True)
         },
+        labels={segment.number: segment.label for segment in segments},
         colours={segment.number: segment.colour_rgb for segment in segments},
         affines=affines,
+        planes=planes,
+        detections={detection.label: detection for detection in findings.detections},
+        objects=outcome.objects,
+    )
+
+
+def _with_detections(findings: Findings) -> Findings:
+    """Add one detection of every shape, each somewhere else."""
+    points = {
+        "point": [[1, 8, 31]],
+        "line": [[4, 6, 8], [4, 15, 30]],
+        "box": [[5, 10, 24], [7, 20, 33]],
+        "contour": [[6, 40, 6], [6, 40, 15], [6, 45, 15], [6, 43, 6]],
+    }
+    detections = tuple(
+        Detection(
+            number=number,
+            label=f"Nodule {shape}",
+            category=ABNORMAL,
+            kind=NODULE,
+            shape=shape,
+            points=np.array(where, dtype=np.float64),
+            confidence=0.5 + number / 10,
+            laterality=RIGHT,
+            anatomic_region=LUNG,
+        )
+        for number, (shape, where) in enumerate(points.items(), start=1)
+    )
+    length = Measurement(name=LENGTH, value=18.25, unit=MILLIMETRE, detection=2)
+    severity = Evaluation(name=SEVERITY, value=MODERATE, segment=2, probability=0.25)
+    return replace(
+        findings,
+        detections=detections,
+        measurements=(*findings.measurements, length),
+        evaluations=(severity,),
+    )
+
+
+def _maps(box: NDArray[np.bool_]) -> tuple[Map, ...]:
+    heat = np.zeros(SHAPE, np.float32)
+    heat[box] = np.linspace(0.05, 1.0, int(box.sum()), dtype=np.float32)
+    probability = Code("C0018", "99TEST", "Probability")
+    return (
+        Map(label="Attention", quantity=probability, unit=NO_UNITS, array=heat),
+        Map(label="Right lung", quantity=probability, unit=NO_UNITS, array=heat, segment=2),
     )
 
 
@@ -164,9 +227,9 @@ def chest(folder: Path) -> Study:
 def read_study(name: str, images: Sequence[Path], results: Sequence[Path]) -> Study:
     """Return what is true of single-frame images and results as highdicom and pydicom read them."""
     kinds = {SegmentationStorage: "seg", ComprehensiveSRStorage: "sr-measurements"}
-    by_kind = {kinds.get(pydicom.dcmread(f).SOPClassUID, "sr-text"): f for f in results}
+    by_kind = {kinds.get(pydicom.dcmread(f).SOPClassUID, "sr-text"): (f,) for f in results}
     assert len(by_kind) == len(results) == 3, results
-    seg = highdicom.seg.segread(by_kind["seg"])
+    seg = highdicom.seg.segread(by_kind["seg"][0])
     headers = [pydicom.dcmread(f, stop_before_pixels=True) for f in images]
     uids = [str(h.SOPInstanceUID) for h in headers]
     voxels = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
@@ -194,6 +257,8 @@ def read_study(name: str, images: Sequence[Path], results: Sequence[Path]) -> St
             n: {(u, 1): voxels[i, ..., k] > 0 for i, u in enumerate(uids) if voxels[i, ..., k].any()}
             for k, n in enumerate(numbers)
         },
+        labels={int(s.SegmentNumber): str(s.SegmentLabel) for s in seg.SegmentSequence},
         colours=colours,
         affines=affines,
+        planes=tuple(affines),
     )
