@@ -28,7 +28,7 @@ from node.encode.identity import EncodeJob
 from node.encode.lint import lint
 from node.encode.material import Material, NotApplicable
 from node.encode.numbers import reported
-from node.encode.seg.make import make_segs
+from node.encode.seg.make import make_fractional, make_segs
 from node.encode.seg.outlines import read_outlines
 from node.encode.sr.measurements import make_measurements
 from node.encode.sr.text import image_notes, make_text
@@ -43,7 +43,7 @@ __all__ = ["EncodeJob", "encode", "lint"]
 Maker = Callable[[Material], Iterator[Dataset]]
 
 #: What each extra of a profile is made by; they may refer to segmentations and measurements.
-EXTRA_MAKERS: Mapping[Extra, Maker] = {}
+EXTRA_MAKERS: Mapping[Extra, Maker] = {"fractional": make_fractional}
 #: The reports of each profile; the last is the root, which refers to all objects of the job.
 REPORT_MAKERS: Mapping[Report, tuple[tuple[str, Maker], ...]] = {
     "viewer": (("sr-measurements", make_measurements), ("sr-text", make_text)),
@@ -87,7 +87,7 @@ def encode(
             lint(things, material, judged=shelf.judged)
     sync_folder(folder)
     return Outcome(
-        objects=tuple(thing for made in shelf.made.values() for thing in made),
+        objects=tuple(shelf.known.values()),
         profiles=chosen,
         summary=tuple(number.summary() for number in material.numbers),
         notes=(*header.notes, *image_notes(volumes), *shelf.notes, *findings.cautions),
@@ -120,6 +120,7 @@ class _Shelf:
 
     folder: Path
     made: dict[tuple[Any, ...], list[ResultObject]] = field(default_factory=dict)
+    known: dict[str, ResultObject] = field(default_factory=dict)  #: by SOP Instance UID, each once
     notes: list[str] = field(default_factory=list)
     judged: set[str] = field(default_factory=set)  #: SOP Instance UIDs of what was found in order
 
@@ -131,12 +132,16 @@ class _Shelf:
             self.made[key] = []
             try:
                 for dataset in maker(material):
-                    path = self.folder / self._name(kind)
-                    self.made[key].append(save(dataset, path, kind=kind, siblings=siblings))
+                    thing = self.known.get(str(dataset.SOPInstanceUID))  # another profile's choice too
+                    if thing is None:
+                        path = self.folder / self._name(kind)
+                        thing = save(dataset, path, kind=kind, siblings=siblings)
+                        self.known[thing.sop_instance_uid] = thing
+                    self.made[key].append(thing)
             except NotApplicable as error:
                 self.notes += [str(error)] * (str(error) not in self.notes)
         return self.made[key]
 
     def _name(self, kind: str) -> str:
-        number = 1 + sum(thing.kind == kind for things in self.made.values() for thing in things)
+        number = 1 + sum(thing.kind == kind for thing in self.known.values())
         return f"{kind}.dcm" if number == 1 else f"{kind}-{number}.dcm"

@@ -32,6 +32,8 @@ def check_planes(volume: Volume) -> None:
         raise EncodeError("the source lacks a Study, Series or SOP Instance UID, so nothing can refer to it")
     if len({(plane.sop_instance_uid, plane.frame) for plane in volume.slices}) != len(volume.slices):
         raise EncodeError("two slices of the volume come from the same source plane")
+    if volume.image.is_spatial != all(plane.position_mm is not None for plane in volume.slices):
+        raise EncodeError("the volume and its planes disagree about having a place in the patient")
     if not volume.image.is_spatial:
         return
     said = np.array([plane.position_mm for plane in volume.slices], dtype=np.float64)
@@ -62,22 +64,40 @@ def add_references(dataset: Dataset, volumes: Volumes, role: str) -> None:
         ]
 
 
+#: Stack ID where planes have an order but no place in the patient.
+STACK = "1"
+
+
+def plane_dimension(volume: Volume) -> tuple[str, str]:
+    """Return by which attribute of which functional group the planes of a volume are indexed.
+
+    Planes without a place in the patient are numbered as they came (PS3.3 C.7.6.16.2.2).
+    """
+    if volume.image.is_spatial:
+        return "ImagePositionPatient", "PlanePositionSequence"
+    return "InStackPositionNumber", "FrameContentSequence"
+
+
 def shared_groups(volume: Volume) -> Dataset:
-    slice_mm, row_mm, column_mm = volume.image.spacing_mm
-    columns, rows = (volume.image.affine[:3, axis] for axis in (2, 1))
-    thickness = volume.image.facts.get("SliceThickness")
+    """Return Pixel Measures and Plane Orientation, as far as the volume knows them."""
+    image = volume.image
+    slice_mm, row_mm, column_mm = image.spacing_mm
+    shared = Dataset()
+    if image.is_calibrated:
+        measures = item(PixelSpacing=[decimal_string(row_mm), decimal_string(column_mm)])
+        shared.PixelMeasuresSequence = [measures]
+    if not image.is_spatial:
+        return shared
+    columns, rows = (image.affine[:3, axis] for axis in (2, 1))
+    thickness = image.facts.get("SliceThickness")
     thick_mm = float(thickness) if isinstance(thickness, int | float) and thickness > 0 else slice_mm
     cosines = (*(columns / np.linalg.norm(columns)), *(rows / np.linalg.norm(rows)))
-    return item(
-        PixelMeasuresSequence=[
-            item(
-                PixelSpacing=[decimal_string(row_mm), decimal_string(column_mm)],
-                SliceThickness=decimal_string(thick_mm),
-                SpacingBetweenSlices=decimal_string(slice_mm),
-            )
-        ],
-        PlaneOrientationSequence=[item(ImageOrientationPatient=[decimal_string(float(c)) for c in cosines])],
-    )
+    if image.is_calibrated:
+        measures.SliceThickness = decimal_string(thick_mm)
+        measures.SpacingBetweenSlices = decimal_string(slice_mm)
+    orientation = item(ImageOrientationPatient=[decimal_string(float(c)) for c in cosines])
+    shared.PlaneOrientationSequence = [orientation]
+    return shared
 
 
 def plane_groups(plane: Slice, derivation: Dataset, purpose: Dataset) -> Dataset:

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from node.encode.header import UNREADABLE
 from node.encode.lint.codes import code_faults
-from node.encode.lint.seg import seg_faults
+from node.encode.lint.seg import fractional_faults, seg_faults
 from node.encode.lint.sr import measurement_faults, text_faults
 from node.encode.lint.whole import object_faults, set_faults
 from node.encode.material import Material
@@ -31,6 +31,7 @@ Judge = Callable[[Dataset, ResultObject, Material], Iterator[str]]
 #: Kind of object -> who looks for the faults that only this kind can have.
 JUDGES: Mapping[str, Judge] = {
     "seg": seg_faults,
+    "fractional": fractional_faults,
     "sr-measurements": measurement_faults,
     "sr-text": text_faults,
 }
