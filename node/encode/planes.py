@@ -100,19 +100,24 @@ def shared_groups(volume: Volume) -> Dataset:
     return shared
 
 
-def plane_groups(plane: Slice, derivation: Dataset, purpose: Dataset) -> Dataset:
+def plane_groups(plane: Slice, derivation: Dataset | str, purpose: Dataset) -> Dataset:
     """Return Plane Position and Derivation Image of one frame (PS3.3 C.7.6.16.2).
 
-    The two codes are the same for all of a thousand frames, so they are made once.
+    The two codes are the same for all of a thousand frames, so they are made once. A derivation
+    that has no code is described in words.
     """
     source = image_reference(
         plane,
         PurposeOfReferenceCodeSequence=[purpose],
         SpatialLocationsPreserved="YES",
     )
-    groups = item(
-        DerivationImageSequence=[item(DerivationCodeSequence=[derivation], SourceImageSequence=[source])]
+    how = (
+        item(DerivationDescription=derivation)
+        if isinstance(derivation, str)
+        else item(DerivationCodeSequence=[derivation])
     )
+    how.SourceImageSequence = [source]
+    groups = item(DerivationImageSequence=[how])
     if plane.position_mm is not None:
         position = [decimal_string(float(v)) for v in plane.position_mm]
         groups.PlanePositionSequence = [item(ImagePositionPatient=position)]
@@ -120,7 +125,13 @@ def plane_groups(plane: Slice, derivation: Dataset, purpose: Dataset) -> Dataset
 
 
 def add_frame_of_reference(dataset: Dataset, volume: Volume, header: Header) -> None:
-    """Say the source's frame of reference where it has one; none is ever invented (R-10)."""
+    """Say the source's frame of reference where it has one; none is ever invented (R-10).
+
+    Images without a place in the patient must have Patient Orientation, empty where the planes may
+    differ in it (Type 2C, PS3.3 C.7.6.1).
+    """
+    if not volume.image.is_spatial:
+        dataset.PatientOrientation = None
     if volume.frame_of_reference_uid:
         dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
         dataset.PositionReferenceIndicator = header.position_reference or None
