@@ -139,22 +139,28 @@ def frames_of(instance: Instance, modalities: Collection[str]) -> list[Frame]:
         groups, ``no-geometry``.
     """
     parsed = parse(instance.path)
-    modality = text_of(parsed.dataset, "Modality")
+    accepted_modality(parsed.dataset, modalities)
+    format_ = pixel_format(parsed, instance.path)
+    frames = _multi_frame(instance, parsed, format_) if format_.multiframe else None
+    return frames or [_single_frame(instance, parsed.dataset, format_)]
+
+
+def accepted_modality(ds: Dataset, modalities: Collection[str]) -> str:
+    """Return the modality, or refuse one that is not wanted: ``modality-not-accepted``."""
+    modality = text_of(ds, "Modality")
     if modality not in modalities:
         raise refused(
             Reason.MODALITY_NOT_ACCEPTED,
             f"The images are {modality or 'of no modality'}; "
             f"this pipeline accepts {' and '.join(modalities)}.",
         )
-    format_ = pixel_format(parsed, instance.path)
-    frames = _multi_frame(instance, parsed, format_) if format_.multiframe else None
-    return frames or [_single_frame(instance, parsed.dataset, format_)]
+    return modality
 
 
 def _single_frame(instance: Instance, ds: Dataset, format_: PixelFormat) -> Frame:
     return Frame(
         instance=instance,
-        patient=_patient(ds),
+        patient=patient_of(ds),
         index=0,
         pixels=format_,
         modality=text_of(ds, "Modality"),
@@ -162,7 +168,7 @@ def _single_frame(instance: Instance, ds: Dataset, format_: PixelFormat) -> Fram
         slope=number_of(ds, "RescaleSlope"),
         intercept=number_of(ds, "RescaleIntercept"),
         rescale_type=_rescale_type(ds, ds),
-        padding=_padding(ds, format_),
+        padding=padding_of(ds, format_),
         image_type=texts_of(ds, "ImageType")[:4],
         instance_number=integer_of(ds, "InstanceNumber"),
         apart=_facts({name: (ds, keyword) for name, keyword in _APART_SINGLE.items()}),
@@ -189,7 +195,7 @@ def _multi_frame(instance: Instance, parsed: Parsed, format_: PixelFormat) -> li
     if colour:
         raise refused(Reason.NOT_GREYSCALE, "The images hold colour, not measured values.")
     image_type = texts_of(ds, "ImageType")
-    padding, patient = _padding(ds, format_), _patient(ds)
+    padding, patient = padding_of(ds, format_), patient_of(ds)
     frames = []
     for index, own in enumerate(per_frame):
 
@@ -230,7 +236,8 @@ def _multi_frame(instance: Instance, parsed: Parsed, format_: PixelFormat) -> li
     return frames
 
 
-def _patient(ds: Dataset) -> tuple[str, str]:
+def patient_of(ds: Dataset) -> tuple[str, str]:
+    """Return the ID and its issuer, to be compared and never shown."""
     return text_of(ds, "PatientID"), text_of(ds, "IssuerOfPatientID")
 
 
@@ -299,7 +306,7 @@ def _vector(array: NDArray[np.float64]) -> Vector:
     return float(array[0]), float(array[1]), float(array[2])
 
 
-def _padding(ds: Dataset, format_: PixelFormat) -> tuple[int, int] | None:
+def padding_of(ds: Dataset, format_: PixelFormat) -> tuple[int, int] | None:
     """Return the range of stored values that are no measurement (PS3.3 C.7.5.1.1.2)."""
     first = integer_of(ds, "PixelPaddingValue")
     if first is None:

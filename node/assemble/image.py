@@ -17,6 +17,7 @@ from node.assemble.frames import Frame, frames_of
 from node.assemble.header import read_header
 from node.assemble.order import TOLERANCE_MM, Grid, arrange, coincident
 from node.assemble.pixels import MAX_VOXELS, read_frames
+from node.assemble.planes import load_planes
 from node.assemble.reason import Reason, plain, refused, some
 from node.assemble.split import Stack, split
 from node.model import Instance, Slice, Volume, Volumes
@@ -46,7 +47,7 @@ def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volume
 
 
 def load_volume(instances: Sequence[Instance], spec: InputSpec) -> Volume:
-    """Return the one volume of a series that a card accepts.
+    """Return the one volume of a series that a card accepts; `load_planes` where it wants planes.
 
     Parameters
     ----------
@@ -67,6 +68,8 @@ def load_volume(instances: Sequence[Instance], spec: InputSpec) -> Volume:
         With a code of `Reason`.
     """
     chosen = _unique(instances)
+    if spec.kind == "planes":
+        return load_planes(chosen, spec)
     frames = [frame for instance in chosen for frame in frames_of(instance, spec.modality)]
     if (patients := len({frame.patient for frame in frames})) > 1:
         raise refused(

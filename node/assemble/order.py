@@ -99,7 +99,7 @@ def arrange(
     affine[:3, 3] = first.normal * start_mm + in_plane.mean(axis=0)
     expected = affine[:3, 3] + np.outer(np.arange(len(ordered)), affine[:3, 0])
     deviation_mm = float(np.linalg.norm(positions - expected, axis=1).max())
-    _check_card(affine, spacing_mm or {})
+    check_card(affine, spacing_mm or {})
     return Grid(ordered, affine, deviation_mm)
 
 
@@ -166,7 +166,8 @@ def _check_shear(along: NDArray[np.float64], in_plane: NDArray[np.float64], step
     )
 
 
-def _check_card(affine: NDArray[np.float64], limits: Mapping[str, tuple[float, float]]) -> None:
+def check_card(affine: NDArray[np.float64], limits: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse distances of voxels that a card does not accept: ``spacing-outside-card``."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     for axis, length in zip(("slice", "row", "column"), lengths, strict=True):
         low, high = limits.get(axis, (0.0, np.inf))

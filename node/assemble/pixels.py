@@ -20,6 +20,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
 from node.assemble.codestream import FrameSize, check_jpeg_end, check_rle, size_j2k, size_jpeg, strip_jp2
+from node.assemble.colour import from_422, rgb_of_ybr
 from node.assemble.header import PARSE_ERRORS, Parsed, PixelElement, inflate, integer_of, text_of
 from node.assemble.reason import Reason, refused, some
 
@@ -27,6 +28,20 @@ from node.assemble.reason import Reason, refused, some
 MAX_VOXELS: Final = 1 << 30
 #: Pixels of one frame: 8192 x 8192.
 MAX_FRAME_PIXELS: Final = 1 << 26
+#: A pixel in colour is kept as three bytes beside its grey value, so it counts as two.
+COLOUR_COST: Final = 2
+
+#: Photometric Interpretation (PS3.3 C.7.6.3.1.2) -> samples per pixel, of what can be displayed.
+_SAMPLES: Final = {
+    "MONOCHROME1": 1,
+    "MONOCHROME2": 1,
+    "PALETTE COLOR": 1,
+    "RGB": 3,
+    "YBR_FULL": 3,
+    "YBR_FULL_422": 3,
+    "YBR_ICT": 3,
+    "YBR_RCT": 3,
+}
 
 _J2K: Final = frozenset(
     {uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K}
@@ -79,11 +94,20 @@ class PixelFormat:
     bits_allocated: int
     bits_stored: int
     signed: bool
+    photometric: str = "MONOCHROME2"
+    samples: int = 1  #: per pixel
+    planar: bool = False  #: all red, then all green, then all blue
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether a pixel has a colour, its own or one of a palette."""
+        return not self.photometric.startswith("MONOCHROME")
 
     @property
     def frame_bytes(self) -> int:
-        """Length of one decoded frame."""
-        return self.rows * self.columns * self.bits_allocated // 8
+        """Length of one native frame; two neighbours share their colour in YBR_FULL_422."""
+        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return self.rows * self.columns * samples * self.bits_allocated // 8
 
     def as_stored(self, value: int) -> int:
         """Return a stored value as our arrays hold it, whatever VR (US or SS) it was sent in."""
@@ -94,14 +118,19 @@ class PixelFormat:
         return value
 
 
-def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
+def pixel_format(parsed: Parsed, path: Path, *, for_display: bool = False) -> PixelFormat:
     """Return how the pixels of a parsed file are encoded.
+
+    Parameters
+    ----------
+    for_display
+        Allow what has no measured values: inverted grey (MONOCHROME1) and colour.
 
     Raises
     ------
     InputRefused
-        ``no-pixels``, ``not-greyscale``, ``pixel-budget``, or ``not-decodable`` when the file is
-        too short for what its header announces.
+        ``no-pixels``, ``not-greyscale``, ``colour-unknown``, ``pixel-budget``, or ``not-decodable``
+        when the file is too short for what its header announces.
     """
     ds, element = parsed.dataset, parsed.pixels
     if element is None:
@@ -112,10 +141,16 @@ def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
     }
     rows, columns, allocated, stored, samples = whole.values()
     photometric = text_of(ds, "PhotometricInterpretation")
-    if samples != 1 or photometric != "MONOCHROME2":
+    if not for_display and (samples != 1 or photometric != "MONOCHROME2"):
         raise refused(
             Reason.NOT_GREYSCALE,
             f"The images are {photometric or 'of unknown colour'}, not measured values (MONOCHROME2).",
+        )
+    if samples is None or samples != _SAMPLES.get(photometric):
+        raise refused(
+            Reason.COLOUR_UNKNOWN,
+            f"The images are {photometric or 'of no colour model'} with {samples or 'no'} values per pixel; "
+            "this node knows grey, palette, RGB and YBR images.",
         )
     if element.keyword != "PixelData" or not rows or not columns or allocated not in (8, 16, 32):
         raise refused(Reason.NOT_DECODABLE, "The image is not made of 8, 16 or 32 bit whole numbers.")
@@ -126,14 +161,19 @@ def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
     signed = integer_of(ds, "PixelRepresentation")
     if signed not in (0, 1):
         raise refused(Reason.NOT_DECODABLE, "Pixel Representation does not say whether values have a sign.")
+    if samples > 1 and (signed or allocated > 16):
+        raise refused(Reason.NOT_DECODABLE, "Colours are not whole numbers of 8 or 16 bits without a sign.")
     syntax = str(ds.file_meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian))
     if syntax not in _NATIVE and syntax not in _PLUGINS:
         raise refused(
             Reason.NOT_DECODABLE, f"This node has no decoder for the transfer syntax {uid.UID(syntax).name}."
         )
+    if photometric in ("YBR_ICT", "YBR_RCT") and syntax not in _J2K:
+        raise refused(Reason.COLOUR_UNKNOWN, f"{photometric} is a colour model of JPEG 2000 alone.")
     announced = integer_of(ds, "NumberOfFrames")
     frames = 1 if announced is None or announced < 1 else announced
-    if rows * columns > MAX_FRAME_PIXELS or rows * columns * frames > MAX_VOXELS:
+    cost = 1 if photometric.startswith("MONOCHROME") else COLOUR_COST
+    if rows * columns * cost > MAX_FRAME_PIXELS or rows * columns * cost * frames > MAX_VOXELS:
         raise refused(
             Reason.PIXEL_BUDGET,
             f"The object announces {some(frames, 'frame')} of {rows} x {columns} pixels, "
@@ -149,6 +189,9 @@ def pixel_format(parsed: Parsed, path: Path) -> PixelFormat:
         bits_allocated=allocated,
         bits_stored=stored,
         signed=signed == 1,
+        photometric=photometric,
+        samples=samples,
+        planar=samples > 1 and integer_of(ds, "PlanarConfiguration") == 1,
     )
     _check_length(format_, path)
     return format_
@@ -159,8 +202,9 @@ def read_frames(
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield (0-based frame index, stored values) of the wanted frames, in stored order.
 
-    Arrays are (rows, columns), integer of the sign and width that the header announces; at most
-    one decoded frame is alive at a time.
+    Arrays are (rows, columns), integer of the sign and width that the header announces; in true
+    colour (rows, columns, 3), RGB whatever the colour model was. At most one decoded frame is alive
+    at a time.
 
     Raises
     ------
@@ -194,7 +238,13 @@ def _check_length(format_: PixelFormat, path: Path) -> None:
     if format_.transfer_syntax in _PLUGINS:
         if element.length is not None:
             raise refused(Reason.NOT_DECODABLE, "The pixel data should be compressed frames and are not.")
+        if path.stat().st_size < 8 * format_.frames:  # an item has eight bytes before its content
+            raise refused(
+                Reason.NOT_DECODABLE, f"The file is too short for {some(format_.frames, 'compressed frame')}."
+            )
         return
+    if format_.photometric == "YBR_FULL_422" and (format_.columns % 2 or format_.planar):
+        raise refused(Reason.NOT_DECODABLE, "The colours of YBR_FULL_422 are not shared by pairs of pixels.")
     if element.length is None or element.length < format_.frame_bytes * format_.frames:
         raise refused(
             Reason.NOT_DECODABLE,
@@ -250,15 +300,19 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
         "rows": format_.rows,
         "columns": format_.columns,
         "number_of_frames": 1,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2",
+        "samples_per_pixel": format_.samples,
+        "photometric_interpretation": format_.photometric,
+        "planar_configuration": int(format_.planar),
         "bits_allocated": format_.bits_allocated,
         "bits_stored": format_.bits_stored,
         "pixel_representation": int(format_.signed),
         "pixel_keyword": "PixelData",
     }
     frame = encapsulate([data])
-    array, _ = decoder.as_array(frame, index=0, raw=True, decoding_plugin=available[0], **options)
+    # Of grey values pydicom keeps every bit; it knows best what colour model a decoder left.
+    array, told = decoder.as_array(frame, index=0, raw=True, decoding_plugin=available[0], **options)
+    if str(told["photometric_interpretation"]).startswith("YBR_FULL"):
+        return rgb_of_ybr(array, format_.bits_stored)
     return array
 
 
@@ -268,18 +322,27 @@ def _native(data: bytes, format_: PixelFormat) -> NDArray[Any]:
     if size == 1 and big and format_.element.vr == "OW":  # bytes are swapped in pairs
         data = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype("<u2").tobytes()[: len(data)]
     kind = "i" if format_.signed else "u"
-    array = np.frombuffer(data, f"{'>' if big else '<'}{kind}{size}").reshape(format_.rows, format_.columns)
+    rows, columns = format_.rows, format_.columns
+    array = np.frombuffer(data, f"{'>' if big else '<'}{kind}{size}")
+    if format_.photometric == "YBR_FULL_422":
+        array = from_422(array.reshape(rows, columns // 2, 4))
+    elif format_.planar:
+        array = np.moveaxis(array.reshape(3, rows, columns), 0, -1)
+    else:
+        array = array.reshape((rows, columns) if format_.samples == 1 else (rows, columns, 3))
     if unused := format_.bits_allocated - format_.bits_stored:
         # What stands above Bits Stored is not ours (old overlays): shift it out, keep the sign.
         array = np.right_shift(np.left_shift(array.astype(f"{kind}{size}"), unused), unused)
+    if format_.photometric.startswith("YBR"):
+        return rgb_of_ybr(array, format_.bits_stored)
     return array
 
 
 def _check_size(size: FrameSize, format_: PixelFormat) -> None:
-    if (size.rows, size.columns, size.samples) != (format_.rows, format_.columns, 1):
+    if (size.rows, size.columns, size.samples) != (format_.rows, format_.columns, format_.samples):
         raise ValueError(
             f"the compressed frame is {size.rows} x {size.columns} x {size.samples}, "
-            f"the header says {format_.rows} x {format_.columns} x 1"
+            f"the header says {format_.rows} x {format_.columns} x {format_.samples}"
         )
     if size.bits > format_.bits_allocated:
         raise ValueError(f"the compressed frame has {size.bits} bits, the header {format_.bits_allocated}")

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"  #: not DICOM, cut off, or broken beyond reading
     NO_PIXELS = "no-pixels"  #: an object that holds no image (report, plan, waveform ...)
     NOT_GREYSCALE = "not-greyscale"  #: colour, palette or inverted pixels
+    COLOUR_UNKNOWN = "colour-unknown"  #: colours that cannot be told from what the object says
     NOT_DECODABLE = "not-decodable"  #: the pixel data cannot be decoded, or contradict the header
     PIXEL_BUDGET = "pixel-budget"  #: more pixels than we are willing to decode
     MODALITY_NOT_ACCEPTED = "modality-not-accepted"
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     CONFLICTING_INSTANCES = "conflicting-instances"  #: one SOP Instance UID, two contents
     LOCALIZER_ONLY = "localizer-only"  #: nothing but localizers and projections
     SEVERAL_VOLUMES = "several-volumes"  #: echoes, phases, b-values ... and no way to choose
+    SEVERAL_SIZES = "several-sizes"  #: images that stand for themselves, of different rows x columns
 
     # Geometry
     NO_GEOMETRY = "no-geometry"  #: position, orientation, spacing or frame of reference is missing

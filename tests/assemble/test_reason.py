@@ -13,6 +13,7 @@ from node.assemble.image import load_volume
 from node.assemble.reason import Reason, plain, refused, some
 from pipelines.contract import InputRefused, InputSpec
 from tests import phantoms
+from tests.phantom_planes import ramp, write_plane
 from tests.phantoms import instances_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -91,11 +92,24 @@ def variable_spacing(folder: Path):
     return written(folder, edit=edit), CT
 
 
+PLANES = InputSpec(modality=("DX",), unit="1", kind="planes", slices_min=1)
+
+
+def several_sizes(folder: Path):
+    paths = [write_plane(folder / f"{i}.dcm", ramp(20 + i, 30), number=i) for i in range(2)]
+    return instances_of(paths), PLANES
+
+
+def colour_unknown(folder: Path):
+    return instances_of([write_plane(folder / "a.dcm", ramp(), photometric="HSV")]), PLANES
+
+
 CASES: dict[Reason, Callable[[Path], tuple]] = {
     Reason.INPUT_MISSING: lambda folder: ((), CT),
     Reason.UNREADABLE: unreadable,
     Reason.NO_PIXELS: no_pixels,
     Reason.NOT_GREYSCALE: with_headers(PhotometricInterpretation="MONOCHROME1"),
+    Reason.COLOUR_UNKNOWN: colour_unknown,
     Reason.NOT_DECODABLE: not_decodable,
     Reason.PIXEL_BUDGET: with_headers(Rows=65535, Columns=65535),
     Reason.MODALITY_NOT_ACCEPTED: with_headers(Modality="US"),
@@ -106,6 +120,7 @@ CASES: dict[Reason, Callable[[Path], tuple]] = {
     Reason.CONFLICTING_INSTANCES: conflicting,
     Reason.LOCALIZER_ONLY: with_headers(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
     Reason.SEVERAL_VOLUMES: several_volumes,
+    Reason.SEVERAL_SIZES: several_sizes,
     Reason.NO_GEOMETRY: with_headers(FrameOfReferenceUID=None),
     Reason.TOO_FEW_SLICES: lambda folder: (written(folder), dataclasses.replace(CT, slices_min=50)),
     Reason.DUPLICATE_POSITION: duplicate_position,
