@@ -100,24 +100,19 @@ def shared_groups(volume: Volume) -> Dataset:
     return shared
 
 
-def plane_groups(plane: Slice, derivation: Dataset | str, purpose: Dataset) -> Dataset:
+def plane_groups(plane: Slice, derivation: Dataset, purpose: Dataset) -> Dataset:
     """Return Plane Position and Derivation Image of one frame (PS3.3 C.7.6.16.2).
 
-    The two codes are the same for all of a thousand frames, so they are made once. A derivation
-    that has no code is described in words.
+    The two codes are the same for all of a thousand frames, so they are made once.
     """
     source = image_reference(
         plane,
         PurposeOfReferenceCodeSequence=[purpose],
         SpatialLocationsPreserved="YES",
     )
-    how = (
-        item(DerivationDescription=derivation)
-        if isinstance(derivation, str)
-        else item(DerivationCodeSequence=[derivation])
+    groups = item(
+        DerivationImageSequence=[item(DerivationCodeSequence=[derivation], SourceImageSequence=[source])]
     )
-    how.SourceImageSequence = [source]
-    groups = item(DerivationImageSequence=[how])
     if plane.position_mm is not None:
         position = [decimal_string(float(v)) for v in plane.position_mm]
         groups.PlanePositionSequence = [item(ImagePositionPatient=position)]
