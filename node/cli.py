@@ -25,7 +25,7 @@ from node.check import complaints
 from node.compute import installed
 from node.config import Config, read_config
 from node.errors import ConfigError, NodeError
-from node.job import Job
+from node.job import Job, Withdrawal
 from node.journal import Journal
 from node.model import Series
 from node.notice import unsaid
@@ -129,6 +129,7 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
     _tell_jobs("Failed jobs (radnode retry JOB)", report["failed"])
     _tell_jobs("Last refused jobs (the series is not fit for the pipeline)", report["refused"])
+    _tell_jobs("Last withdrawn jobs", report["withdrawn"])
     trouble = ("job", "destination", "tries", "next_try", "code", "reason")
     _list("Deliveries in trouble", sent["troubled"], trouble)
     _list("Unrouted series", report["unrouted"]["series"], ("series_uid", "reason"))
@@ -171,6 +172,20 @@ def cancel(job: JobNumber, config: ConfigPath = None) -> None:
     """Give up a job that is not finished."""
     with _journal(_config(config)) as journal:
         _tell_job(journal.cancel(job, utc_now()))
+
+
+@app.command("withdraw")
+def withdraw_command(
+    job: JobNumber,
+    reason: Annotated[Withdrawal, typer.Option(help="Why; it becomes the title of the rejection note.")],
+    config: ConfigPath = None,
+) -> None:
+    """Take back the results of a job: a rejection note goes wherever they went (IHE IOCM)."""
+    from node.withdraw import withdraw  # it needs the encoder, which a node does not load
+
+    chosen = _config(config)
+    with _journal(chosen) as journal:
+        _tell_job(withdraw(job, reason, journal, chosen, utc_now))
 
 
 @app.command()
@@ -278,6 +293,10 @@ def _tell_jobs(title: str, jobs: list[dict[str, Any]]) -> None:
         code = f" ({job['code']})" if job["code"] else ""
         lines = [f"  job {job['job']}  {job['pipeline']} {job['version']}  {job['state']}{code}"]
         lines += [f"    series {series_uid}" for series_uid in job["series_uids"]]
+        if job["withdrawal"]:
+            lines.append(f"    withdrawn ({job['withdrawal']}) at {job['withdrawn_at'][:19]}Z")
+        if job["superseded_by"]:
+            lines.append(f"    superseded by job {job['superseded_by']}")
         lines += [f"    {job['reason']}"] if job["reason"] else []
         out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 

@@ -8,6 +8,7 @@
                     no tries left
  FAILED --retry--> QUEUED (nothing made yet) or SENDING (results exist)
  QUEUED, COMPUTING, SENDING, FAILED --cancel--> CANCELLED
+ SENDING, DONE, FAILED, CANCELLED (with results) --withdraw--> SENDING, now of the rejection alone
 
 Waiting for a retry is not a state: it is a ``not_before`` in the future.
 """
@@ -38,6 +39,15 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"  #: a person said no, or a newer revision took its place
 
 
+class Withdrawal(StrEnum):
+    """Why an operator takes results back (IHE Imaging Object Change Management)."""
+
+    QUALITY = "quality"  #: they are wrong, or not good enough
+    SAFETY = "safety"  #: they may harm the patient
+    WORKLIST = "worklist"  #: the images were of another patient or order than they said
+    RETENTION = "retention"  #: they are to be kept no longer
+
+
 QUEUED, COMPUTING, SENDING = JobState.QUEUED, JobState.COMPUTING, JobState.SENDING
 DONE, REFUSED, FAILED, CANCELLED = JobState.DONE, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED
 
@@ -54,8 +64,11 @@ TRANSITIONS: frozenset[tuple[JobState, JobState]] = frozenset(
         (SENDING, FAILED),  # refused for good, or no tries left
         (SENDING, CANCELLED),  # operator
         (FAILED, QUEUED),  # operator: compute again
-        (FAILED, SENDING),  # operator: send again
+        (FAILED, SENDING),  # operator: send again, or withdrawn
         (FAILED, CANCELLED),  # operator
+        (SENDING, SENDING),  # operator: withdrawn before all was sent
+        (DONE, SENDING),  # operator: withdrawn, the rejection is owed
+        (CANCELLED, SENDING),  # the same
     }
 )
 

@@ -20,6 +20,7 @@ from node.encode.kinds import KINDS, NEXT_OF_KIND
 from node.encode.material import Material
 from node.encode.repair import cut
 from node.model import ResultObject
+from node.profile import Presentation
 from pipelines.contract import Code
 
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
@@ -109,13 +110,18 @@ def series_description(job: EncodeJob, what: str) -> str:
 
     Where the whole is too long, the name of the pipeline is cut, never the rest.
     """
-    algorithm, template = algorithm_of(job.card), job.presentation.series_description
+    algorithm = algorithm_of(job.card)
+    return described(job.presentation, algorithm.name, algorithm.version, what)
+
+
+def described(presentation: Presentation, pipeline: str, version: str, what: str) -> str:
+    """Return the Series Description of one kind of result of a pipeline; see `series_description`."""
 
     def filled(name: str) -> str:
-        return template.format(pipeline=name, version=algorithm.version, what=what)
+        return presentation.series_description.format(pipeline=name, version=version, what=what)
 
-    room = 64 - (len(filled(algorithm.name)) - len(algorithm.name))
-    return cut(filled(cut(algorithm.name, max(1, room))), 64)
+    room = 64 - (len(filled(pipeline)) - len(pipeline))
+    return cut(filled(cut(pipeline, max(1, room))), 64)
 
 
 def algorithm_identification(algorithm: Algorithm) -> Dataset:

@@ -8,6 +8,7 @@ custody.py   instances and series: record, settle, forget
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 outbox.py    deliveries and receipts
 lineage.py   which run took the place of which
+withdrawal.py  results are taken back (given.py: what went where)
 capability.py  what each destination was seen to take
 report.py    how things stand
 """
@@ -28,11 +29,12 @@ from node.journal.lock import lock_data
 from node.journal.outbox import Outbox
 from node.journal.report import Report
 from node.journal.rows import Arriving, Delivery, Event, Recorded
+from node.journal.withdrawal import Withdrawals
 
 __all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
-class Journal(Custody, Jobs, Lineage, Outbox, Capabilities, Report):
+class Journal(Custody, Jobs, Lineage, Outbox, Withdrawals, Capabilities, Report):
     """The journal of one data folder."""
 
     @classmethod

@@ -250,7 +250,8 @@ class Custody(Database):
 
         These are its instances and the results made of it. The jobs, their history and that the
         results were ours stay known. Sent again, the series is analysed again, except by a
-        pipeline that refused it: it would refuse it again.
+        pipeline that refused it, which would refuse it again, and by one whose results were
+        withdrawn, which would make the same again.
 
         Raises
         ------
@@ -272,7 +273,8 @@ class Custody(Database):
             made = and_(result.c.job_id.in_(mine), ~result.c.aged_out)
             paths += connection.scalars(select(result.c.path).where(made))
             connection.execute(update(result).where(made).values(aged_out=True))
-            gone = job.c.id.in_(mine), job.c.state.in_([JobState.DONE, JobState.FAILED])
+            ended = job.c.state.in_([JobState.DONE, JobState.FAILED])
+            gone = job.c.id.in_(mine), ended, job.c.withdrawn_at.is_(None)
             connection.execute(update(job).where(*gone).values(key=given_back(job.c.id)))
         return [self._data / path for path in paths]
 
@@ -315,7 +317,11 @@ def _supersede(
     connection: Connection, series_uid: str, revision: int, wanted: Sequence[JobSpec], now: datetime
 ) -> None:
     job = schema.job
-    done_anew = and_(job.c.state == JobState.FAILED, job.c.pipeline.in_([s.pipeline for s in wanted]))
+    done_anew = and_(
+        job.c.state == JobState.FAILED,
+        job.c.withdrawn_at.is_(None),  # it owes a rejection
+        job.c.pipeline.in_([s.pipeline for s in wanted]),
+    )
     rows = connection.execute(
         select(job)
         .where(

@@ -123,7 +123,7 @@ class Jobs(Database):
             fill_outbox(
                 connection, moved, outcome, [self._kept(o.path) for o in outcome.objects], now, wanted
             )
-            return finish_job(connection, job.id, now) or moved
+            return finish_job(connection, job.id, now, self._data) or moved
 
     def job(self, job_id: int) -> Job:
         """Return a job; `NodeError` when there is none with that number."""
@@ -195,6 +195,8 @@ class Jobs(Database):
     def retry(self, job_id: int, now: datetime) -> Job:
         """Do as an operator asks: a failed job sends again what is owed, or computes again.
 
+        One that was withdrawn owes its rejection alone.
+
         Raises
         ------
         IllegalTransition
@@ -210,9 +212,12 @@ class Jobs(Database):
             kept = _result.c.job_id == job_id, ~_result.c.aged_out
             if connection.scalar(select(exists().where(*kept))):
                 reopen(connection, job_id, now)
-                return move_job(
+                moved = move_job(
                     connection, job, JobState.SENDING, reason="An operator asked to send again.", now=now
                 )
+                return finish_job(connection, job_id, now, self._data) or moved
+            if _is_withdrawn(connection, job_id):
+                raise NodeError(f"Job {job_id} was withdrawn, and its rejection has aged out.")
             if not _all_held(connection, job):
                 raise NodeError(f"The instances of job {job_id} have aged out; send the series again.")
             return move_job(
@@ -231,6 +236,10 @@ class Jobs(Database):
         """Do as an operator asks: the job ends, whatever it is at; what was sent stays sent."""
         with self._writing() as connection:
             job = find_job(connection, job_id)
+            if _is_withdrawn(connection, job_id):
+                raise IllegalTransition(
+                    f"Job {job_id} was withdrawn; its rejection is owed until it is taken everywhere."
+                )
             return move_job(
                 connection,
                 job,
@@ -280,8 +289,12 @@ class Jobs(Database):
                 )
             sending = select(_job.c.id).where(_job.c.state == JobState.SENDING).order_by(_job.c.id)
             for job_id in connection.scalars(sending).all():
-                finish_job(connection, job_id, now)
+                finish_job(connection, job_id, now, self._data)
             return moved
+
+
+def _is_withdrawn(connection: Connection, job_id: int) -> bool:
+    return connection.scalar(select(_job.c.withdrawn_at).where(_job.c.id == job_id)) is not None
 
 
 def _all_held(connection: Connection, job: Job) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from itertools import groupby
+from pathlib import Path
 
 from sqlalchemy import Connection, and_, delete, exists, insert, select, update
 
@@ -13,6 +14,7 @@ from node.errors import NodeError
 from node.job import Job, JobState, next_try
 from node.journal import schema
 from node.journal.database import Database
+from node.journal.given import unrejected
 from node.journal.moves import find_job, move_job
 from node.journal.rows import Delivery, result_of
 from node.model import Outcome, Receipt, ResultObject, StandIn
@@ -96,8 +98,8 @@ class Outbox(Database):
             found.setdefault((row.job_id, row.destination), {})[row.stands_for] = thing
         return found
 
-    def keep_stand_ins(self, job_id: int, made: Mapping[str, StandIn]) -> None:
-        """Write down, before any is sent, what stands in for results of a job.
+    def keep_stand_ins(self, job_id: int, made: Mapping[str, StandIn]) -> Mapping[str, StandIn]:
+        """Write down, before any is sent, what stands in for results of a job; return it.
 
         Parameters
         ----------
@@ -108,7 +110,7 @@ class Outbox(Database):
         things = {uid: one.thing for uid, one in made.items() if one.thing is not None}
         uids = [thing.sop_instance_uid for thing in things.values()]
         if not uids:
-            return
+            return made
         known = select(stand_in.c.sop_instance_uid).where(
             stand_in.c.job_id == job_id, stand_in.c.sop_instance_uid.in_(uids)
         )
@@ -132,6 +134,7 @@ class Outbox(Database):
             ]
             if rows:
                 connection.execute(insert(stand_in), rows)
+        return made
 
     def taken(self, job_id: int, destination: str) -> tuple[ResultObject, ...]:
         """Return what a destination took of a job, in order, as it went there: stand-ins included."""
@@ -159,9 +162,7 @@ class Outbox(Database):
         )
         with self._writing() as connection:
             if not connection.scalar(select(exists().where(this))):
-                raise NodeError(
-                    f"Job {job_id} owes {receipt.destination!r} no object {receipt.sop_instance_uid}."
-                )
+                _keep_late(connection, job_id, receipt)
             connection.execute(
                 update(_parcel)
                 .where(this, _parcel.c.delivered_at.is_(None))
@@ -227,7 +228,7 @@ class Outbox(Database):
         """Move a job that is sending: to DONE when all is taken, to FAILED when all that is left
         waits for a person. None: something is still to be tried, or the job is not sending."""
         with self._writing() as connection:
-            return finish_job(connection, job_id, now)
+            return finish_job(connection, job_id, now, self._data)
 
 
 def fill_outbox(
@@ -291,14 +292,49 @@ def fill_outbox(
     connection.execute(insert(_parcel), parcels)
 
 
-def finish_job(connection: Connection, job_id: int, now: datetime) -> Job | None:
-    """Do what `Outbox.finish` says, inside a transaction."""
+def _keep_late(connection: Connection, job_id: int, receipt: Receipt) -> None:
+    """Take up what was under way when its job was withdrawn: it is to be rejected as well."""
+    job, result = schema.job, schema.result
+    withdrawn = connection.scalar(select(job.c.withdrawn_at).where(job.c.id == job_id)) is not None
+    uid = receipt.sop_instance_uid
+    ours = exists().where(result.c.job_id == job_id, result.c.sop_instance_uid == uid)
+    if not (withdrawn and connection.scalar(select(ours))):
+        raise NodeError(f"Job {job_id} owes {receipt.destination!r} no object {uid}.")
+    parcel = {"job_id": job_id, "destination": receipt.destination, "sop_instance_uid": uid, "sentence": ""}
+    connection.execute(insert(_parcel).values(parcel))
+    found = find_job(connection, job_id)
+    if found.state is JobState.DONE:
+        reason = "A destination took an object while the job was withdrawn."
+        move_job(connection, found, JobState.SENDING, code="withdrawn", reason=reason, now=receipt.at)
+
+
+def finish_job(connection: Connection, job_id: int, now: datetime, data: Path) -> Job | None:
+    """Do what `Outbox.finish` says, inside a transaction.
+
+    Parameters
+    ----------
+    data
+        The data folder.
+    """
     job = find_job(connection, job_id)
     if job.state is not JobState.SENDING:
         return None
     left = connection.execute(
         select(_delivery).where(_delivery.c.job_id == job_id, _owed).order_by(_delivery.c.destination)
     ).all()
+    withdrawal = connection.scalar(select(schema.job.c.withdrawal).where(schema.job.c.id == job_id))
+    if not left and withdrawal:
+        went = select(exists().where(_parcel.c.job_id == job_id))
+        nothing_went = not connection.scalar(went)
+        if standing := unrejected(connection, job_id, data):
+            reason = (
+                f"{', '.join(standing)} took more while the job was withdrawn; "
+                f"`radnode withdraw {job_id} --reason {withdrawal}` rejects that too."
+            )
+            return move_job(connection, job, JobState.FAILED, code="not-all-rejected", reason=reason, now=now)
+        reason = f"Withdrawn ({withdrawal}); "
+        reason += "nothing is sent." if nothing_went else "the rejection was taken wherever results had been."
+        return move_job(connection, job, JobState.DONE, code="withdrawn", reason=reason, now=now)
     if not left:
         places = len(set(job.spec.send_to))
         reason = f"All results were taken by {places} destination{'s'[: places != 1]}."

@@ -9,6 +9,8 @@ from sqlalchemy import Connection, Row, Select, func, select
 from node.job import JobState
 from node.journal import schema
 from node.journal.database import Database
+from node.journal.lineage import superseded_by
+from node.journal.rows import job_of
 
 #: Lists in a report are cut at this length; the counts beside them are whole.
 LONGEST_LIST = 50
@@ -23,7 +25,7 @@ class Report(Database):
 
         Keys: ``instances``, ``series``, ``arriving`` (list), ``unrouted`` (count, list with
         reasons), ``jobs`` (count by state), ``failed`` and ``refused`` (lists, with series and
-        reasons; of the refused the last ones),
+        reasons; of the refused the last ones), ``withdrawn`` (the last ones),
         ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
         lists what failed last), ``quarantined``, ``events`` (the last ones, newest first).
         """
@@ -36,6 +38,7 @@ class Report(Database):
                 "jobs": _jobs(connection),
                 "failed": _ended(connection, JobState.FAILED, LONGEST_LIST),
                 "refused": _ended(connection, JobState.REFUSED, LAST),
+                "withdrawn": _withdrawn(connection),
                 "deliveries": _deliveries(connection),
                 "quarantined": _count(connection, select(func.count()).select_from(schema.quarantine)),
                 "events": _events(connection),
@@ -47,7 +50,7 @@ class Report(Database):
         mine = select(given.c.job_id).where(given.c.series_uid == series_uid)
         with self._reading() as connection:
             rows = connection.execute(select(table).where(table.c.id.in_(mine)).order_by(table.c.id))
-            return [_told(row) for row in rows]
+            return [_told(connection, row) for row in rows.all()]
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:
@@ -98,10 +101,16 @@ def _ended(connection: Connection, state: JobState, limit: int) -> list[dict[str
     """Return the jobs that ended in a state, the last one first."""
     table = schema.job
     query = select(table).where(table.c.state == state).order_by(table.c.changed_at.desc()).limit(limit)
-    return [_told(row) for row in connection.execute(query)]
+    return [_told(connection, row) for row in connection.execute(query).all()]
 
 
-def _told(row: Row[Any]) -> dict[str, Any]:
+def _withdrawn(connection: Connection) -> list[dict[str, Any]]:
+    table = schema.job
+    query = select(table).where(table.c.withdrawn_at.is_not(None)).order_by(table.c.withdrawn_at.desc())
+    return [_told(connection, row) for row in connection.execute(query.limit(LAST)).all()]
+
+
+def _told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     return {
         "job": row.id,
         "pipeline": row.pipeline,
@@ -111,6 +120,9 @@ def _told(row: Row[Any]) -> dict[str, Any]:
         "state": row.state,
         "code": row.reason_code,
         "reason": row.reason,
+        "superseded_by": superseded_by(connection, job_of(row)),
+        "withdrawal": row.withdrawal,
+        "withdrawn_at": row.withdrawn_at.isoformat() if row.withdrawn_at else None,
     }
 
 
