@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from node.accept import Request, Spool, Store, accept
@@ -22,11 +23,11 @@ from node.assemble import is_settled, load_volumes, read_headers
 from node.assign import Rule, assign, keywords_of, why_not
 from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
 from node.config import Config, profiles_of
-from node.errors import ContentConflict, PeerRefused, foreseen
+from node.errors import ContentConflict, foreseen
 from node.failpoint import failpoint
-from node.job import Job, after_error, next_try, spec_of
+from node.job import Job, after_error, spec_of
 from node.journal import Delivery, Journal, Recorded
-from node.model import Instance, images_of
+from node.model import Instance, StandIn, images_of
 from node.send import send
 from pipelines.contract import Card
 
@@ -128,22 +129,21 @@ def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]
 
 def deliver(owed: Delivery, node: Node) -> None:
     """Send what one destination still lacks of one job; receipts are kept one by one."""
-    settings = node.config.send
     try:
-        destination = node.config.destinations.get(owed.destination)
-        if destination is None:
-            raise PeerRefused(f"The configuration no longer has a destination {owed.destination!r}.")
-        ae_title = node.config.node.ae_title
-        for receipt in send(owed.objects, owed.destination, destination, calling_ae=ae_title, now=node.clock):
-            node.journal.keep(owed.job_id, receipt)
+        for one in send(owed.objects, owed.destination, node.config, node.clock, partial(swap, node, owed)):
+            node.journal.keep(owed.job_id, one)
             failpoint("send.receipted")
     except Exception as error:  # noqa: BLE001  nothing may hold up the deliveries behind it
-        known = foreseen(error)
-        told = {"code": known.code, "reason": str(known)}
-        if known.then == "retry" and (tries := owed.tries + 1) < settings.tries:
-            not_before = next_try(node.clock(), tries, settings.first_retry_s, settings.longest_retry_s)
-            node.journal.postpone(owed.job_id, owed.destination, not_before=not_before, **told)
-        else:
-            node.journal.park(owed.job_id, owed.destination, **told)
+        node.journal.put_off(owed, foreseen(error), node.config.send, node.clock())
     node.journal.finish(owed.job_id, node.clock())
     failpoint("send.finished")
+
+
+def swap(node: Node, owed: Delivery, taken: Mapping[str, bool]) -> Mapping[str, StandIn]:
+    """Learn which SOP Classes a destination takes; make what goes there in place of what it does not."""
+    node.journal.learn(owed.destination, taken, node.clock())
+    if owed.fits(taken):
+        return {}
+    from node.encode.fallback import stand_ins
+
+    return node.journal.keep_stand_ins(owed.job_id, stand_ins(owed.objects, owed.earlier, taken))

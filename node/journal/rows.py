@@ -57,6 +57,10 @@ class Delivery:
     #: SOP Instance UID of a result that was taken before -> the stand-in that went in its place.
     earlier: Mapping[str, ResultObject] = field(default_factory=dict)
 
+    def fits(self, taken: Mapping[str, bool]) -> bool:
+        """Return whether all can go as it is, where the destination takes these SOP Classes or not."""
+        return not self.earlier and all(taken.get(thing.sop_class_uid, True) for thing in self.objects)
+
 
 def instance_of(row: Row[Any], data: Path) -> Instance:
     """Return an instance from its row."""

@@ -12,10 +12,11 @@ from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol
 
-from node.config import Destination
-from node.errors import SendError
+from node.config import Config
+from node.errors import PeerRefused, SendError
 from node.model import Receipt, ResultObject
 from node.send import dimse, folder
+from node.send.classes import Negotiated
 
 __all__ = ["TRANSPORTS", "Transport", "in_order", "send"]
 
@@ -31,6 +32,7 @@ class Transport(Protocol):
         *,
         calling_ae: str,
         now: Callable[[], datetime],
+        negotiated: Negotiated,
     ) -> Iterator[Receipt]:
         """Yield a receipt per object; raise `SendError` once no further object can be sent."""
 
@@ -44,10 +46,9 @@ TRANSPORTS: Mapping[str, Transport] = {
 def send(
     objects: Sequence[ResultObject],
     name: str,
-    destination: Destination,
-    *,
-    calling_ae: str,
+    config: Config,
     now: Callable[[], datetime],
+    negotiated: Negotiated = lambda _taken: {},
 ) -> Iterator[Receipt]:
     """Send objects to one destination; yield a receipt for each as it is answered.
 
@@ -57,23 +58,28 @@ def send(
     Parameters
     ----------
     name
-        The destination's name in the configuration.
-    calling_ae
-        Our AE title.
+        Of one of ``config.destinations``.
+    negotiated
+        Told which SOP Classes the destination takes, says what goes in place of what it does not.
 
     Raises
     ------
     PeerUnreachable, PeerBusy
         Worth another try later.
     PeerRefused
-        At least one object will never be taken; raised after all others were sent.
+        At least one object will never be taken; raised after all others were sent. Or the
+        configuration has no such destination any more.
     SendError
         A file is not what was committed.
     """
+    destination = config.destinations.get(name)
+    if destination is None:
+        raise PeerRefused(f"The configuration no longer has a destination {name!r}.")
     ordered = in_order(objects)
     for thing in ordered:
         _check_unchanged(thing)
-    yield from TRANSPORTS[destination.transport](ordered, name, destination, calling_ae=calling_ae, now=now)
+    transport, calling_ae = TRANSPORTS[destination.transport], config.node.ae_title
+    yield from transport(ordered, name, destination, calling_ae=calling_ae, now=now, negotiated=negotiated)
 
 
 def in_order(objects: Sequence[ResultObject]) -> tuple[ResultObject, ...]:

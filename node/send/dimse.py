@@ -6,7 +6,7 @@ they go in another one, and only where that loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
@@ -35,7 +35,8 @@ from node.config import DimseDestination
 from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.log import get_log
-from node.model import Receipt, ResultObject
+from node.model import Receipt, ResultObject, StandIn
+from node.send.classes import RESULT_CLASSES, Negotiated, class_name, remedy, taken_of
 from node.send.guard import GuardedAE, finish_within
 from node.send.status import Verdict, family_of, rejection_of
 
@@ -43,6 +44,9 @@ from node.send.status import Verdict, family_of, rejection_of
 SLOWEST_BYTES_PER_S = 50_000
 #: Smaller PDUs than this would cost more memory than the object itself.
 SMALLEST_PDU_BYTES = 1024
+
+#: Their numbers are the odd ones of a byte (PS3.8 9.3.2.2).
+MOST_CONTEXTS = 128
 
 #: What can be said in any other uncompressed syntax without loss.
 _PLAIN = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian})
@@ -73,8 +77,12 @@ def store(
     *,
     calling_ae: str,
     now: Callable[[], datetime],
+    negotiated: Negotiated,
 ) -> Iterator[Receipt]:
     """Send each object by C-STORE; yield its receipt when the peer has answered for it.
+
+    What the peer does not take goes as what `negotiated` names in its place. That is made while no
+    peer waits for it, so it goes over an association of its own.
 
     Raises
     ------
@@ -87,22 +95,54 @@ def store(
     """
     if not objects:
         return
-    refused: dict[str, str] = {}  # SOP Instance UID -> why
     with _associated(objects, name, destination, calling_ae) as link:
         failpoint("send.connected")
-        for thing in objects:
-            uid = thing.sop_instance_uid
-            if any(other in refused for other in thing.refers_to):
-                refused[uid] = f"{uid} was not sent: it refers to an object that was refused."
-                continue
-            try:
-                status, told = link.store(thing)
-            except PeerRefused as error:
-                refused[uid] = str(error)
-                continue
-            failpoint("send.answered")
-            _log.info("sent", destination=name, sop_instance_uid=uid, status=f"{status:04X}")
-            yield Receipt(sop_instance_uid=uid, destination=name, status=status, sentence=told, at=now())
+        replaced = negotiated(link.taken)
+        if not replaced:
+            yield from _all(objects, {}, link, name, now)
+            return
+    stand_ins = [one.thing for one in replaced.values() if one.thing is not None]
+    rest = [thing for thing in objects if thing.sop_instance_uid not in replaced]
+    with _associated([*stand_ins, *rest], name, destination, calling_ae) as link:
+        yield from _all(objects, replaced, link, name, now)
+
+
+def _all(
+    objects: Sequence[ResultObject],
+    replaced: Mapping[str, StandIn],
+    link: _Link,
+    name: str,
+    now: Callable[[], datetime],
+) -> Iterator[Receipt]:
+    """Send each object, or what stands in for it."""
+    refused: dict[str, str] = {}  # SOP Instance UID -> why
+    for thing in objects:
+        uid = thing.sop_instance_uid
+        if any(other in refused for other in thing.refers_to):
+            refused[uid] = f"{uid} was not sent: it refers to an object that was refused."
+            continue
+        stand_in = replaced.get(uid, StandIn(thing=thing, sentence=""))
+        sent = stand_in.thing
+        if sent is None:
+            refused[uid] = (
+                f"{name} was not sent {thing.kind} {uid}: {stand_in.sentence} {remedy(thing, name)}"
+            )
+            continue
+        try:
+            status, told = link.store(sent)
+        except PeerRefused as error:
+            refused[uid] = str(error)
+            continue
+        failpoint("send.answered")
+        _log.info("sent", destination=name, sop_instance_uid=sent.sop_instance_uid, status=f"{status:04X}")
+        yield Receipt(
+            sop_instance_uid=uid,
+            destination=name,
+            status=status,
+            sentence=f"{stand_in.sentence} {told}".strip(),
+            at=now(),
+            sent_as="" if sent is thing else sent.sop_instance_uid,
+        )
     if refused:
         first, *others = refused.values()
         more = f" And {len(others)} more object{'s'[: len(others) != 1]}." if others else ""
@@ -121,6 +161,7 @@ class _Link:
         self._name = name
         self._timeout_s = timeout_s
         self._accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
+        self.taken = taken_of(association)
 
     def store(self, thing: ResultObject) -> tuple[int, str]:
         """Send one object; return the status and what is to be known about it.
@@ -178,9 +219,9 @@ class _Link:
         taken = [syntax for syntax in offered if (thing.sop_class_uid, syntax) in self._accepted]
         if not taken:
             raise PeerRefused(
-                f"{self._name} takes no {UID(thing.sop_class_uid).name} "
+                f"{self._name} takes no {class_name(thing.sop_class_uid)} "
                 f"(as {', '.join(UID(syntax).name for syntax in offered)}), so {thing.kind} "
-                f"{thing.sop_instance_uid} was not sent. See which SOP Classes it is set up to store."
+                f"{thing.sop_instance_uid} was not sent. {remedy(thing, self._name)}"
             )
         if taken[0] == thing.transfer_syntax_uid:
             return thing.path
@@ -199,9 +240,16 @@ def _syntaxes_for(thing: ResultObject) -> tuple[str, ...]:
 
 
 def _contexts(objects: Sequence[ResultObject]) -> list[PresentationContext]:
-    """Return one context per SOP Class and syntax, so that the answer says yes or no to each."""
+    """Return one context per SOP Class and syntax, so that the answer says yes or no to each.
+
+    With those of the objects go those of the other results that we could make: so a job that is yet
+    to come is made as the peer takes it.
+    """
     pairs = dict.fromkeys((thing.sop_class_uid, s) for thing in objects for s in _syntaxes_for(thing))
-    return [build_context(sop_class, syntax) for sop_class, syntax in pairs]
+    asked = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
+    known = {sop_class for sop_class, _ in pairs}
+    asked += [build_context(uid, list(_FALLBACKS)) for uid in RESULT_CLASSES if uid not in known]
+    return asked[:MOST_CONTEXTS]
 
 
 def _elements(answer: Dataset) -> str:

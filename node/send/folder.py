@@ -15,6 +15,7 @@ from node.durable import sync_folder
 from node.errors import PeerBusy, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.model import Receipt, ResultObject
+from node.send.classes import Negotiated
 
 #: PS3.5 9.1; nothing else ever becomes a file name.
 _UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -27,8 +28,11 @@ def write(
     *,
     calling_ae: str,
     now: Callable[[], datetime],
+    negotiated: Negotiated,
 ) -> Iterator[Receipt]:
     """Write each object as ``<SOP Instance UID>.dcm``; it appears under that name when complete.
+
+    A folder takes every SOP Class, so nothing is negotiated.
 
     The folder itself is made if need be, but not the one above it: an absent mount is an error,
     not a reason to fill the disk below it.
@@ -40,7 +44,7 @@ def write(
     PeerBusy
         Its disk is full.
     """
-    del calling_ae  # a folder has no use for it
+    del calling_ae, negotiated  # a folder has no use for them
     try:
         destination.path.mkdir(exist_ok=True)
         failpoint("send.connected")

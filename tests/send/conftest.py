@@ -15,7 +15,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from node.config import DimseDestination
+from node.config import Config, DimseDestination
 from node.model import ResultObject
 from node.send import send
 
@@ -95,12 +95,20 @@ def objects(tmp_path):
 def deliver():
     """Send objects to a peer and return the receipts; on an error they are in ``so_far``."""
 
-    def _deliver(objects, peer, *, timeout_s: float = 5.0, so_far: list | None = None):
+    def _deliver(
+        objects,
+        peer,
+        *,
+        timeout_s: float = 5.0,
+        so_far: list | None = None,
+        negotiated=lambda _taken: {},
+    ):
         receipts = [] if so_far is None else so_far
         destination = DimseDestination(
             transport="dimse", ae_title=peer.ae_title, host=peer.host, port=peer.port, timeout_s=timeout_s
         )
-        for receipt in send(objects, "archive", destination, calling_ae="RADNODE", now=lambda: NOON):
+        config = Config(destinations={"archive": destination})
+        for receipt in send(objects, "archive", config, lambda: NOON, negotiated):
             receipts.append(receipt)
         return receipts
 

@@ -19,6 +19,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.uid import (
     ComprehensiveSRStorage,
+    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -26,7 +27,6 @@ from pydicom.uid import (
     RLELossless,
     SecondaryCaptureImageStorage,
 )
-from pynetdicom.sop_class import SegmentationStorage
 
 from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
 from node.failpoint import FailpointRaised
@@ -148,7 +148,7 @@ def test_a_class_that_the_peer_does_not_negotiate_is_refused_and_the_rest_is_sen
 
 def test_a_peer_that_takes_none_of_the_classes_refuses_for_good(objects, deliver):
     with (
-        ContextRefusingPacs(sop_classes=[SegmentationStorage]) as pacs,
+        ContextRefusingPacs(sop_classes=[CTImageStorage]) as pacs,
         pytest.raises(PeerRefused, match="none of the SOP Classes"),
     ):
         deliver(objects, pacs)
@@ -203,7 +203,7 @@ def test_a_lossy_picture_is_never_encoded_anew(tmp_path, deliver):
     thing = replace(saved(picture(), tmp_path), transfer_syntax_uid=str(JPEGBaseline8Bit))
     with (
         ContextRefusingPacs(syntaxes=[ExplicitVRLittleEndian]) as pacs,
-        pytest.raises(PeerRefused, match="none of the SOP Classes"),
+        pytest.raises(PeerRefused, match="takes no Secondary Capture"),
     ):
         deliver([thing], pacs)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from node.config import FolderDestination
+from node.config import Config, FolderDestination
 from node.errors import PeerBusy, PeerUnreachable, SendError
 from node.failpoint import FailpointRaised
 from node.send import send
@@ -17,7 +17,7 @@ from tests.send.conftest import NOON
 def put(tmp_path):
     def _put(objects, path=tmp_path / "out"):
         destination = FolderDestination(transport="folder", path=path)
-        return list(send(objects, "files", destination, calling_ae="RADNODE", now=lambda: NOON))
+        return list(send(objects, "files", Config(destinations={"files": destination}), lambda: NOON))
 
     return _put
 

@@ -1,0 +1,92 @@
+"""Which SOP Classes of ours a peer takes: asked in every association, so that it is known in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydicom.uid import (
+    UID,
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    EnhancedSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    ImplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from node.model import ResultObject, StandIn
+from node.profile import EXTRAS, LABELMAP_CLASS
+
+#: A transport calls it when the peer has said which SOP Classes it takes; it returns what goes in
+#: place of what: SOP Instance UID -> stand-in, for all that cannot go as it is.
+Negotiated = Callable[[Mapping[str, bool]], Mapping[str, StandIn]]
+
+#: What we send or could send, and its name for people in a word or two.
+RESULT_CLASSES: Mapping[str, str] = {
+    str(SegmentationStorage): "segmentation",
+    LABELMAP_CLASS: "label map",
+    str(Comprehensive3DSRStorage): "Comprehensive 3D SR",
+    str(ComprehensiveSRStorage): "Comprehensive SR",
+    str(EnhancedSRStorage): "Enhanced SR",
+    str(BasicTextSRStorage): "Basic Text SR",
+    str(KeyObjectSelectionDocumentStorage): "key objects",
+    str(ParametricMapStorage): "parametric map",
+    str(MultiFrameTrueColorSecondaryCaptureImageStorage): "colour secondary capture",
+    str(SecondaryCaptureImageStorage): "secondary capture",
+    str(EncapsulatedPDFStorage): "PDF",
+    str(GrayscaleSoftcopyPresentationStateStorage): "presentation state",
+    str(RTStructureSetStorage): "RT structure set",
+}
+
+#: Results of presentation context negotiation (PS3.8 Table 9-18).
+_ACCEPTED, _NO_SYNTAX = 0, 4
+
+
+def taken_of(association: Any) -> dict[str, bool]:
+    """Return SOP Class UID -> whether the peer takes it, of an established association.
+
+    A class that it knows but in no transfer syntax that we offered is not taken, unless only such
+    were offered as a peer may well lack.
+    """
+    taken: dict[str, bool] = {}
+    contexts = [*association.accepted_contexts, *association.rejected_contexts]
+    for context in contexts:
+        uid = str(context.abstract_syntax)
+        if context.result == _ACCEPTED:
+            taken[uid] = True
+        elif context.result != _NO_SYNTAX or ImplicitVRLittleEndian in context.transfer_syntax:
+            taken.setdefault(uid, False)
+    return taken
+
+
+def told(taken: Mapping[str, bool]) -> str:
+    """Return in words which of our results a peer takes."""
+    yes = ", ".join(name for uid, name in RESULT_CLASSES.items() if taken.get(uid))
+    no = ", ".join(name for uid, name in RESULT_CLASSES.items() if taken.get(uid) is False)
+    return "; ".join(filter(None, (f"takes {yes}" if yes else "", f"not {no}" if no else "")))
+
+
+def class_name(uid: str) -> str:
+    """Return the name of a SOP Class."""
+    return "Label Map Segmentation Storage" if uid == LABELMAP_CLASS else UID(uid).name
+
+
+def remedy(thing: ResultObject, destination: str) -> str:
+    """Return what can be done about an object that a destination does not take."""
+    table = f"[destinations.{destination}]"
+    ours = ""
+    if thing.kind == "seg":
+        ours = f', or set segmentation = "binary" in {table} for the jobs to come'
+    elif thing.kind in EXTRAS:
+        ours = f', or take "{thing.kind}" out of also in {table} for the jobs to come'
+    elif thing.kind.startswith("sr-"):
+        ours = f", or choose another report in {table} for the jobs to come"
+    return f"Have it store {class_name(thing.sop_class_uid)}{ours}."
