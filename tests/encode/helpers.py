@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,9 +13,13 @@ import numpy as np
 import pydicom
 
 from node.encode import EncodeJob, encode
+from node.encode.common import save
 from node.encode.header import read_header
-from node.encode.material import Material
+from node.encode.lint.seg import seg_faults
+from node.encode.lint.whole import object_faults
+from node.encode.material import Material, NotApplicable
 from node.encode.numbers import reported
+from node.encode.seg.make import make_segs
 from node.encode.seg.outlines import read_outlines
 from node.encode.tracking import tracking_uid
 from node.model import Outcome, ResultObject, Slice, Volume
@@ -188,3 +193,21 @@ def material_of(
 
 
 Damage = Callable[[pydicom.Dataset], None]
+
+
+def segs_of(
+    volume: Volume, findings: Findings, folder: Path, *, profile: Profile = VIEWER, **job: Any
+) -> list[ResultObject]:
+    """Write the Segmentations of findings alone, have them judged, and return them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    material = material_of(volume, findings, profile=profile, **job)
+    things: list[ResultObject] = []
+    with contextlib.suppress(NotApplicable):
+        for number, dataset in enumerate(make_segs(material), start=1):
+            things.append(save(dataset, folder / f"seg-{number}.dcm", kind="seg"))
+    material = material_of(volume, findings, things, profile=profile, **job)
+    for thing in things:
+        dataset = pydicom.dcmread(thing.path)
+        found = [*object_faults(dataset, thing, material), *seg_faults(dataset, thing, material)]
+        assert found == []
+    return things
