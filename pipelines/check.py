@@ -19,8 +19,8 @@ def refuse_unfit(card: Card, case: Case) -> None:
     Raises
     ------
     InputRefused
-        ``missing-input``, ``wrong-modality``, ``wrong-unit``, ``too-few-slices``, ``wrong-spacing``
-        or ``not-finite``.
+        ``missing-input``, ``wrong-modality``, ``wrong-kind``, ``wrong-unit``, ``too-few-slices``,
+        ``wrong-spacing`` or ``not-finite``.
     """
     for role, spec in card.inputs.items():
         image = case.get(role)
@@ -35,6 +35,14 @@ def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
             "wrong-modality",
             f"{title} is made for {' or '.join(spec.modality)}; this series is {image.modality}.",
         )
+    if image.is_spatial == (spec.kind == "planes"):
+        wanted = (
+            "slices of one body in order" if spec.kind == "volume" else "images that stand for themselves"
+        )
+        raise InputRefused(
+            "wrong-kind",
+            f"{title} needs {wanted}; this series is of {'one body' if image.is_spatial else 'single images'}.",
+        )
     if image.unit.value != spec.unit:
         raise InputRefused(
             "wrong-unit",
@@ -47,6 +55,8 @@ def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
             f"{spec.slices_min}. Send the whole series.",
         )
     for axis, spacing in zip(("slice", "row", "column"), image.spacing_mm, strict=True):
+        if not image.is_calibrated or (axis == "slice" and not image.is_spatial):
+            continue  # it stands as 1 mm because it is not known
         low, high = spec.spacing_mm.get(axis, (0.0, float("inf")))
         if not low <= spacing <= high:
             raise InputRefused(

@@ -28,6 +28,7 @@ LOW_ATTENUATION_AREA = Code("LAA-950", PRIVATE_SCHEME, "Low attenuation area bel
 
 # What is measured, CID 218 and 7469
 VOLUME = Code("118565006", "SCT", "Volume")
+AREA = Code("42798000", "SCT", "Area")  # CID 7471
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 #: No concept of PS3.16 means the share of a region below an attenuation threshold.
 SHARE_BELOW_950 = Code("LAA-950-PERCENT", PRIVATE_SCHEME, "LAA-950")  # short: viewers cut it off
@@ -48,5 +49,6 @@ VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel method for volume")
 
 # Units, UCUM
 MILLILITRE = Code("mL", "UCUM", "milliliter")
+SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
 PERCENT = Code("%", "UCUM", "Percent")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")

@@ -22,9 +22,22 @@ Mask = NDArray[np.bool_]  #: (slices, rows, columns), bool, on the image's own g
 def volume_ml(mask: Mask, image: Image) -> float:
     """Return the volume of a mask in millilitres: its voxels times the volume of one.
 
-    The voxel's volume is the determinant of the affine, which also holds for oblique stacks.
+    The voxel's volume is the determinant of the affine, which also holds for oblique stacks. Of an
+    image without a place in the patient it is not a number: a radiograph has no depth.
     """
-    return float(np.count_nonzero(mask)) * image.voxel_ml
+    return float(np.count_nonzero(mask)) * image.voxel_ml if image.is_spatial else float("nan")
+
+
+def area_mm2(mask: Mask, image: Image) -> float:
+    """Return the area of a mask in square millimetres: its pixels times the area of one.
+
+    An area is of one image: of a mask on several slices it is not a number, and neither where the
+    distance of pixels is not known. That of a radiograph is as large as it is on the detector.
+    """
+    if not image.is_calibrated or np.count_nonzero(mask.any(axis=(1, 2))) > 1:
+        return float("nan")
+    pixel_mm2 = float(np.linalg.norm(np.cross(image.affine[:3, 1], image.affine[:3, 2])))
+    return float(np.count_nonzero(mask)) * pixel_mm2
 
 
 def mean(mask: Mask, image: Image) -> float:
@@ -63,6 +76,12 @@ def percent_below(mask: Mask, image: Image, limit: float) -> float:
     return 100.0 * float(np.count_nonzero(values < limit)) / values.size if values.size else float("nan")
 
 
+def percent_below_hu(mask: Mask, image: Image, limit_hu: float) -> float:
+    """Return how many percent of a mask lie below ``limit_hu``; not a number in any other unit."""
+    is_hu = image.unit[:2] == codes.HOUNSFIELD_UNIT[:2]
+    return percent_below(mask, image, limit_hu) if is_hu else float("nan")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """One thing that can be measured of a segment."""
@@ -77,6 +96,7 @@ class Measure:
 #: By the name that cards and `Measurement.check` use.
 MEASURES: dict[str, Measure] = {
     "volume": Measure(value=volume_ml, name=codes.VOLUME, unit=codes.MILLILITRE, method=codes.VOXEL_SUM),
+    "area": Measure(value=area_mm2, name=codes.AREA, unit=codes.SQUARE_MILLIMETRE),
     "mean": Measure(value=mean, name=None, unit=None, derivation=codes.MEAN),
     "stddev": Measure(value=stddev, name=None, unit=None, derivation=codes.STANDARD_DEVIATION),
     "minimum": Measure(value=minimum, name=None, unit=None, derivation=codes.MINIMUM),
@@ -98,7 +118,7 @@ MEASURES: dict[str, Measure] = {
     # LAA-950: the threshold that agreed best with emphysema seen on macroscopy of resected lungs on
     # thin slices (Gevenois and others, Am J Respir Crit Care Med 1995;152:653-657, 1996;154:187-192).
     "laa-950": Measure(
-        value=lambda mask, image: percent_below(mask, image, -950.0),
+        value=lambda mask, image: percent_below_hu(mask, image, -950.0),
         name=codes.SHARE_BELOW_950,
         unit=codes.PERCENT,
     ),
@@ -126,6 +146,9 @@ def measure_segment(
 ) -> list[Measurement]:
     """Return one measurement for each name of `MEASURES`, in this order.
 
+    What an image cannot give (a volume of a radiograph, an area without a known distance of pixels)
+    is there with a value that is not a number, which a report tells as such.
+
     Parameters
     ----------
     mask
@@ -143,7 +166,7 @@ def measure_segment(
         measure = _measure(name)
         found.append(
             Measurement(
-                name=measure.name or (codes.ATTENUATION if image.modality == "CT" else codes.INTENSITY),
+                name=measure.name or _name_of_values(image),
                 value=measure.value(mask, image),
                 unit=measure.unit or image.unit,
                 segment=segment,
@@ -154,6 +177,11 @@ def measure_segment(
             )
         )
     return found
+
+
+def _name_of_values(image: Image) -> Code:
+    """Return what the values are; display values of a CT are not its attenuation."""
+    return codes.ATTENUATION if image.modality == "CT" and image.is_spatial else codes.INTENSITY
 
 
 def _measure(name: str) -> Measure:

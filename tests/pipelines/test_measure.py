@@ -83,9 +83,12 @@ def test_every_measurement_can_be_recomputed_from_its_check():
     random = np.random.default_rng(0)
     image = image_of(random.normal(-850, 80, (6, 7, 8)))
     mask = random.random((6, 7, 8)) > 0.5
-    for found in measure_segment(MEASURES, mask, image, segment=1):
-        assert found.check is not None
-        assert recompute(found.check, mask, image) == found.value
+    one_slice = mask.copy()
+    one_slice[1:] = False
+    for outline in (mask, one_slice):
+        for found in measure_segment(MEASURES, outline, image, segment=1):
+            assert found.check is not None
+            np.testing.assert_equal(recompute(found.check, outline, image), found.value)
 
 
 def test_ct_values_are_attenuation_and_others_intensity():
@@ -95,6 +98,38 @@ def test_ct_values_are_attenuation_and_others_intensity():
     [mr] = measure_segment(["mean"], mask, image_of([[[1.0]]], modality="MR", unit=unit), segment=2)
     assert (ct.name, ct.unit, ct.derivation, ct.segment) == (codes.ATTENUATION, HU, codes.MEAN, 2)
     assert (mr.name, mr.unit) == (codes.INTENSITY, unit)
+
+
+def planes_of(array, spacing=(0.5, 0.2), **changes):
+    plain = {"modality": "DX", "unit": Code("1", "UCUM", "no units"), "is_spatial": False}
+    affine = np.diag([1.0, *spacing, 1.0])
+    return Image(array=np.asarray(array, dtype=np.float32), affine=affine, **plain | changes)
+
+
+def test_an_area_is_pixels_times_the_area_of_one():
+    mask = np.zeros((3, 10, 10), dtype=bool)
+    mask[1, 2:5, 1:9] = True
+    [area] = measure_segment(["area"], mask, planes_of(np.zeros(mask.shape)), segment=1)
+    assert (area.name, area.unit, area.check) == (codes.AREA, codes.SQUARE_MILLIMETRE, "area")
+    assert area.value == pytest.approx(24 * 0.1)
+    assert recompute("area", np.zeros_like(mask), planes_of(np.zeros(mask.shape))) == 0.0
+    oblique = image_of(np.zeros(mask.shape), make_affine("oblique", (2.5, 0.5, 0.2)))
+    assert recompute("area", mask, oblique) == pytest.approx(24 * 0.1)
+
+
+def test_an_area_is_of_one_image_and_needs_a_known_distance():
+    mask = np.ones((2, 4, 4), dtype=bool)
+    assert math.isnan(recompute("area", mask, planes_of(np.zeros(mask.shape))))
+    unknown = planes_of(np.zeros((1, 4, 4)), (1.0, 1.0), is_calibrated=False)
+    assert math.isnan(recompute("area", mask[:1], unknown))
+
+
+def test_a_radiograph_has_neither_a_volume_nor_hounsfield_units():
+    mask = np.ones((1, 4, 4), dtype=bool)
+    image = planes_of(np.full(mask.shape, 0.25), modality="CT")
+    volume, mean, low = measure_segment(["volume", "mean", "laa-950"], mask, image, segment=1)
+    assert math.isnan(volume.value) and math.isnan(low.value)
+    assert (mean.name, mean.value, mean.unit.value) == (codes.INTENSITY, 0.25, "1")
 
 
 def test_a_union_is_recorded():

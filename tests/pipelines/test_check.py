@@ -1,0 +1,66 @@
+"""What a card says about its inputs is enforced, for volumes and for planes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.check import refuse_unfit
+from pipelines.contract import Card, Code, Image, InputRefused, InputSpec
+
+UNIT = Code("1", "UCUM", "no units")
+PLANES = InputSpec(
+    modality=("DX",), unit="1", kind="planes", slices_min=1, spacing_mm={"row": (0.1, 0.2), "slice": (3, 4)}
+)
+VOLUME = InputSpec(modality=("MR",), unit="1", spacing_mm={"slice": (1.0, 3.0)})
+RADIOGRAPH = Image(
+    array=np.zeros((1, 4, 4), np.float32),
+    affine=np.diag([1.0, 0.15, 0.15, 1.0]),
+    unit=UNIT,
+    modality="DX",
+    is_spatial=False,
+)
+HEAD = Image(array=np.zeros((5, 4, 4), np.float32), affine=np.diag([2.0, 1, 1, 1]), unit=UNIT, modality="MR")
+
+
+def code_of(spec, image):
+    card = Card(
+        name="toy",
+        version="1",
+        title="Toy",
+        maker="test",
+        intended_use="test",
+        use="a.b:C",
+        inputs={"it": spec},
+        folder=Path(),
+    )
+    try:
+        refuse_unfit(card, {} if image is None else {"it": image})
+    except InputRefused as refusal:
+        assert refusal.sentence[0].isupper() and refusal.sentence.endswith(".")
+        return refusal.code
+    return ""
+
+
+CASES = [
+    (PLANES, RADIOGRAPH, ""),
+    (VOLUME, HEAD, ""),
+    (PLANES, None, "missing-input"),
+    (PLANES, replace(RADIOGRAPH, modality="CR"), "wrong-modality"),
+    (PLANES, replace(RADIOGRAPH, is_spatial=True), "wrong-kind"),
+    (VOLUME, replace(HEAD, is_spatial=False), "wrong-kind"),
+    (PLANES, replace(RADIOGRAPH, unit=Code("mL", "UCUM", "milliliter")), "wrong-unit"),
+    (replace(PLANES, slices_min=2), RADIOGRAPH, "too-few-slices"),
+    (PLANES, replace(RADIOGRAPH, affine=np.diag([1.0, 0.5, 0.15, 1.0])), "wrong-spacing"),
+    (PLANES, replace(RADIOGRAPH, affine=np.eye(4), is_calibrated=False), ""),  # its 1 mm means nothing
+    (VOLUME, replace(HEAD, affine=np.diag([5.0, 1, 1, 1])), "wrong-spacing"),
+    (PLANES, replace(RADIOGRAPH, array=np.full((1, 4, 4), np.nan, np.float32)), "not-finite"),
+]
+
+
+@pytest.mark.parametrize(("spec", "image", "code"), CASES, ids=range(len(CASES)))
+def test_an_image_is_held_against_its_card(spec, image, code):
+    assert code_of(spec, image) == code
