@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,13 @@ class Cut:
     flip_down: bool = False
     flip_right: bool = False
 
-    def plane(self, array: NDArray[np.generic], index: int) -> NDArray[np.generic]:
+    def plane(self, array: NDArray[Any], index: int) -> NDArray[Any]:
         """Return one plane of (slices, rows, columns), or of the same with colours behind."""
         plane = np.take(array, index, axis=self.through)
         if self.down > self.right:
             plane = plane.swapaxes(0, 1)
-        return plane[:: -1 if self.flip_down else 1, :: -1 if self.flip_right else 1]
+        turned: NDArray[Any] = plane[:: -1 if self.flip_down else 1, :: -1 if self.flip_right else 1]
+        return turned
 
     def points(self, points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Return where (slice, row, column) points lie on the planes: (points, 2), (down, right)."""

@@ -55,8 +55,7 @@ def paint(view: View, size_px: tuple[int, int], *, numbered: bool = True) -> Pic
         _blend_region(canvas, region, size_px, fill, width_px)
     picture = Picture.fromarray((canvas + 0.5).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    for mark in view.marks:
-        _draw_mark(pen, mark, view, size_px, width_px, numbered)
+    _draw_marks(pen, view, size_px, width_px, numbered=numbered)
     _draw_letters(pen, view.letters, size_px)
     return picture
 
@@ -119,45 +118,47 @@ def _blend_heat(canvas: NDArray[np.float32], heat: Heat, size_px: tuple[int, int
     canvas += opacity * heat_colours(scaled)
 
 
-def _draw_mark(
-    pen: ImageDraw.ImageDraw,
-    mark: Mark,
-    view: View,
-    size_px: tuple[int, int],
-    width_px: int,
-    numbered: bool,
-) -> None:
-    """Draw a detection, on a dark seam so that it stands out from anything."""
+def _strokes(mark: Mark, view: View, size_px: tuple[int, int]) -> list[list[tuple[float, float]]]:
+    """Return the lines of a detection, (x, y) on the picture."""
     rows, columns = view.pixels.shape[:2]
     xs = (mark.points[:, 1] + 0.5) * size_px[0] / columns
     ys = (mark.points[:, 0] + 0.5) * size_px[1] / rows
     path = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
-    arm = max(6.0, max(size_px) / 60)
-    strokes: list[list[tuple[float, float]]]
     if mark.shape == "box" and len(path) == 2:
         (x0, y0), (x1, y1) = path
-        strokes = [[(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]]
-    elif mark.shape == "contour":
-        strokes = [[*path, path[0]]]
-    elif mark.shape == "line" and len(path) > 1:
-        strokes = [path]
-    else:
-        x, y = path[0]
-        strokes = [[(x + a * arm, y + b * arm), (x + a * arm / 3, y + b * arm / 3)] for a, b in _ARMS]
-    for colour, thickness in ((BLACK, width_px + 2), (mark.colour_rgb, width_px)):
+        return [[(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]]
+    if mark.shape == "contour":
+        return [[*path, path[0]]]
+    if mark.shape == "line" and len(path) > 1:
+        return [path]
+    arm = max(6.0, max(size_px) / 60)
+    x, y = path[0]
+    return [[(x + a * arm, y + b * arm), (x + a * arm / 3, y + b * arm / 3)] for a, b in _ARMS]
+
+
+def _draw_marks(
+    pen: ImageDraw.ImageDraw, view: View, size_px: tuple[int, int], width_px: int, *, numbered: bool
+) -> None:
+    """Draw detections, on dark seams so that they stand out from anything."""
+    drawn = [(mark, _strokes(mark, view, size_px)) for mark in view.marks]
+    for _, strokes in drawn:
         for stroke in strokes:
-            pen.line(stroke, fill=colour, width=thickness)
-    if numbered:
-        letters = font(TEXT_PX, bold=True)
+            pen.line(stroke, fill=BLACK, width=width_px + 2)
+    for mark, strokes in drawn:
+        for stroke in strokes:
+            pen.line(stroke, fill=mark.colour_rgb, width=width_px)
+    letters = font(TEXT_PX, bold=True)
+    taken: set[tuple[int, int]] = set()
+    for mark, strokes in drawn if numbered else ():
+        name = str(mark.number)
         right = max(x for stroke in strokes for x, _ in stroke) + 4
         top = min(y for stroke in strokes for _, y in stroke) - TEXT_PX
-        where = (
-            min(max(right, 0), size_px[0] - letters.getlength(str(mark.number)) - 2),
-            min(max(top, 0), size_px[1] - TEXT_PX - 3),
-        )
-        pen.text(
-            where, str(mark.number), font=letters, fill=mark.colour_rgb, stroke_width=1, stroke_fill=BLACK
-        )
+        x = round(min(max(right, 0), size_px[0] - letters.getlength(name) - 2))
+        y = round(min(max(top, 0), size_px[1] - TEXT_PX - 3))
+        while (x // 8, y // TEXT_PX) in taken and y < size_px[1] - 2 * TEXT_PX:
+            y += TEXT_PX  # detections on top of each other have their numbers below each other
+        taken.add((x // 8, y // TEXT_PX))
+        pen.text((x, y), name, font=letters, fill=mark.colour_rgb, stroke_width=1, stroke_fill=BLACK)
 
 
 _ARMS = ((-1, 0), (1, 0), (0, -1), (0, 1))

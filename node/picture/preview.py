@@ -74,9 +74,13 @@ def draw_findings(findings: Findings, case: Case, card: Card) -> Picture.Image:
 
 def outlined(findings: Findings) -> NDArray[np.bool_] | None:
     """Return everything outlined: (slices, rows, columns), bool; None where there are no outlines."""
-    if findings.masks is not None:
-        return findings.masks.any(axis=0) if len(findings.masks) else None
-    return findings.labelmap > 0 if findings.labelmap is not None else None
+    if findings.masks is not None and len(findings.masks):
+        union: NDArray[np.bool_] = np.any(findings.masks, axis=0)
+        return union
+    if findings.labelmap is not None:
+        labelled: NDArray[np.bool_] = findings.labelmap > 0
+        return labelled
+    return None
 
 
 def found_at(findings: Findings, count: int) -> list[int]:

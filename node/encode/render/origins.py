@@ -1,0 +1,43 @@
+"""What a rendering was made from: the segmentations and reports of the same job (R-47)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydicom.dataset import Dataset
+
+from node.encode.items import coded, item, sop_references
+from node.encode.material import Material
+from node.encode.planes import SOURCE_FOR_PROCESSING
+from node.model import ResultObject
+
+
+def add_siblings(dataset: Dataset, material: Material) -> None:
+    """Name the objects of the job that say the same in full (PS3.3 C.12.4, C.12.2)."""
+    siblings = material.siblings
+    if not siblings:
+        return
+    dataset.SourceInstanceSequence = [
+        *(dataset.get("SourceInstanceSequence") or []),
+        *source_instances((s.sop_class_uid, s.sop_instance_uid) for s in siblings),
+    ]
+    dataset.ReferencedSeriesSequence = [*(dataset.get("ReferencedSeriesSequence") or []), *_series(siblings)]
+
+
+def source_instances(instances: Iterable[tuple[str, str]]) -> list[Dataset]:
+    """Return items of a Source Instance Sequence for (SOP Class UID, SOP Instance UID)."""
+    purpose = coded(SOURCE_FOR_PROCESSING)
+    references = sop_references(instances)
+    for reference in references:
+        reference.PurposeOfReferenceCodeSequence = [purpose]
+    return references
+
+
+def _series(siblings: Sequence[ResultObject]) -> list[Dataset]:
+    by_series: dict[str, list[tuple[str, str]]] = {}
+    for thing in siblings:
+        by_series.setdefault(thing.series_uid, []).append((thing.sop_class_uid, thing.sop_instance_uid))
+    return [
+        item(SeriesInstanceUID=uid, ReferencedInstanceSequence=sop_references(instances))
+        for uid, instances in by_series.items()
+    ]
