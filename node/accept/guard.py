@@ -15,6 +15,7 @@ into what the subclasses of 3.0.4 need.
 
 from __future__ import annotations
 
+import queue
 import select
 import socket
 import struct
@@ -29,13 +30,12 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
-from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
-from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket
 
+from node.accept.upper import UpperLayer
 from node.log import describe, get_log
 
 log = get_log("accept")
@@ -46,6 +46,9 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 
 _MAX_COMMAND_BYTES = 64 << 10
+#: How long nothing may happen before an association looks at itself.
+_LOOK_EVERY_S = 0.05
+_PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, context, control header
 #: Some peers count the PDV headers (PS3.8 9.3.5.1) outside of the agreed length.
 _PDU_SLACK_BYTES = 1024
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
@@ -60,7 +63,7 @@ class SpoolFile(Protocol):
 
     @property
     def name(self) -> str: ...
-    def write(self, data: bytes) -> int: ...
+    def write(self, data: bytes | memoryview) -> int: ...
     def close(self) -> None: ...
     def discard(self) -> None: ...
 
@@ -80,26 +83,6 @@ class Limits:
     idle_timeout_s: float  #: between two messages
 
 
-class _MonotonicTimer(Timer):
-    """The same timer, indifferent to somebody setting the wall clock."""
-
-    def start(self) -> None:
-        self._start_time = time.monotonic()
-        self._end_time = None
-
-    def stop(self) -> None:
-        self._end_time = time.monotonic()
-
-    @property
-    def remaining(self) -> float:
-        if self.timeout is None:
-            return 1.0
-        if self._start_time is None:
-            return float(self.timeout)
-        until = time.monotonic() if self._end_time is None else self._end_time
-        return float(self.timeout) - (until - self._start_time)
-
-
 class GuardedSocket(AssociationSocket):
     """A connection whose PDUs have a largest size and a deadline."""
 
@@ -110,6 +93,7 @@ class GuardedSocket(AssociationSocket):
         self._heard = heard  #: the request, received in the waiting room
         self._limits = limits
         self._deadline = 0.0
+        self._buffer = bytearray()
         self.last_heard = time.monotonic()
 
     @property
@@ -128,6 +112,15 @@ class GuardedSocket(AssociationSocket):
             self.event_queue.put("Evt17")  # PS3.8 table 9-10: transport connection closed
             return False
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether something was received that nobody has read yet."""
+        return bool(self._heard)
+
+    def unread(self, data: bytes | bytearray) -> None:
+        """Put back what was read too far."""
+        self._heard = bytes(data) + self._heard
+
     def begin_pdu(self) -> None:
         self._deadline = time.monotonic() + self._limits.pdu_timeout_s
 
@@ -139,15 +132,31 @@ class GuardedSocket(AssociationSocket):
         OSError
             Too many bytes are announced, or they do not come in time.
         """
+        self._check_length(nr_bytes)
+        data = bytearray(nr_bytes)
+        del data[self._fill(memoryview(data)) :]
+        return data
+
+    def recv_view(self, nr_bytes: int) -> memoryview:
+        """Do what `recv` does into one buffer, which the next call overwrites."""
+        self._check_length(nr_bytes)
+        if len(self._buffer) < nr_bytes:
+            self._buffer = bytearray(nr_bytes)
+        view = memoryview(self._buffer)[:nr_bytes]
+        return view[: self._fill(view)]
+
+    def _check_length(self, nr_bytes: int) -> None:
         if nr_bytes > max(self._limits.max_pdu_bytes + _PDU_SLACK_BYTES, len(self._heard)):
             log.warning("pdu_too_long", bytes=nr_bytes, limit=self._limits.max_pdu_bytes)
             self._abort()
             raise OSError("the PDU is too long")
-        data, self._heard = bytearray(self._heard[:nr_bytes]), self._heard[nr_bytes:]
-        filled = len(data)
-        data += bytes(nr_bytes - filled)
-        view = memoryview(data)
-        while filled < nr_bytes:
+
+    def _fill(self, view: memoryview) -> int:
+        """Read into all of a view; return how much there was before the peer closed."""
+        filled = min(len(view), len(self._heard))
+        view[:filled] = self._heard[:filled]
+        self._heard = self._heard[filled:]
+        while filled < len(view):
             left_s = self._deadline - time.monotonic()
             try:
                 if left_s <= 0:
@@ -160,10 +169,10 @@ class GuardedSocket(AssociationSocket):
                 self._abort()
                 raise
             if count == 0:
-                return bytearray(view[:filled])
+                break
             filled += count
             self.last_heard = time.monotonic()
-        return data
+        return filled
 
     def send(self, bytestream: bytes) -> None:
         if self.socket is not None:
@@ -186,30 +195,6 @@ class GuardedSocket(AssociationSocket):
         say(self.socket, A_ABORT)
 
 
-class _UpperLayer(DULServiceProvider):
-    """The state machine, with a deadline inside a PDU and without stack traces."""
-
-    def __init__(self, assoc: GuardedAssociation) -> None:
-        super().__init__(assoc)
-        self.daemon = True
-        self.connection: GuardedSocket
-        self._idle_timer = _MonotonicTimer(60)
-        self.artim_timer = _MonotonicTimer(30)
-
-    def _read_pdu_data(self) -> None:
-        self.connection.begin_pdu()
-        super()._read_pdu_data()
-
-    def run_reactor(self) -> None:
-        try:
-            super().run_reactor()
-        except Exception as error:  # noqa: BLE001 - whatever a peer provokes ends only its association
-            log.warning("association_broken", error=describe(error))
-            self.connection.cut()
-        finally:
-            self.to_user_queue.put(cast(Any, None))  # nobody need wait any longer
-
-
 class _Messages(DIMSEServiceProvider):
     """Takes messages apart by fragment, so that each can be refused before it is stored."""
 
@@ -220,19 +205,48 @@ class _Messages(DIMSEServiceProvider):
         self._open_spool = open_spool
         self._file: SpoolFile | None = None  #: of the message that is being received
 
-    def receive_primitive(self, primitive: Any) -> None:
+    def take(self, body: memoryview) -> None:
+        """Take the presentation data values (PS3.8 9.3.5.1) of one P-DATA-TF PDU; never raises."""
         try:
-            fragments = primitive.presentation_data_value_list
-            if not fragments:
+            at = 0
+            while at < len(body):
+                length, context_id, control = _PDV_HEAD.unpack_from(body, at)
+                end = at + 4 + length
+                if length < 2 or end > len(body):
+                    raise ValueError("a presentation data value that is longer than its PDU")
+                self._take(context_id, control, body[at + _PDV_HEAD.size : end])
+                at = end
+            if not at:
                 raise ValueError("a PDU without content")
-            for context_id, data in fragments:
-                self._take(context_id, data)
             # The timer that each PDU starts anew: who has begun a message must go on with it.
             self.assoc.network_timeout = self._stall_timeout_s if self.is_halfway else self._idle_timeout_s
         except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
             log.warning("message_refused", error=describe(error))
             self.drop()
             self.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: invalid PDU; answers A-ABORT
+
+    def receive_primitive(self, primitive: Any) -> None:
+        """Do the same for what came while the association was not in data transfer."""
+        self.take(
+            memoryview(
+                b"".join(
+                    struct.pack(">IB", len(data) + 1, context_id) + data
+                    for context_id, data in primitive.presentation_data_value_list
+                )
+            )
+        )
+
+    def get_msg(self, block: bool = False) -> Any:
+        """Return the next request as soon as it is there; (None, None) when something else may be."""
+        del block
+        try:
+            return self.msg_queue.get(timeout=_LOOK_EVERY_S)
+        except queue.Empty:
+            return None, None
+
+    def knock(self) -> None:
+        """End the waiting of `get_msg`."""
+        self.msg_queue.put((None, None))
 
     @property
     def is_halfway(self) -> bool:
@@ -250,12 +264,12 @@ class _Messages(DIMSEServiceProvider):
             if file is not None:
                 file.discard()
 
-    def _take(self, context_id: int, data: bytes) -> None:
+    def _take(self, context_id: int, control: int, data: memoryview) -> None:
         if self.message is None:
             self.message = DIMSEMessage()
         message = self.message
         # PS3.8 E.2: bit 0 of the control header is "command", bit 1 is "last fragment".
-        is_command, is_last = data[0] & 1, data[0] & 2
+        is_command, is_last = control & 1, control & 2
         if is_command:
             if type(message) is not DIMSEMessage:
                 raise ValueError("a command inside a data set")
@@ -264,20 +278,28 @@ class _Messages(DIMSEServiceProvider):
             if self.msg_queue.qsize() >= _MAX_QUEUED:
                 raise ValueError("too many requests at once")
             if is_last:
-                encoded = message.encoded_command_set.getvalue() + data[1:]
+                encoded = message.encoded_command_set.getvalue() + bytes(data)
                 if _command_field(encoded) not in _SERVED:
                     raise ValueError("no such service here")
-        elif type(message) is not C_STORE_RQ or message.context_id != context_id:
+            self._pass_on(context_id, control, bytes(data))
+            return
+        if type(message) is not C_STORE_RQ or message.context_id != context_id:
             raise ValueError("a data set that belongs to no request")
-        elif message._data_set_file is None:
+        if self._file is None:
             context = self.assoc._accepted_cx[context_id]
             self._file = self._open_spool(self.assoc, message.command_set, context)
             message._data_set_file = cast(Any, self._file)  # all that it does with it is in SpoolFile
+        self._file.write(data)
+        if is_last:
+            self._pass_on(context_id, control, b"")
+            # When the message is complete, the file is in the queue with its request.
+            self._file = getattr(self.message, "_data_set_file", None)
+
+    def _pass_on(self, context_id: int, control: int, data: bytes) -> None:
+        """Have pynetdicom make messages of commands, and of the end of data sets."""
         fragment = P_DATA()
-        fragment.presentation_data_value_list.append((context_id, data))
+        fragment.presentation_data_value_list.append((context_id, bytes([control]) + data))
         super().receive_primitive(fragment)
-        # When the message is complete, the file is in the queue with its request.
-        self._file = getattr(self.message, "_data_set_file", None)
 
 
 class GuardedAssociation(Association):
@@ -285,8 +307,8 @@ class GuardedAssociation(Association):
 
     def __init__(self, ae: Any, limits: Limits, open_spool: OpenSpool) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
-        self._upper_layer = self.dul = _UpperLayer(self)
         self._messages = self.dimse = _Messages(self, limits, open_spool)
+        self._upper_layer = self.dul = UpperLayer(self, self._messages)
         self.acse_timeout = limits.request_timeout_s
         self.network_timeout = limits.idle_timeout_s
         self.is_shed = False
@@ -316,7 +338,7 @@ class GuardedAssociation(Association):
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
-        except Exception as error:  # noqa: BLE001 - see _UpperLayer.run_reactor
+        except Exception as error:  # noqa: BLE001 - see UpperLayer.run_reactor
             log.warning("association_broken", error=describe(error))
         finally:
             self.dul.kill_dul()
@@ -344,7 +366,7 @@ class GuardedAssociation(Association):
                 VerificationServiceClass(self).SCP(msg, context)
             else:
                 StorageServiceClass(self).SCP(msg, context)
-        except Exception as error:  # noqa: BLE001 - see _UpperLayer.run_reactor
+        except Exception as error:  # noqa: BLE001 - see UpperLayer.run_reactor
             log.error("service_failed", error=describe(error))
             self.abort()
         finally:

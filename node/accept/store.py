@@ -96,7 +96,7 @@ class Spool:
         """Digest of head and data set together, hexadecimal: what the file is kept under."""
         return hashlib.sha256(self._head + self._digest.digest()).hexdigest()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Take the next bytes of the data set; after an error they are ignored."""
         if self._error is None:
             try:
@@ -144,7 +144,7 @@ class Spool:
             self.close()
             self.path.unlink(missing_ok=True)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
