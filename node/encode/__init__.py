@@ -28,6 +28,10 @@ from node.encode.identity import EncodeJob
 from node.encode.lint import lint
 from node.encode.material import Material, NotApplicable
 from node.encode.numbers import reported
+from node.encode.render.key_objects import make_key_objects
+from node.encode.render.parametric_map import make_parametric_maps
+from node.encode.render.presentation_state import make_presentation_state
+from node.encode.render.rtstruct import make_rtstruct
 from node.encode.seg.make import make_fractional, make_segs
 from node.encode.seg.outlines import read_outlines
 from node.encode.sr.measurements import make_measurements
@@ -43,7 +47,13 @@ __all__ = ["EncodeJob", "encode", "lint"]
 Maker = Callable[[Material], Iterator[Dataset]]
 
 #: What each extra of a profile is made by; they may refer to segmentations and measurements.
-EXTRA_MAKERS: Mapping[Extra, Maker] = {"fractional": make_fractional}
+EXTRA_MAKERS: Mapping[Extra, Maker] = {
+    "fractional": make_fractional,
+    "parametric-map": make_parametric_maps,
+    "rtstruct": make_rtstruct,
+    "presentation-state": make_presentation_state,
+    "key-objects": make_key_objects,
+}
 #: The reports of each profile; the last is the root, which refers to all objects of the job.
 REPORT_MAKERS: Mapping[Report, tuple[tuple[str, Maker], ...]] = {
     "viewer": (("sr-measurements", make_measurements), ("sr-text", make_text)),

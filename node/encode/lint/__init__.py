@@ -19,6 +19,10 @@ from pydicom.dataset import Dataset
 
 from node.encode.header import UNREADABLE
 from node.encode.lint.codes import code_faults
+from node.encode.lint.key_objects import key_objects_faults
+from node.encode.lint.parametric_map import parametric_map_faults
+from node.encode.lint.presentation_state import presentation_state_faults
+from node.encode.lint.rtstruct import rtstruct_faults
 from node.encode.lint.seg import fractional_faults, seg_faults
 from node.encode.lint.sr import measurement_faults, text_faults
 from node.encode.lint.whole import object_faults, set_faults
@@ -32,6 +36,10 @@ Judge = Callable[[Dataset, ResultObject, Material], Iterator[str]]
 JUDGES: Mapping[str, Judge] = {
     "seg": seg_faults,
     "fractional": fractional_faults,
+    "parametric-map": parametric_map_faults,
+    "rtstruct": rtstruct_faults,
+    "presentation-state": presentation_state_faults,
+    "key-objects": key_objects_faults,
     "sr-measurements": measurement_faults,
     "sr-text": text_faults,
 }

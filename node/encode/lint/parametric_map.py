@@ -1,0 +1,111 @@
+"""What a Parametric Map must be, beside what every object must be (`node.encode.lint`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import ParametricMapStorage
+
+from node.encode.items import code_of, instances_of
+from node.encode.lint.seg import DIRECTION, POSITION_MM
+from node.encode.material import Material
+from node.encode.render.parametric_map import written_slices
+from node.encode.repair import cut
+from node.model import ResultObject
+from pipelines.contract import Map
+
+
+def parametric_map_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
+    """Yield every fault of a Parametric Map."""
+    if dataset.SOPClassUID != ParametricMapStorage or dataset.BitsAllocated != 32:
+        yield "the class is not Parametric Map, or its values are not 32 bit"
+    if "PixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        yield "it holds other pixels than Float Pixel Data"
+    yield from _reference_faults(dataset, material)
+    yield from _grid_faults(dataset, material)
+    labels = [cut(one.label, 64) for one in material.findings.maps]
+    told = str(dataset.ContentDescription)
+    if told not in labels:
+        yield "it is none of the maps of the findings"
+        return
+    named = [one for one, label in zip(material.findings.maps, labels, strict=True) if label == told]
+    whole = pydicom.dcmread(result.path)  # Float Pixel Data would be left on disk otherwise
+    problems = [list(_frame_faults(whole, one, material)) for one in named]
+    if all(problems):
+        yield from problems[0]
+
+
+def _reference_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+    volume = material.volume
+    if dataset.get("FrameOfReferenceUID") != volume.frame_of_reference_uid:
+        yield "the frame of reference is not that of the source"
+    series = dataset.ReferencedSeriesSequence
+    if series[0].SeriesInstanceUID != volume.series_uid:
+        yield "the first Referenced Series is not the one whose grid is used"
+    studies = dataset.get("StudiesContainingOtherReferencedInstancesSequence") or ()
+    everywhere = [*series, *(s for study in studies for s in study.ReferencedSeriesSequence)]
+    named = {str(i.ReferencedSOPInstanceUID) for s in everywhere for i in s.ReferencedInstanceSequence}
+    if named != {uid for v in material.volumes.values() for _, uid in instances_of(v)}:
+        yield "the referenced instances are not those that were used"
+
+
+def _grid_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+    image = material.volume.image
+    if (dataset.Rows, dataset.Columns) != image.array.shape[1:]:
+        yield "Rows and Columns are not those of the source"
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    measures = shared.PixelMeasuresSequence[0]
+    written = [float(v) for v in (measures.SpacingBetweenSlices, *measures.PixelSpacing)]
+    if not np.allclose(written, image.spacing_mm, rtol=1e-5, atol=0):
+        yield "the spacing is not that of the source"
+    axes = image.affine[:3, [2, 1]]
+    cosines = np.array([float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient])
+    if not np.allclose(cosines, (axes / np.linalg.norm(axes, axis=0)).T.ravel(), atol=DIRECTION):
+        yield "the orientation is not that of the source"
+
+
+def _mapping_faults(mapping: Dataset, one: Map) -> Iterator[str]:
+    if (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) != (1, 0):
+        yield "its values are not what it says they are mapped to"
+    if code_of(mapping.MeasurementUnitsCodeSequence[0])[:2] != one.unit[:2]:
+        yield "the unit is not that of the findings"
+    answers = [code_of(a.ConceptCodeSequence[0])[:2] for a in mapping.QuantityDefinitionSequence]
+    if answers[0] != one.quantity[:2]:
+        yield "the quantity is not that of the findings"
+
+
+def _frame_faults(dataset: Dataset, one: Map, material: Material) -> Iterator[str]:
+    """Each frame: its source, its place, its values."""
+    yield from _mapping_faults(
+        dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0], one
+    )
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    values = np.frombuffer(dataset.FloatPixelData, dtype="<f4")
+    if len(groups) != dataset.NumberOfFrames or values.size != len(groups) * one.array[0].size:
+        yield "Float Pixel Data has not the length that its frames need"
+        return
+    frames = values.reshape(len(groups), *one.array.shape[1:])
+    places = {(s.sop_instance_uid, s.frame): i for i, s in enumerate(material.volume.slices)}
+    written = []
+    displaced = unequal = 0
+    for group, plane in zip(groups, frames, strict=True):
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        index = places.get((str(source.ReferencedSOPInstanceUID), source.get("ReferencedFrameNumber")))
+        if index is None:
+            yield "a frame comes from an image that is not of the source"
+            return
+        written.append(index)
+        position = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
+        wanted = material.volume.slices[index].position_mm
+        displaced += wanted is None or not np.allclose(position, wanted, atol=POSITION_MM)
+        displaced += group.FrameContentSequence[0].DimensionIndexValues != index + 1
+        unequal += not np.array_equal(plane, one.array[index])
+    if written != list(written_slices(one, material)):
+        yield "the frames are not all slices from the first to the last with a value"
+    if displaced:
+        yield f"{displaced} frames do not lie where their source plane lies"
+    if unequal:
+        yield f"{unequal} frames do not hold the values of the findings"

@@ -1,0 +1,173 @@
+"""Maps of numbers (heat maps, parameters, probabilities) as Parametric Maps (PS3.3 A.75, C.8.32).
+
+32 bit floating point on the source's own grid; a value is what it says, in its unit. A map is
+written from its first to its last slice with a value that is not 0, without gaps, so that a viewer
+can take the frames for a volume; where there is no frame, the value is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import ParametricMapStorage
+
+from node.encode.common import ARTIFICIAL_INTELLIGENCE, declare_schemes, new_result
+from node.encode.items import coded, item
+from node.encode.material import Material, NotApplicable
+from node.encode.planes import (
+    SOURCE_FOR_PROCESSING,
+    add_frame_of_reference,
+    add_lossy,
+    add_references,
+    check_planes,
+    plane_groups,
+    shared_groups,
+)
+from node.encode.repair import cut, decimal_string
+from node.errors import EncodeError
+from pipelines.contract import Code, Map
+
+QUANTITY = Code("246205007", "SCT", "Quantity")
+FINDING = Code("121071", "DCM", "Finding")
+#: A map of values, not an image of its own sort (PS3.3 C.8.32.2).
+IMAGE_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "QUANTITY"]
+
+
+def make_parametric_maps(material: Material) -> Iterator[Dataset]:
+    """Yield one Parametric Map for each map that has a value other than 0.
+
+    Raises
+    ------
+    NotApplicable
+        The images have no frame of reference, which the object needs (PS3.3 A.75.3), or, once the
+        others are made: some maps are 0 everywhere, or larger than an object may be.
+    EncodeError
+        A map is not on the grid of the images, or holds a value that is not finite.
+    """
+    volume, maps = material.volume, material.findings.maps
+    if not maps:
+        raise NotApplicable("No Parametric Map was made: the pipeline gives no maps.")
+    if not (volume.frame_of_reference_uid and volume.image.is_spatial):
+        raise NotApplicable("No Parametric Map was made: the images have no frame of reference.")
+    check_planes(volume)
+    number, empty, large = 0, 0, 0
+    for one in maps:
+        occupied = written_slices(one, material)
+        if not occupied:
+            empty += 1
+        elif len(occupied) * one.array[0].nbytes > material.job.presentation.max_object_mb * 1e6:
+            large += 1
+        else:
+            number += 1
+            yield _parametric_map(material, one, occupied, number)
+    if empty or large:
+        raise NotApplicable(
+            f"Of {len(maps)} maps {number} became a Parametric Map: {empty} hold nothing but 0, "
+            f"{large} need more than max_object_mb."
+        )
+
+
+def written_slices(one: Map, material: Material) -> range:
+    """Return the slices of a map that are written; none if all values are 0.
+
+    Raises
+    ------
+    EncodeError
+        The map is not on the grid of the images, or holds a value that is not finite.
+    """
+    if one.array.shape != material.volume.image.array.shape:
+        raise EncodeError(f"a map has the shape {one.array.shape}, the image another")
+    if not all(np.isfinite(plane).all() for plane in one.array):
+        raise EncodeError("a map holds a value that is not a finite number")
+    occupied = [index for index, plane in enumerate(one.array) if plane.any()]
+    return range(occupied[0], occupied[-1] + 1) if occupied else range(0)
+
+
+def _parametric_map(material: Material, one: Map, indices: range, number: int) -> Dataset:
+    volume, header = material.volume, material.header
+    values = np.ascontiguousarray(one.array[indices.start : indices.stop], dtype="<f4")
+    dataset = new_result(
+        material, "parametric-map", sop_class=ParametricMapStorage, modality="OT", number=number
+    )
+    if header.body_part:
+        dataset.BodyPartExamined = header.body_part
+    if header.requests:
+        dataset.RequestAttributesSequence = list(header.requests)
+    add_frame_of_reference(dataset, volume, header)
+    dataset.ImageType = IMAGE_TYPE
+    dataset.AcquisitionContextSequence = []
+    dataset.ContentLabel = "MAP"
+    dataset.ContentDescription = cut(one.label, 64)
+    dataset.ContentCreatorName = None
+    dataset.BurnedInAnnotation = "NO"
+    dataset.RecognizableVisualFeatures = "NO"
+    add_lossy(dataset, header)
+    dataset.PresentationLUTShape = "IDENTITY"
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = values.shape
+    dataset.BitsAllocated = 32
+    add_references(dataset, material.volumes, material.role)
+    organization = material.job.uid("parametric-map dimensions")
+    dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
+    dataset.DimensionIndexSequence = [
+        item(
+            DimensionOrganizationUID=organization,
+            DimensionIndexPointer=0x00200032,
+            FunctionalGroupPointer=0x00209113,
+            DimensionDescriptionLabel="Image Position (Patient)",
+        )
+    ]
+    dataset.SharedFunctionalGroupsSequence = [_shared(material, one)]
+    # what it was derived by: nothing in CID 7203 says that a model computed it
+    purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(ARTIFICIAL_INTELLIGENCE)
+    groups = []
+    for index in indices:
+        group = plane_groups(volume.slices[index], derivation, purpose)
+        group.FrameContentSequence = [item(DimensionIndexValues=[index + 1])]
+        groups.append(group)
+    dataset.PerFrameFunctionalGroupsSequence = groups
+    declare_schemes(dataset, dataset.SharedFunctionalGroupsSequence, material.algorithm.maker, header)
+    dataset.FloatPixelData = values.tobytes()
+    return dataset
+
+
+def _shared(material: Material, one: Map) -> Dataset:
+    """Return what all frames share, above all what the values are and in which unit."""
+    low, high = float(min(0.0, one.array.min())), float(max(0.0, one.array.max()))
+    shared = shared_groups(material.volume)
+    shared.ParametricMapFrameTypeSequence = [item(FrameType=IMAGE_TYPE)]
+    shared.PixelValueTransformationSequence = [item(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")]
+    shared.FrameVOILUTSequence = [
+        item(
+            WindowCenter=decimal_string((low + high) / 2),
+            WindowWidth=decimal_string(high - low),
+            VOILUTFunction="LINEAR_EXACT",
+        )
+    ]
+    shared.RealWorldValueMappingSequence = [
+        item(
+            LUTLabel=cut(one.label, 16),
+            LUTExplanation=cut(f"{one.label}; 0 where there is no frame", 64),
+            DoubleFloatRealWorldValueFirstValueMapped=low,
+            DoubleFloatRealWorldValueLastValueMapped=high,
+            RealWorldValueIntercept=0.0,
+            RealWorldValueSlope=1.0,
+            MeasurementUnitsCodeSequence=[coded(one.unit)],
+            QuantityDefinitionSequence=[*_quantity(material, one)],
+        )
+    ]
+    return shared
+
+
+def _quantity(material: Material, one: Map) -> Iterator[Dataset]:
+    """Yield what the values are and, for the probability of a segment, of what."""
+    yield _answer(QUANTITY, one.quantity)
+    if one.segment is not None:
+        yield _answer(FINDING, material.findings.segments[one.segment - 1].kind)
+
+
+def _answer(name: Code, value: Code) -> Dataset:
+    return item(ValueType="CODE", ConceptNameCodeSequence=[coded(name)], ConceptCodeSequence=[coded(value)])

@@ -1,0 +1,268 @@
+"""Findings as a Grayscale Softcopy Presentation State: drawn over the images that show them (PS3.3 A.33).
+
+Outlines run along pixel edges, one polyline for each boundary. Each finding has a graphic layer of
+its own, in its colour, so that a reader can hide it; a further layer says that all of this is
+research.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
+from skimage.measure import approximate_polygon
+
+from node.encode.common import RESEARCH_NOTICE, new_result
+from node.encode.items import image_reference, item
+from node.encode.material import Material, NotApplicable
+from node.encode.numbers import grouped
+from node.encode.render.edges import loops, signed_area
+from node.encode.render.references import plane_references
+from node.encode.render.shapes import Drawn, drawn
+from node.encode.render.softcopy import Grey, read_greys
+from node.encode.repair import cut, decimal_string
+from node.encode.seg.segments import cielab
+from node.encode.tracking import tracking_id, tracking_uid
+from pipelines.contract import Detection, Segment
+
+#: The layer of the research notice; those of the findings are "AI RESEARCH 1", "AI RESEARCH 2" ...
+NOTICE_LAYER = "AI RESEARCH ONLY"
+#: A ragged segment is drawn by this many boundaries of a slice, the largest.
+LOOPS_MAX = 200
+#: Graphic Data of more points would not fit the 64 KiB of its VR in Explicit VR (PS3.5 7.1.2).
+POINTS_MAX = 4000
+_POINT_BYTES = 8
+_OBJECT_BYTES = 300  #: of a graphic object beside its points, with its share of the sequences above
+
+Finding = Segment | Detection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """What one slice shows of one finding."""
+
+    finding: Finding
+    layer: str
+    pieces: tuple[Drawn, ...]
+
+    @property
+    def index(self) -> int:
+        """The slice."""
+        return self.pieces[0].index
+
+
+def make_presentation_state(material: Material) -> Iterator[Dataset]:
+    """Yield one presentation state for all slices with findings.
+
+    Raises
+    ------
+    NotApplicable
+        The images are in colour, their grey values are of a sort that one presentation state cannot
+        show, or there is nothing, or too much, to draw.
+    """
+    volume = material.volume
+    if volume.image.colour is not None:
+        raise NotApplicable("No presentation state was made: it is for grey images, these are in colour.")
+    shown = list(drawings(material))
+    if not shown:
+        raise NotApplicable("No presentation state was made: there is nothing to draw.")
+    pieces = [piece for annotation in shown for piece in annotation.pieces]
+    size = sum(_OBJECT_BYTES + _POINT_BYTES * len(piece.points) for piece in pieces)
+    if size > material.job.presentation.max_object_mb * 1e6:
+        raise NotApplicable("No presentation state was made: the drawings need more than max_object_mb.")
+    indices = sorted({annotation.index for annotation in shown})
+    greys = dict(zip(indices, read_greys([volume.slices[i] for i in indices]), strict=True))
+    if len({grey.photometric for grey in greys.values()} | {"MONOCHROME1", "MONOCHROME2"}) > 2:
+        raise NotApplicable("No presentation state was made: the images are not stored as grey values.")
+    if len({grey.photometric for grey in greys.values()}) > 1:
+        raise NotApplicable("No presentation state was made: some images are stored inverted, some not.")
+    if any(grey.has_table and grey.table is None for grey in greys.values()):
+        raise NotApplicable("No presentation state was made: the Modality LUT of the images is damaged.")
+    yield _state(material, shown, greys)
+
+
+def drawings(material: Material) -> Iterator[Annotation]:
+    """Yield what is drawn, finding by finding, slice by slice."""
+    findings, outlines = material.findings, material.outlines
+    layers = (f"AI RESEARCH {number}" for number in range(1, 10**4))
+    for segment, layer in zip(findings.segments, layers, strict=False):
+        if outlines is None:
+            break
+        for index in sorted(outlines.voxels(segment.number)):
+            boundaries = sorted(
+                loops(outlines.plane(segment.number, index)), key=lambda b: -abs(signed_area(b))
+            )
+            pieces = (Drawn(index=index, points=_bounded(b), kind="closed") for b in boundaries[:LOOPS_MAX])
+            yield Annotation(finding=segment, layer=layer, pieces=tuple(pieces))
+    for detection, layer in zip(findings.detections, layers, strict=False):
+        by_slice: dict[int, list[Drawn]] = {}
+        for piece in drawn(detection, material.volume.image.array.shape):
+            by_slice.setdefault(piece.index, []).append(piece)
+        for index in sorted(by_slice):
+            yield Annotation(finding=detection, layer=layer, pieces=tuple(by_slice[index]))
+
+
+def _bounded(boundary: NDArray[np.float64]) -> NDArray[np.float64]:
+    tolerance = 0.5
+    while len(boundary) > POINTS_MAX:
+        tolerance *= 2
+        closed = np.concatenate([boundary, boundary[:1]])
+        boundary = approximate_polygon(closed, tolerance)[:-1]  # type: ignore[no-untyped-call]
+    return boundary
+
+
+def _state(material: Material, shown: Sequence[Annotation], greys: dict[int, Grey]) -> Dataset:
+    volume = material.volume
+    dataset = new_result(
+        material,
+        "presentation-state",
+        sop_class=GrayscaleSoftcopyPresentationStateStorage,
+        modality="PR",
+    )
+    dataset.Laterality = None  # of one side or both: the drawings say it
+    dataset.ContentLabel = "AI_RESEARCH_ONLY"
+    dataset.ContentDescription = cut(f"Research only: {material.job.card.title}", 64)
+    dataset.ContentCreatorName = None
+    dataset.PresentationCreationDate = dataset.ContentDate
+    dataset.PresentationCreationTime = dataset.ContentTime
+    if material.header.requests:
+        dataset.RequestAttributesSequence = list(material.header.requests)
+    series = item(
+        SeriesInstanceUID=volume.series_uid, ReferencedImageSequence=plane_references(volume, greys)
+    )
+    dataset.ReferencedSeriesSequence = [series]
+    dataset.DisplayedAreaSelectionSequence = [_displayed_area(material)]
+    dataset.GraphicAnnotationSequence = [_notice(), *(_annotation(a, material) for a in shown)]
+    dataset.GraphicLayerSequence = _layers(shown)
+    _add_grey(dataset, material, greys)
+    return dataset
+
+
+def _displayed_area(material: Material) -> Dataset:
+    """Return the whole image, whatever its size on the screen (PS3.3 C.10.4); pixels count from 1."""
+    image = material.volume.image
+    _, rows, columns = image.array.shape
+    area = item(
+        DisplayedAreaTopLeftHandCorner=[1, 1],
+        DisplayedAreaBottomRightHandCorner=[columns, rows],
+        PresentationSizeMode="SCALE TO FIT",
+    )
+    if image.is_calibrated:
+        area.PresentationPixelSpacing = [decimal_string(v) for v in image.spacing_mm[1:]]
+    else:
+        area.PresentationPixelAspectRatio = [1, 1]
+    return area
+
+
+def _notice() -> Dataset:
+    """Return the research notice in the corner of every image: lengths are shares of the display."""
+    text = item(
+        BoundingBoxAnnotationUnits="DISPLAY",
+        UnformattedTextValue=RESEARCH_NOTICE,
+        BoundingBoxTopLeftHandCorner=[0.01, 0.01],
+        BoundingBoxBottomRightHandCorner=[0.6, 0.06],
+        BoundingBoxTextHorizontalJustification="LEFT",
+    )
+    return item(GraphicLayer=NOTICE_LAYER, TextObjectSequence=[text])
+
+
+def _annotation(annotation: Annotation, material: Material) -> Dataset:
+    finding = annotation.finding
+    tracking = {"TrackingID": tracking_id(finding), "TrackingUID": tracking_uid(material, finding)}
+    first = annotation.pieces[0].points
+    corner = first[np.lexsort((first[:, 0], first[:, 1]))[0]]
+    text = item(
+        AnchorPointAnnotationUnits="PIXEL",
+        UnformattedTextValue=_label(finding),
+        AnchorPoint=[float(v) for v in corner],
+        AnchorPointVisibility="N",
+        **tracking,
+    )
+    return item(
+        ReferencedImageSequence=[image_reference(material.volume.slices[annotation.index])],
+        GraphicLayer=annotation.layer,
+        TextObjectSequence=[text],
+        GraphicObjectSequence=[_graphic(piece, tracking) for piece in annotation.pieces],
+    )
+
+
+def _graphic(piece: Drawn, tracking: dict[str, str]) -> Dataset:
+    points = piece.points
+    if piece.kind == "closed":  # by repeating the first point (PS3.3 C.10.5.1.2)
+        points = np.concatenate([points, points[:1]])
+    return item(
+        GraphicAnnotationUnits="PIXEL",
+        GraphicDimensions=2,
+        NumberOfGraphicPoints=len(points),
+        GraphicData=points.astype(np.float32).ravel().tolist(),
+        GraphicType="POINT" if piece.kind == "point" else "POLYLINE",
+        GraphicFilled="N" if piece.kind == "closed" else None,
+        **tracking,
+    )
+
+
+def _label(finding: Finding) -> str:
+    if isinstance(finding, Detection) and finding.confidence is not None:
+        return cut(f"{finding.label} ({grouped(100 * finding.confidence)} %)", 80)
+    return cut(finding.label, 64)
+
+
+def _layers(shown: Sequence[Annotation]) -> list[Dataset]:
+    layers = [
+        item(
+            GraphicLayer=NOTICE_LAYER,
+            GraphicLayerOrder=1,
+            GraphicLayerRecommendedDisplayGrayscaleValue=65535,
+            GraphicLayerDescription=RESEARCH_NOTICE,
+        )
+    ]
+    for layer, finding in {a.layer: a.finding for a in shown}.items():
+        layers.append(
+            item(
+                GraphicLayer=layer,
+                GraphicLayerOrder=len(layers) + 1,
+                GraphicLayerRecommendedDisplayGrayscaleValue=65535,
+                GraphicLayerDescription=cut(f"{finding.label}, research only", 64),
+                GraphicLayerRecommendedDisplayCIELabValue=cielab(finding.colour_rgb),
+            )
+        )
+    return layers
+
+
+def _add_grey(dataset: Dataset, material: Material, greys: dict[int, Grey]) -> None:
+    """Say how stored values become grey as the source says it, for it is the state that counts now.
+
+    One Modality LUT stands for all images. Where each has its own, as in PET, none is written and
+    the windows are said in stored values instead, which shows the same.
+    """
+    one = next(iter(greys.values()))
+    alike = len({grey.modality for grey in greys.values()}) == 1
+    if alike and one.table is not None:
+        dataset.ModalityLUTSequence = [one.table.item()]
+    elif alike:
+        dataset.RescaleIntercept = decimal_string(one.intercept)
+        dataset.RescaleSlope = decimal_string(one.slope)
+        dataset.RescaleType = one.unit
+    ways: dict[tuple[Any, ...], list[int]] = {}
+    for index, grey in greys.items():
+        window = grey.window if alike else grey.stored_window()
+        table = grey.voi if alike and window is None else None
+        if window or table:
+            ways.setdefault((window, grey.function, table), []).append(index)
+    if ways:
+        dataset.SoftcopyVOILUTSequence = [
+            item(
+                ReferencedImageSequence=plane_references(material.volume, indices),
+                WindowCenter=decimal_string(window[0]) if window else None,
+                WindowWidth=decimal_string(window[1]) if window else None,
+                VOILUTFunction=function if window and function != "LINEAR" else None,
+                VOILUTSequence=[table.item()] if table else None,
+            )
+            for (window, function, table), indices in ways.items()
+        ]
+    dataset.PresentationLUTShape = "INVERSE" if one.photometric == "MONOCHROME1" else "IDENTITY"
