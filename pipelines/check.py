@@ -36,12 +36,10 @@ def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
             f"{title} is made for {' or '.join(spec.modality)}; this series is {image.modality}.",
         )
     if image.is_spatial == (spec.kind == "planes"):
-        wanted = (
-            "slices of one body in order" if spec.kind == "volume" else "images that stand for themselves"
-        )
+        kinds = ("images that stand for themselves", "slices of one body in order")
         raise InputRefused(
             "wrong-kind",
-            f"{title} needs {wanted}; this series is of {'one body' if image.is_spatial else 'single images'}.",
+            f"{title} needs {kinds[not image.is_spatial]}; this series is of {kinds[image.is_spatial]}.",
         )
     if image.unit.value != spec.unit:
         raise InputRefused(

@@ -65,11 +65,11 @@ def test_only_the_mask_counts():
     assert recompute("mean", np.array([[[True, False]]]), image) == 10.0
 
 
-def test_an_empty_mask_has_no_volume_and_no_other_number():
+def test_an_empty_mask_has_no_extent_and_no_other_number():
     image = image_of(np.zeros((2, 2, 2)))
     empty = np.zeros((2, 2, 2), dtype=bool)
-    assert recompute("volume", empty, image) == 0.0
-    for check in MEASURES.keys() - {"volume"}:
+    assert recompute("volume", empty, image) == recompute("area", empty, image) == 0.0
+    for check in MEASURES.keys() - {"volume", "area"}:
         assert math.isnan(recompute(check, empty, image))
 
 
