@@ -34,7 +34,9 @@ from node.encode.render.presentation_state import make_presentation_state
 from node.encode.render.rtstruct import make_rtstruct
 from node.encode.seg.make import make_fractional, make_segs
 from node.encode.seg.outlines import read_outlines
+from node.encode.sr.air import make_air
 from node.encode.sr.measurements import make_measurements
+from node.encode.sr.segments import make_segments
 from node.encode.sr.text import image_notes, make_text
 from node.encode.tracking import tracking_uid
 from node.errors import EncodeError
@@ -57,6 +59,8 @@ EXTRA_MAKERS: Mapping[Extra, Maker] = {
 #: The reports of each profile; the last is the root, which refers to all objects of the job.
 REPORT_MAKERS: Mapping[Report, tuple[tuple[str, Maker], ...]] = {
     "viewer": (("sr-measurements", make_measurements), ("sr-text", make_text)),
+    "air": (("sr-air", make_air),),
+    "segment-only": (("sr-segments", make_segments),),
     "text": (("sr-text", make_text),),
 }
 

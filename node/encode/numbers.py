@@ -30,7 +30,7 @@ class Number:
 
     measurement: Measurement
     value: float  #: rounded to what a Decimal String holds; not a number: could not be measured
-    label: str  #: label of the segment or segments, "" for the whole image
+    label: str  #: of the segment, the segments or the detection, "" for the whole image
 
     @property
     def name(self) -> str:
@@ -88,9 +88,11 @@ def reported(findings: Findings, outlines: Outlines | None, volume: Volume) -> t
     Raises
     ------
     EncodeError
-        A number differs from what the encoded mask gives, or cannot be recomputed.
+        A number differs from what the encoded mask gives, or cannot be recomputed; or it is about
+        something that is not there. Measurements of detections are taken as said.
     """
     labels = {segment.number: segment.label for segment in findings.segments}
+    detections = {detection.number: detection.label for detection in findings.detections}
     numbers = []
     masks: dict[tuple[int, ...], Any] = {}  # the last one only: a mask is as large as the volume / 4
     for measurement in findings.measurements:
@@ -99,6 +101,9 @@ def reported(findings: Findings, outlines: Outlines | None, volume: Volume) -> t
             raise EncodeError(
                 f"'{measurement.name.meaning}' is about segment {unknown[0]}, which is not there"
             )
+        if (pointed := measurement.detection) is not None and (about or pointed not in detections):
+            fault = "a segment as well" if about else f"detection {pointed}, which is not there"
+            raise EncodeError(f"'{measurement.name.meaning}' is about {fault}")
         value = measurement.value
         if measurement.check is not None:
             if outlines is None or not about:
@@ -110,7 +115,7 @@ def reported(findings: Findings, outlines: Outlines | None, volume: Volume) -> t
             Number(
                 measurement=measurement,
                 value=rounded(value),
-                label=" + ".join(labels[n] for n in about),
+                label=detections[pointed] if pointed is not None else " + ".join(labels[n] for n in about),
             )
         )
     return tuple(numbers)

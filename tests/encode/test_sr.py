@@ -95,12 +95,16 @@ def test_dcmqi_returns_every_group_with_our_numbers(case: tuple[Findings, Outcom
     read = tid1500(path_of(result, "sr-measurements"), tmp_path / "sr.json")
     groups = read["Measurements"]
     assert len(groups) == 2 * len(findings.segments)
-    seg_uid = result.objects[0].sop_instance_uid
+    places = {
+        str(s.TrackingUID): (str(ds.SOPInstanceUID), int(s.SegmentNumber))
+        for ds in (pydicom.dcmread(o.path) for o in result.objects if o.kind == "seg")
+        for s in ds.SegmentSequence
+    }
     for segment, contour, measured in zip(findings.segments, groups[0::2], groups[1::2], strict=True):
         assert contour["TrackingUniqueIdentifier"] == measured["TrackingUniqueIdentifier"]
         assert contour["TrackingIdentifier"] == measured["TrackingIdentifier"] == segment.label
-        assert measured["segmentationSOPInstanceUID"] == seg_uid
-        assert measured["ReferencedSegment"] == segment.number
+        place = (measured["segmentationSOPInstanceUID"], measured["ReferencedSegment"])
+        assert place == places[measured["TrackingUniqueIdentifier"]]
         assert measured["measurementAlgorithmIdentification"]["AlgorithmName"] == "lung-density"
         assert measured["Laterality"]["CodeMeaning"] == segment.laterality.meaning
         said = {
@@ -213,14 +217,15 @@ def test_a_failed_measurement_has_a_qualifier_where_readers_can_bear_it(
 
 
 def test_reports_name_all_evidence_once_and_their_siblings(case: tuple[Findings, Outcome]) -> None:
-    seg, measurements, text = case[1].objects
-    assert measurements.refers_to == (seg.sop_instance_uid,)
-    assert text.refers_to == (seg.sop_instance_uid, measurements.sop_instance_uid)
+    *segs, measurements, text = case[1].objects
+    seg_uids = tuple(seg.sop_instance_uid for seg in segs)
+    assert measurements.refers_to == seg_uids
+    assert text.refers_to == (*seg_uids, measurements.sop_instance_uid)
     (study,) = pydicom.dcmread(text.path).CurrentRequestedProcedureEvidenceSequence
     listed = [
         r.ReferencedSOPInstanceUID for s in study.ReferencedSeriesSequence for r in s.ReferencedSOPSequence
     ]
-    assert len(listed) == len(set(listed)) == SHAPE[0] + 2
+    assert len(listed) == len(set(listed)) == SHAPE[0] + len(segs) + 1
 
 
 @needs_dciodvfy

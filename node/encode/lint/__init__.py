@@ -24,7 +24,7 @@ from node.encode.lint.parametric_map import parametric_map_faults
 from node.encode.lint.presentation_state import presentation_state_faults
 from node.encode.lint.rtstruct import rtstruct_faults
 from node.encode.lint.seg import fractional_faults, seg_faults
-from node.encode.lint.sr import measurement_faults, text_faults
+from node.encode.lint.sr import air_faults, measurement_faults, segments_faults, text_faults
 from node.encode.lint.whole import object_faults, set_faults
 from node.encode.material import Material
 from node.errors import EncodeError
@@ -42,6 +42,8 @@ JUDGES: Mapping[str, Judge] = {
     "key-objects": key_objects_faults,
     "sr-measurements": measurement_faults,
     "sr-text": text_faults,
+    "sr-air": air_faults,
+    "sr-segments": segments_faults,
 }
 
 

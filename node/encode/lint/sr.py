@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from node.encode.common import RESEARCH_NOTICE
 from node.encode.identity import Algorithm
 from node.encode.items import instances_of
+from node.encode.lint import groups
 from node.encode.material import Material
-from node.encode.numbers import rounded
 from node.encode.repair import clean_text
-from node.encode.seg.outlines import Outlines
-from node.encode.sr import document, measurements, text
-from node.encode.sr.contour import POINTS_MAX, POINTS_MIN, is_simple
+from node.encode.sr import document, library, measurements, segments, text
 from node.encode.sr.tree import children, name_of, walk
-from node.model import ResultObject, Volume, Volumes
-from pipelines.contract import Findings
+from node.model import ResultObject
+from pipelines.contract import Code
 
 
 def measurement_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
-    """Yield every fault of a measurement document."""
+    """Yield every fault of a measurement report: what viewers draw."""
     yield from _report_faults(dataset, result, material)
-    yield from _measurement_faults(dataset, material)
+    yield from _root_faults(dataset, measurements.TITLE, ComprehensiveSRStorage)
+    yield from groups.group_faults(dataset, material, groups.VIEWER)
+    for content in walk(dataset):
+        if content.get("ValueType") == "SCOORD3D":
+            yield "a place is in the patient, where viewers draw nothing"
+
+
+def air_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
+    """Yield every fault of a findings report: everything in one tree."""
+    yield from _report_faults(dataset, result, material)
+    yield from _root_faults(dataset, measurements.TITLE, Comprehensive3DSRStorage)
+    yield from _reference_faults(dataset, material)
+    yield from groups.group_faults(dataset, material, groups.AIR)
+    libraries = children(dataset, "CONTAINER", library.IMAGE_LIBRARY)
+    listed = {
+        str(content.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        for content in (c for box in libraries for c in walk(box))
+        if content.get("ValueType") == "IMAGE"
+    }
+    if listed != {uid for volume in material.volumes.values() for _, uid in instances_of(volume)}:
+        yield "the image library does not hold the images that were used"
+
+
+def segments_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
+    """Yield every fault of a segment report: groups that point at segments, and no drawing."""
+    yield from _report_faults(dataset, result, material)
+    yield from _root_faults(dataset, segments.TITLE, ComprehensiveSRStorage)
+    yield from _reference_faults(dataset, material)
+    yield from groups.group_faults(dataset, material, groups.SEGMENTS)
+    if any(content.get("ValueType") in ("SCOORD", "SCOORD3D") for content in walk(dataset)):
+        yield "it holds a drawing, so 3D Slicer would not load the segmentation"
 
 
 def text_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
-    """Yield every fault of a text document."""
+    """Yield every fault of a text report."""
     yield from _report_faults(dataset, result, material)
-    yield from _text_faults(dataset, material.findings, material.volumes)
+    yield from _reference_faults(dataset, material)
+    yield from _text_faults(dataset, material)
 
 
 def _report_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
@@ -46,9 +73,49 @@ def _report_faults(dataset: Dataset, result: ResultObject, material: Material) -
         yield "Referenced Performed Procedure Step Sequence is absent"
     if dataset.get("ContinuityOfContent") != "SEPARATE":
         yield "the root is not SEPARATE, so viewers run its lines together"
+    yield from _predecessor_faults(dataset, material)
     yield from _evidence_faults(dataset, result, material)
     yield from _observer_faults(dataset, material.algorithm)
     yield from _item_faults(dataset, material.algorithm)
+
+
+def _root_faults(dataset: Dataset, title: Code, sop_class: str) -> Iterator[str]:
+    if dataset.SOPClassUID != sop_class or name_of(dataset) != title:
+        yield "the class or title is not that of this kind of report"
+    templates = [t.get("TemplateIdentifier") for t in dataset.get("ContentTemplateSequence") or ()]
+    if templates != ["1500"]:
+        yield "the root does not name template 1500"
+
+
+def _predecessor_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+    """A report names every one that it supersedes (R-13)."""
+    named = {
+        (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), str(r.ReferencedSOPInstanceUID))
+        for study in dataset.get("PredecessorDocumentsSequence") or ()
+        for series in study.ReferencedSeriesSequence
+        for r in series.ReferencedSOPSequence
+    }
+    meant = {(p.study_uid, p.series_uid, p.sop_instance_uid) for p in material.job.predecessors}
+    if named != meant:
+        yield "the predecessor documents are not those that the job supersedes"
+
+
+def _reference_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+    """A root report refers in its tree to all other objects of the job (H-02)."""
+    boxes = children(dataset, "CONTAINER", document.DERIVED_OBJECTS)
+    referred = [
+        (str(r.ReferencedSOPInstanceUID), content.ValueType)
+        for box in boxes
+        for content in walk(box)
+        for r in content.get("ReferencedSOPSequence") or ()
+    ]
+    meant = [
+        (o.sop_instance_uid, "IMAGE" if o.kind in document.IMAGES else "COMPOSITE")
+        for o in material.siblings
+        if o.sop_instance_uid != dataset.SOPInstanceUID
+    ]
+    if referred != meant:
+        yield "the root report does not refer to every other object of the job"
 
 
 def _evidence_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
@@ -117,82 +184,8 @@ def _item_faults(dataset: Dataset, algorithm: Algorithm) -> Iterator[str]:
             yield f"the text {name_of(content).meaning} is empty"
 
 
-def _measurement_faults(dataset: Dataset, material: Material) -> Iterator[str]:
-    outlines, findings = material.outlines, material.findings
-    if dataset.SOPClassUID != ComprehensiveSRStorage or name_of(dataset) != measurements.TITLE:
-        yield "the class or title is not that of a measurement report"
-    templates = [t.get("TemplateIdentifier") for t in dataset.get("ContentTemplateSequence") or ()]
-    if templates != ["1500"]:
-        yield "the root does not name template 1500"
-    if outlines is None:
-        yield "there is a measurement report without a segmentation"
-        return
-    boxes = children(dataset, "CONTAINER", measurements.IMAGING_MEASUREMENTS)
-    groups = [g for box in boxes for g in children(box, "CONTAINER", measurements.MEASUREMENT_GROUP)]
-    kinds = [str(g.ContentTemplateSequence[0].TemplateIdentifier) for g in groups]
-    segments = [s for s in findings.segments if outlines.voxels(s.number)]
-    if kinds != ["1410", "1411"] * len(segments):
-        yield "there is not one contour group and then one segment group for each structure with voxels"
-        return
-    for segment, contour, measured in zip(segments, groups[0::2], groups[1::2], strict=True):
-        for group in (contour, measured):
-            names = children(group, "TEXT", measurements.TRACKING_ID)
-            uids = [str(c.UID) for c in children(group, "UIDREF", measurements.TRACKING_UID)]
-            if len(names) != 1 or uids != [outlines.tracking(segment.number)[1]]:
-                yield f"a group of segment {segment.number} is not tied to it by its tracking identifiers"
-        yield from _contour_faults(contour, segment.number, outlines, material.volume)
-        yield from _number_faults(measured, segment.number, outlines, material)
-
-
-def _contour_faults(group: Dataset, number: int, outlines: Outlines, volume: Volume) -> Iterator[str]:
-    regions = children(group, "SCOORD", measurements.IMAGE_REGION)
-    if len(regions) != 1:
-        yield f"segment {number} has no contour, which would blank the report in OHIF"
-        return
-    if children(group, "NUM"):
-        yield f"the contour group of segment {number} holds numbers"
-    region = regions[0]
-    points = np.array(region.GraphicData, dtype=np.float64).reshape(-1, 2)
-    if region.GraphicType != "POLYLINE" or not np.array_equal(points[0], points[-1]):
-        yield f"the contour of segment {number} is not a closed polyline"
-    if not POINTS_MIN <= len(points) <= POINTS_MAX or not is_simple(points):
-        yield f"the contour of segment {number} has too few or too many points, or crosses itself"
-    areas = outlines.voxels(number)
-    sources = children(region, "IMAGE")
-    reference = sources[0].ReferencedSOPSequence[0] if sources else Dataset()
-    place = (str(reference.get("ReferencedSOPInstanceUID")), reference.get("ReferencedFrameNumber"))
-    planes = [i for i, s in enumerate(volume.slices) if (s.sop_instance_uid, s.frame) == place]
-    if not planes or areas.get(planes[0]) != max(areas.values()):
-        yield f"the contour of segment {number} is not on the slice where it is largest"
-        return
-    rows, columns = np.nonzero(outlines.plane(number, planes[0]))
-    box = (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1)
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    if left < box[0] or right > box[1] or top < box[2] or bottom > box[3]:
-        yield f"the contour of segment {number} leaves the segment"
-
-
-def _number_faults(group: Dataset, number: int, outlines: Outlines, material: Material) -> Iterator[str]:
-    references = [
-        c.ReferencedSOPSequence[0] for c in children(group, "IMAGE", measurements.REFERENCED_SEGMENT)
-    ]
-    if references != [outlines.reference(number)]:
-        yield f"the segment group of segment {number} does not refer to that segment"
-    wanted = [m for m in material.findings.measurements if m.segment == number and math.isfinite(m.value)]
-    items = children(group, "NUM")
-    if [name_of(i)[:2] for i in items] != [m.name[:2] for m in wanted]:
-        yield f"the numbers of segment {number} are not those of the findings"
-        return
-    for content, measurement in zip(items, wanted, strict=True):
-        value = float(content.MeasuredValueSequence[0].NumericValue)
-        expected = measurement.value
-        if measurement.check == "volume":
-            expected = sum(outlines.voxels(number).values()) * material.volume.image.voxel_ml
-        if not math.isclose(value, rounded(expected), rel_tol=1e-4, abs_tol=1e-3):
-            yield f"segment {number}: {measurement.name.meaning} is not the number of the encoded segment"
-
-
-def _text_faults(dataset: Dataset, findings: Findings, volumes: Volumes) -> Iterator[str]:
+def _text_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+    findings, volumes = material.findings, material.volumes
     if dataset.SOPClassUID != EnhancedSRStorage or name_of(dataset) != text.TITLE:
         yield "the class or title is not that of a text report"
     for content in walk(dataset):
@@ -201,11 +194,16 @@ def _text_faults(dataset: Dataset, findings: Findings, volumes: Volumes) -> Iter
     lines = [str(content.TextValue) for content in walk(dataset) if content.get("ValueType") == "TEXT"]
     if RESEARCH_NOTICE not in lines:
         yield "it does not say that it is for research only"
-    if len([c for c in walk(dataset) if c.get("ValueType") == "NUM"]) < len(findings.measurements):
+    told = [name_of(c)[:2] for c in walk(dataset) if c.get("ValueType") in ("NUM", "CODE")]
+    if sum(map(told.count, {m.name[:2] for m in findings.measurements})) < len(findings.measurements):
         yield "a measurement is missing"
+    if sum(map(told.count, {e.name[:2] for e in findings.evaluations})) < len(findings.evaluations):
+        yield "an evaluation is missing"
     spoken = "\n".join(lines)
     notes = [note for volume in volumes.values() for note in volume.notes]
-    for what, sentences in (("cautions", findings.cautions), ("notes about the images", notes)):
+    seen = [text.detection_sentence(material, detection) for detection in findings.detections]
+    told_of = (("cautions", findings.cautions), ("notes about the images", notes), ("detections", seen))
+    for what, sentences in told_of:
         if unsaid := [s for s in sentences if clean_text(s, lines=True)[:40] not in spoken]:
             yield f"{len(unsaid)} {what} are missing"
     if not children(dataset, "CONTAINER", text.FINDINGS)[0].get("ContentSequence"):

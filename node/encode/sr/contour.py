@@ -63,6 +63,28 @@ def outline(plane: NDArray[np.bool_]) -> NDArray[np.float64]:
     return _enough(np.concatenate([hull, hull[:1]])) + corner
 
 
+def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a polygon as a contour: first point repeated, `POINTS_MIN` to `POINTS_MAX` points.
+
+    ``points`` is (points, 2) float64, at least 3, the first not repeated.
+    """
+    return _enough(thinned(np.concatenate([points, points[:1]])))
+
+
+def thinned(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a polyline of (points, 2 or 3) with at most `POINTS_MAX` points; its ends stay.
+
+    Graphic Data is FL, whose length has 16 bits in Explicit VR: some thousand points fit.
+    """
+    for tolerance in _TOLERANCES:
+        if len(points) <= POINTS_MAX:
+            return points
+        points = approximate_polygon(points, tolerance)  # type: ignore[no-untyped-call]
+    kept = np.unique(np.linspace(0, len(points) - 1, min(len(points), POINTS_MAX)).astype(int))
+    ends: NDArray[np.float64] = points[kept]
+    return ends
+
+
 def polygon_area(points: NDArray[np.float64]) -> float:
     """Return the area inside a closed polyline (points, 2), in squared units of the points."""
     x, y = points[:-1, 0], points[:-1, 1]

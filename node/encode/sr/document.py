@@ -1,4 +1,4 @@
-"""What both structured reports share: document modules, evidence, and who observed what."""
+"""What all structured reports share: document modules, evidence, references, who observed what."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from node.encode.common import declare_schemes, new_result
+from node.encode.common import OWN_SCHEME, declare_schemes, new_result, series_number
 from node.encode.header import Header
 from node.encode.identity import Algorithm, EncodeJob, algorithm_of
 from node.encode.items import code_of, instances_of, item, sop_references
+from node.encode.kinds import KINDS
 from node.encode.material import Material
 from node.encode.sr import tree
-from node.encode.sr.tree import HAS_CONCEPT_MOD, HAS_OBS_CONTEXT
-from node.model import ResultObject, Volumes
+from node.encode.sr.tree import CONTAINS, HAS_CONCEPT_MOD, HAS_OBS_CONTEXT, INFERRED_FROM
+from node.model import Predecessor, ResultObject, Volumes
 from pipelines.contract import Code
 
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
@@ -31,22 +32,64 @@ ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
 ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
 ALGORITHM_MAKER = Code("122405", "DCM", "Algorithm Manufacturer")
 
-#: What was imaged, said by the modality, where the source names no procedure (CID 29).
-MODALITIES = {
-    "CT": Code("CT", "DCM", "Computed Tomography"),
-    "MR": Code("MR", "DCM", "Magnetic Resonance"),
-    "PT": Code("PT", "DCM", "Positron emission tomography"),
+DERIVED_OBJECTS = Code("DERIVED-OBJECTS", OWN_SCHEME, "Derived objects")
+DERIVED_OBJECT = Code("DERIVED-OBJECT", OWN_SCHEME, "Derived object")
+IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+#: Kinds of object that SR refers to as an image; to all others as a composite object.
+IMAGES = frozenset({"seg", "fractional", "parametric-map", "secondary-capture"})
+
+_MODALITIES = {  # CID 29
+    "CR": "Computed Radiography",
+    "CT": "Computed Tomography",
+    "DX": "Digital Radiography",
+    "ES": "Endoscopy",
+    "IO": "Intra-oral Radiography",
+    "IVUS": "Intravascular Ultrasound",
+    "MG": "Mammography",
+    "MR": "Magnetic Resonance",
+    "NM": "Nuclear Medicine",
+    "OCT": "Optical Coherence Tomography",
+    "OP": "Ophthalmic Photography",
+    "OPT": "Ophthalmic Tomography",
+    "PT": "Positron emission tomography",
+    "PX": "Panoramic X-Ray",
+    "RF": "Radiofluoroscopy",
+    "RG": "Radiographic imaging",
+    "SM": "Slide Microscopy",
+    "US": "Ultrasound",
+    "XA": "X-Ray Angiography",
+    "XC": "External-camera Photography",
 }
+#: What was done to get the images, where the source names no procedure (CID 100).
+_PROCEDURES = {
+    "CR": Code("43468-8", "LN", "XR unspecified body region"),
+    "CT": Code("25045-6", "LN", "CT unspecified body region"),
+    "DX": Code("43468-8", "LN", "XR unspecified body region"),
+    "MR": Code("25056-3", "LN", "MRI unspecified body region"),
+    "NM": Code("49118-3", "LN", "NM unspecified body region"),
+    "PT": Code("44136-0", "LN", "PET unspecified body region"),
+    "XA": Code("77343006", "SCT", "Angiography"),
+}
+
+
+def modality_code(modality: str) -> Code:
+    """Return what images were made with; one of an unknown kind is still an imaging procedure."""
+    meaning = _MODALITIES.get(modality)
+    return Code(modality, "DCM", meaning) if meaning else IMAGING_PROCEDURE
 
 
 def new_report(material: Material, kind: str, root: Dataset, *, sop_class: str, variant: str = "") -> Dataset:
     """Return an SR document around a content tree (PS3.3 C.17.1 to C.17.3).
 
     Preliminary, complete, unverified: no person has seen it (R-45). The evidence names every
-    instance that was used, and the siblings: our own objects that this report refers to.
+    instance that was used, and the siblings: our own objects that this report refers to. Its UIDs
+    depend on the reports that it supersedes.
     """
-    header = material.header
-    dataset = new_result(material, kind, sop_class=sop_class, modality="SR", variant=variant)
+    header, superseded = material.header, material.job.predecessors
+    told = " ".join([variant, *(p.sop_instance_uid for p in superseded)]).strip()
+    dataset = new_result(material, kind, sop_class=sop_class, modality="SR", variant=told)
+    if superseded:
+        dataset.PredecessorDocumentsSequence = _predecessors(superseded)
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
@@ -82,11 +125,40 @@ def observation_context(job: EncodeJob) -> list[Dataset]:
 
 
 def procedures_reported(header: Header, modality: str) -> list[Dataset]:
-    """Return what was imaged: the source's procedure codes, else its modality."""
+    """Return what was imaged: the source's procedure codes, else what its modality tells."""
     codes = [code_of(item) for item in header.dataset.get("ProcedureCodeSequence", ())]
-    if not codes and modality in MODALITIES:
-        codes = [MODALITIES[modality]]
+    codes = codes or [_PROCEDURES.get(modality, IMAGING_PROCEDURE)]
     return [tree.code(HAS_CONCEPT_MOD, PROCEDURE_REPORTED, code) for code in codes]
+
+
+def derived_objects(material: Material, *, in_words: bool) -> list[Dataset]:
+    """Return the section by which a root report refers to all other objects of its job (H-02).
+
+    Parameters
+    ----------
+    in_words
+        Each reference stands below a line that names the object, because viewers print an image in
+        a list as "[IMAGE is not supported]"; without, it is an item of the list itself.
+    """
+    if not material.siblings:
+        return []
+    counts: dict[str, int] = {}
+    items = []
+    for thing in material.siblings:
+        counts[thing.kind] = counts.get(thing.kind, 0) + 1
+        reference = item(
+            ReferencedSOPClassUID=thing.sop_class_uid, ReferencedSOPInstanceUID=thing.sop_instance_uid
+        )
+        refer = tree.image if thing.kind in IMAGES else tree.composite
+        if in_words:
+            series = series_number(material.job, thing.kind, counts[thing.kind])
+            line = f"{KINDS[thing.kind].what[:1].upper()}{KINDS[thing.kind].what[1:]}, series {series}"
+            items.append(
+                tree.text(CONTAINS, DERIVED_OBJECT, line, [refer(INFERRED_FROM, DERIVED_OBJECT, reference)])
+            )
+        else:
+            items.append(refer(CONTAINS, DERIVED_OBJECT, reference))
+    return [tree.container(CONTAINS, DERIVED_OBJECTS, items)]
 
 
 def algorithm_items(algorithm: Algorithm, how: str = HAS_CONCEPT_MOD) -> list[Dataset]:
@@ -116,6 +188,24 @@ def _request(request: Dataset, header: Header) -> Dataset:
         RequestedProcedureDescription=request.get("RequestedProcedureDescription", ""),
         RequestedProcedureCodeSequence=copy.deepcopy(list(request.get("RequestedProcedureCodeSequence", ()))),
     )
+
+
+def _predecessors(superseded: Sequence[Predecessor]) -> list[Dataset]:
+    """Return Predecessor Documents Sequence items (PS3.3 C.17.2), one for each study."""
+    studies: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for report in superseded:
+        series = studies.setdefault(report.study_uid, {})
+        series.setdefault(report.series_uid, []).append((report.sop_class_uid, report.sop_instance_uid))
+    return [
+        item(
+            StudyInstanceUID=study,
+            ReferencedSeriesSequence=[
+                item(SeriesInstanceUID=uid, ReferencedSOPSequence=sop_references(reports))
+                for uid, reports in series.items()
+            ],
+        )
+        for study, series in studies.items()
+    ]
 
 
 def _evidence(study_uid: str, volumes: Volumes, siblings: Sequence[ResultObject]) -> dict[str, Dataset]:

@@ -11,19 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import EnhancedSRStorage
 
 from node.encode.common import RESEARCH_NOTICE
+from node.encode.header import UNREADABLE
 from node.encode.material import Material
 from node.encode.numbers import Number, grouped
-from node.encode.seg.outlines import Outlines
 from node.encode.sr import tree
-from node.encode.sr.document import algorithm_items, new_report, observation_context, procedures_reported
-from node.encode.sr.measurements import evaluation_item, number_item
+from node.encode.sr.document import (
+    algorithm_items,
+    derived_objects,
+    new_report,
+    observation_context,
+    procedures_reported,
+)
+from node.encode.sr.groups import certainty_item, evaluation_item, finding_site, number_item
+from node.encode.sr.regions import Region, detection_regions, image_item, key_region
 from node.encode.sr.tree import CONTAINS, INFERRED_FROM
-from node.model import Volumes
-from pipelines.contract import Code, Evaluation, Findings
+from node.model import Volume, Volumes
+from pipelines.contract import Code, Detection, Evaluation
 
 TITLE = Code("18748-4", "LN", "Diagnostic Imaging Report")
 FINDINGS = Code("59776-5", "LN", "Findings")
@@ -36,12 +47,13 @@ NOTHING_FOUND = "Nothing was found"
 
 
 def make_text(material: Material) -> Iterator[Dataset]:
-    """Yield the report for people (Enhanced SR). Its evidence names all siblings."""
+    """Yield the report for people (Enhanced SR). It refers to all siblings."""
     card, algorithm = material.job.card, material.algorithm
     about = [f"{card.title} ({algorithm.name} {algorithm.version}, {algorithm.maker})"]
     if card.intended_use:
         about.append(f"Intended use: {card.intended_use}")
-    lines = _lines(material.findings, material.outlines, material.numbers, image_notes(material.volumes))
+    if material.job.predecessors:
+        about.append("This report takes the place of the one that an earlier run gave.")
     root = tree.container(
         None,
         TITLE,
@@ -50,7 +62,7 @@ def make_text(material: Material) -> Iterator[Dataset]:
             *procedures_reported(material.header, material.volume.image.modality),
             tree.text(CONTAINS, COMMENT, RESEARCH_NOTICE),
             *(tree.text(CONTAINS, COMMENT, w) for w in (card.warning,) if w),
-            tree.container(CONTAINS, FINDINGS, lines),
+            tree.container(CONTAINS, FINDINGS, _lines(material)),
             tree.container(
                 CONTAINS,
                 PROCEDURE,
@@ -59,6 +71,7 @@ def make_text(material: Material) -> Iterator[Dataset]:
                     *algorithm_items(algorithm, CONTAINS),
                 ],
             ),
+            *derived_objects(material, in_words=True),
         ],
     )
     yield new_report(material, "sr-text", root, sop_class=EnhancedSRStorage)
@@ -73,29 +86,78 @@ def image_notes(volumes: Volumes) -> list[str]:
     ]
 
 
-def _lines(
-    findings: Findings, outlines: Outlines | None, numbers: Sequence[Number], noticed: Sequence[str]
-) -> list[Dataset]:
+def _lines(material: Material) -> list[Dataset]:
+    findings, outlines, numbers = material.findings, material.outlines, material.numbers
+    answers = findings.evaluations
     lines: list[Dataset] = []
     empty = {
         s.number: s.label for s in findings.segments if outlines is not None and not outlines.voxels(s.number)
     }
-    if findings.segments and len(empty) == len(findings.segments):
-        lines.append(_line(f"{NOTHING_FOUND}: no part of the image was marked as {_listed(empty.values())}."))
-    elif not findings.segments and not numbers and not findings.evaluations:
-        lines.append(_line(f"{NOTHING_FOUND} by this analysis."))
+    if len(empty) == len(findings.segments) and not findings.detections:
+        if empty:
+            marked = _listed(empty.values())
+            lines.append(_line(f"{NOTHING_FOUND}: no part of the image was marked as {marked}."))
+        elif material.job.card.detects:
+            looked_for = _listed(code.meaning for code in material.job.card.detects)
+            lines.append(_line(f"{NOTHING_FOUND}: no {looked_for} was detected."))
+        elif not numbers and not answers:
+            lines.append(_line(f"{NOTHING_FOUND} by this analysis."))
     for segment in findings.segments:
-        if segment.number in empty and len(empty) < len(findings.segments):
+        if segment.number in empty and (len(empty) < len(findings.segments) or findings.detections):
             lines.append(_line(f"{segment.label}: {NOTHING_FOUND.lower()}."))
         lines += [_number_line(n) for n in numbers if n.measurement.segment == segment.number]
-        lines += [
-            _evaluation_line(e, segment.label) for e in findings.evaluations if e.segment == segment.number
-        ]
-    lines += [_number_line(n) for n in numbers if n.measurement.segment is None]
-    lines += [_evaluation_line(e, "") for e in findings.evaluations if e.segment is None]
+        lines += [_evaluation_line(e, segment.label) for e in answers if e.segment == segment.number]
+    for detection in findings.detections:
+        lines.append(_detection_line(material, detection))
+        lines += [_number_line(n) for n in numbers if n.measurement.detection == detection.number]
+        lines += [_evaluation_line(e, detection.label) for e in answers if e.detection == detection.number]
+    loose = [n for n in numbers if n.measurement.segment is None and n.measurement.detection is None]
+    lines += [_number_line(n) for n in loose]
+    lines += [_evaluation_line(e, "") for e in answers if e.segment is None and e.detection is None]
     lines += [tree.text(CONTAINS, COMMENT, f"Caution: {caution}") for caution in findings.cautions]
-    lines += [tree.text(CONTAINS, COMMENT, note) for note in noticed]
+    lines += [tree.text(CONTAINS, COMMENT, note) for note in image_notes(material.volumes)]
     return lines
+
+
+def detection_sentence(material: Material, detection: Detection) -> str:
+    """Return what was found, where, and how sure the algorithm is, in one sentence."""
+    volume = material.volume
+    drawn = detection_regions(detection, volume)
+    region = key_region(drawn)
+    side, site = detection.laterality, finding_site(detection)
+    where = " ".join(code.meaning for code in (side, site) if code is not None and code != detection.kind)
+    what = f"{detection.label}: {detection.kind.meaning}" + (f", {where}" if where else "")
+    column, row = region.points.mean(axis=0) if len(region.points) == 1 else _middle(region)
+    place = f"{image_name(volume, region.index)}, row {row + 0.5:.0f}, column {column + 0.5:.0f}"
+    if len(drawn) > 1:
+        place += f" (seen on {len(drawn)} images)"
+    sure = "" if detection.confidence is None else f", confidence {grouped(100 * detection.confidence)} %"
+    return f"{what}, on {place}{sure}."
+
+
+def image_name(volume: Volume, index: int) -> str:
+    """Return what a reader calls one slice: its frame or Instance Number, else its place in the series."""
+    plane = volume.slices[index]
+    if plane.frame is not None:
+        return f"frame {plane.frame}"
+    try:
+        found = pydicom.dcmread(plane.path, stop_before_pixels=True, specific_tags=["InstanceNumber"])
+        return f"image {int(found.InstanceNumber)}"
+    except (OSError, InvalidDicomError, *UNREADABLE):
+        return f"image {index + 1} of {len(volume.slices)}"
+
+
+def _middle(region: Region) -> NDArray[np.float64]:
+    middle: NDArray[np.float64] = (region.points.min(axis=0) + region.points.max(axis=0)) / 2
+    return middle
+
+
+def _detection_line(material: Material, detection: Detection) -> Dataset:
+    region = key_region(detection_regions(detection, material.volume))
+    below = [image_item(region, material.volume, INFERRED_FROM)]
+    if detection.confidence is not None:
+        below.append(certainty_item(INFERRED_FROM, detection.confidence))
+    return _line(detection_sentence(material, detection), below)
 
 
 def _line(sentence: str, children: Sequence[Dataset] = ()) -> Dataset:

@@ -92,11 +92,34 @@ def image(how: str, name: Code | None, reference: Dataset, children: Items = ())
     return dataset
 
 
-def polyline(how: str, name: Code, points: NDArray[np.float64], children: Items) -> Dataset:
-    """SCOORD POLYLINE: (points, 2), (column, row), closed by repeating the first point."""
+def composite(how: str, name: Code, reference: Dataset) -> Dataset:
+    """COMPOSITE: an object that is no image."""
+    dataset = _content("COMPOSITE", how, name, ())
+    dataset.ReferencedSOPSequence = [reference]
+    return dataset
+
+
+def day(how: str, name: Code, value: str) -> Dataset:
+    """DATE, as a DICOM date."""
+    dataset = _content("DATE", how, name, ())
+    dataset.Date = value
+    return dataset
+
+
+def scoord(how: str, name: Code, shape: str, points: NDArray[np.float64], children: Items) -> Dataset:
+    """SCOORD: (points, 2), (column, row); a closed POLYLINE repeats its first point (C.18.6.1)."""
     dataset = _content("SCOORD", how, name, children)
-    dataset.GraphicType = "POLYLINE"
+    dataset.GraphicType = shape
     dataset.GraphicData = [float(v) for v in np.asarray(points, dtype=np.float32).ravel()]
+    return dataset
+
+
+def scoord3d(how: str, name: Code, shape: str, points: NDArray[np.float64], frame_uid: str) -> Dataset:
+    """SCOORD3D: (points, 3), LPS mm in a frame of reference (PS3.3 C.18.9)."""
+    dataset = _content("SCOORD3D", how, name, ())
+    dataset.GraphicType = shape
+    dataset.GraphicData = [float(v) for v in np.asarray(points, dtype=np.float32).ravel()]
+    dataset.ReferencedFrameOfReferenceUID = frame_uid
     return dataset
 
 
