@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipelines.contract import Card, Case, Code, Evaluation, Findings, Image, Measurement, Segment
+from node.compute.complaint import (
+    MOST_ENTRIES,
+    of_array,
+    of_code,
+    of_colour,
+    of_label,
+    of_numbers,
+    of_share,
+    of_unit,
+)
+from node.compute.pointed import of_detections, of_maps
+from pipelines.contract import Card, Case, Evaluation, Findings, Image, Measurement, Segment
 
-#: Far above any real use; a report beyond this helps nobody.
-MOST_ENTRIES = 10_000
-LONGEST_LABEL, LONGEST_CAUTION = 64, 1024  # VR LO (PS3.5 6.2); a paragraph
-LONGEST_SCHEME, LONGEST_MEANING = 16, 64  # VR SH and LO (PS3.3 8.8)
+LONGEST_CAUTION = 1024  #: a paragraph
 
 #: How far an affine may be from the image's own, in mm; float32 arithmetic stays below.
 AFFINE_MM = 1e-4
@@ -37,6 +45,8 @@ def validate(findings: Any, card: Card, case: Case) -> list[str]:
         return [
             *_of_outlines(findings, case[role]),
             *_of_segments(findings, card),
+            *of_detections(findings, card, case[role]),
+            *of_maps(findings, case[role]),
             *_of_measurements(findings),
             *_of_evaluations(findings),
             *_of_cautions(findings.cautions),
@@ -49,31 +59,21 @@ def _of_outlines(findings: Findings, image: Image) -> Iterator[str]:
     labelmap, masks, count = findings.labelmap, findings.masks, len(findings.segments)
     if labelmap is not None and masks is not None:
         yield "it gives both a label map and masks"
-    if labelmap is None and masks is None:
-        if count:
-            yield f"it names {count} segments but gives no outlines"
-        return
+    has_outlines = labelmap is not None or masks is not None
+    if count and not has_outlines:
+        yield f"it names {count} segments but gives no outlines"
     if masks is not None:
-        yield from _of_array(masks, (count, *image.array.shape), "b", "masks", "bool")
+        yield from of_array(masks, (count, *image.array.shape), "b", "masks", "bool")
     if labelmap is not None:
-        wrong = list(_of_array(labelmap, image.array.shape, "u", "label map", "unsigned integer"))
+        wrong = list(of_array(labelmap, image.array.shape, "u", "label map", "unsigned integer"))
         yield from wrong
         if not wrong and (highest := int(labelmap.max(initial=0))) > count:
             yield f"its label map has a label {highest}, but there are {count} segments"
     if findings.affine is None:
-        yield "it gives outlines without an affine"
+        if has_outlines:
+            yield "it gives outlines without an affine"
     elif not _is_same(np.asarray(findings.affine), image.affine):
         yield "the affine of its outlines is not the image's own"
-
-
-def _of_array(array: Any, shape: tuple[int, ...], kind: str, name: str, kind_name: str) -> Iterator[str]:
-    if not isinstance(array, np.ndarray):
-        yield f"its {name} is {type(array).__name__}, not a numpy array"
-        return
-    if array.dtype.kind != kind:
-        yield f"its {name} is of type {array.dtype}, not {kind_name}"
-    if array.shape != shape:
-        yield f"its {name} has the shape {array.shape}, not {shape}"
 
 
 def _is_same(affine: Any, own: Any) -> bool:
@@ -82,19 +82,16 @@ def _is_same(affine: Any, own: Any) -> bool:
 
 def _of_segments(findings: Findings, card: Card) -> Iterator[str]:
     segments = findings.segments
-    if [segment.number for segment in segments] != list(range(1, len(segments) + 1)):
-        yield "its segments are not numbered 1, 2, 3 ..."
+    yield from of_numbers([segment.number for segment in segments], "segments")
     declared = {_nature(segment) for segment in card.segments}
     for segment in segments:
-        if not segment.label.strip() or len(segment.label) > LONGEST_LABEL:
-            yield f"segment {segment.number} needs a label of 1 to {LONGEST_LABEL} characters"
+        what = f"segment {segment.number}"
+        yield from of_label(segment.label, what)
         for code in (segment.category, segment.kind, segment.laterality, segment.anatomic_region):
-            yield from _of_code(code, f"segment {segment.number}")
+            yield from of_code(code, what)
         if _nature(segment) not in declared:
             yield f"segment {segment.number} ({segment.kind.meaning}) is not declared by its card"
-        colour = segment.colour_rgb
-        if len(colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
-            yield f"the colour of segment {segment.number} is not three numbers from 0 to 255"
+        yield from of_colour(segment.colour_rgb, what)
 
 
 def _nature(segment: Segment) -> tuple[Any, ...]:
@@ -107,20 +104,21 @@ def _of_measurements(findings: Findings) -> Iterator[str]:
     if len(findings.measurements) > MOST_ENTRIES:
         yield f"it gives {len(findings.measurements)} measurements"
         return
-    numbers = {segment.number for segment in findings.segments}
+    there = _there(findings)
     seen: set[Any] = set()
     for one in findings.measurements:
         what = f"the measurement {one.name.meaning!r}"
-        for code in (one.name, one.unit, one.method, one.derivation):
-            yield from _of_code(code, what)
-        if one.unit.scheme != "UCUM":
-            yield f"{what} has a unit of {one.unit.scheme!r}; units are UCUM"
+        for code in (one.name, one.method, one.derivation):
+            yield from of_code(code, what)
+        yield from of_unit(one.unit, what)
         if isinstance(one.value, bool) or not isinstance(one.value, int | float | np.number):
             yield f"{what} is {type(one.value).__name__}, not a number"
         elif np.isinf(one.value):
             yield f"{what} is infinite; what could not be measured is 'not a number'"
-        yield from _of_places(one, numbers, what)
-        identity = (one.segment, one.union, one.name[:2], one.method, one.derivation)
+        yield from _of_place(one, there, what)
+        if one.detection is not None and one.check is not None:
+            yield f"{what} of {_place(one)} cannot be checked; only segments are measured again"
+        identity = (one.segment, one.union, one.detection, one.name[:2], one.method, one.derivation)
         if identity in seen:
             yield f"{what} of {_place(one)} is there twice"
         seen.add(identity)
@@ -130,39 +128,43 @@ def _of_evaluations(findings: Findings) -> Iterator[str]:
     if len(findings.evaluations) > MOST_ENTRIES:
         yield f"it gives {len(findings.evaluations)} evaluations"
         return
-    numbers = {segment.number for segment in findings.segments}
+    there = _there(findings)
     seen: set[Any] = set()
     for one in findings.evaluations:
         what = f"the evaluation {one.name.meaning!r}"
         for code in (one.name, one.value):
-            yield from _of_code(code, what)
-        if one.probability is not None and not 0.0 <= one.probability <= 1.0:
-            yield f"{what} has a probability of {one.probability}, not from 0 to 1"
-        yield from _of_places(one, numbers, what)
-        identity = (one.segment, one.name[:2], one.value[:2])
+            yield from of_code(code, what)
+        yield from of_share(one.probability, what, "probability")
+        yield from _of_place(one, there, what)
+        identity = (one.segment, one.detection, one.name[:2], one.value[:2])
         if identity in seen:
             yield f"{what} of {_place(one)} is there twice"
         seen.add(identity)
 
 
-def _of_places(one: Measurement | Evaluation, numbers: set[int], what: str) -> Iterator[str]:
+def _there(findings: Findings) -> dict[str, set[int]]:
+    """Return the numbers that something can be about."""
+    return {
+        "segment": {segment.number for segment in findings.segments},
+        "detection": {detection.number for detection in findings.detections},
+    }
+
+
+def _of_place(one: Measurement | Evaluation, there: Mapping[str, set[int]], what: str) -> Iterator[str]:
+    """Complain of what is about something that is not there, or about two things."""
     union = one.union if isinstance(one, Measurement) else ()
-    for number in (one.segment, *union):
-        if number is not None and number not in numbers:
-            yield f"{what} is about segment {number}, which is not there"
+    about = [("segment", number) for number in (one.segment, *union)] + [("detection", one.detection)]
+    for kind, number in about:
+        if number is not None and number not in there[kind]:
+            yield f"{what} is about {kind} {number}, which is not there"
+    if one.detection is not None and (one.segment is not None or union):
+        yield f"{what} is about a segment and a detection at once"
 
 
 def _place(one: Measurement | Evaluation) -> str:
+    if one.detection is not None:
+        return f"detection {one.detection}"
     return "the whole image" if one.segment is None else f"segment {one.segment}"
-
-
-def _of_code(code: Code | None, what: str) -> Iterator[str]:
-    if code is None:
-        return
-    if not all(isinstance(part, str) and part.strip() and part.isprintable() for part in code):
-        yield f"a code of {what} has an empty or unprintable part"
-    elif len(code.scheme) > LONGEST_SCHEME or len(code.meaning) > LONGEST_MEANING:
-        yield f"a code of {what} is longer than DICOM allows"
 
 
 def _of_cautions(cautions: Sequence[str]) -> Iterator[str]:

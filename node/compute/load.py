@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from pipelines.contract import Card, Case, Findings, InputRefused, Pipeline
 
 #: How many pipelines a worker keeps in memory; the one unused for longest gives way.
 MOST_LOADED = 2
+
+_Voxel = TypeVar("_Voxel", bound=np.generic)
 
 _loaded: OrderedDict[tuple[str, str], Pipeline] = OrderedDict()
 
@@ -71,7 +74,13 @@ def run_pipeline(pipeline: Pipeline, card: Card, case: Case) -> Findings:
     refuse_unfit(card, case)
     # A pipeline that changes its image in place must not agree with itself afterwards.
     given = {
-        role: replace(one, array=_locked(one.array), affine=one.affine.copy()) for role, one in case.items()
+        role: replace(
+            one,
+            array=_locked(one.array),
+            affine=one.affine.copy(),
+            colour=None if one.colour is None else _locked(one.colour),
+        )
+        for role, one in case.items()
     }
     with _blaming(card, "checking"):
         pipeline.check(given)
@@ -82,7 +91,7 @@ def run_pipeline(pipeline: Pipeline, card: Card, case: Case) -> Findings:
     return findings
 
 
-def _locked(array: NDArray[np.float32]) -> NDArray[np.float32]:
+def _locked(array: NDArray[_Voxel]) -> NDArray[_Voxel]:
     """Return a view of voxels that cannot be written; a copy would cost the memory of a volume."""
     view = array.view()
     view.flags.writeable = False

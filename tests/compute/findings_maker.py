@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contract import Card, Code, Evaluation, Findings, Image, InputSpec, Measurement, Segment
+from pipelines.contract import (
+    Card,
+    Code,
+    Detection,
+    Evaluation,
+    Findings,
+    Image,
+    InputSpec,
+    Map,
+    Measurement,
+    Segment,
+)
 
 SHAPE = (4, 5, 6)  #: slices, rows, columns
 ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
@@ -17,6 +28,14 @@ ML = Code("mL", "UCUM", "milliliter")
 VOLUME = Code("118565006", "SCT", "Volume")
 LUNG = Code("39607008", "SCT", "Lung")
 SPLEEN = Code("78961009", "SCT", "Spleen")
+NODULE = Code("27925004", "SCT", "Nodule")
+NO_UNITS = Code("1", "UCUM", "no units")
+POINTS = {
+    "point": [[1.0, 2.0, 3.0]],
+    "line": [[1.0, 2.0, 3.0], [2.5, 2.0, 3.0], [3.0, 4.0, 0.0]],
+    "box": [[0.0, 0.0, 0.0], [3.0, 4.0, 5.0]],
+    "contour": [[1.0, 1.0, 1.0], [1.0, 3.0, 1.5], [1.0, 2.0, 4.0]],
+}
 
 
 def segment(number: int, kind: Code = LUNG, **changes: Any) -> Segment:
@@ -35,10 +54,31 @@ def card(**changes: Any) -> Card:
         "use": "tests.compute.toy_pipelines:Good",
         "inputs": {"ct": InputSpec(modality=("CT",), unit=HU.value)},
         "segments": (segment(1, LUNG), segment(2, SPLEEN)),
+        "detects": (NODULE,),
         "folder": Path(__file__).parent,
         "digest": "0" * 64,
     }
     return Card(**plain | changes)
+
+
+def detection(number: int = 1, shape: str = "point", **changes: Any) -> Detection:
+    """Return a nodule of a shape."""
+    plain = {
+        "number": number,
+        "label": f"Nodule {number}",
+        "category": ANATOMY,
+        "kind": NODULE,
+        "shape": shape,
+        "points": np.array(POINTS.get(shape, POINTS["point"])),
+        "confidence": 0.75,
+    }
+    return Detection(**plain | changes)
+
+
+def a_map(**changes: Any) -> Map:
+    """Return a probability of the first segment everywhere."""
+    plain = {"label": "Lung", "quantity": LUNG, "unit": NO_UNITS, "segment": 1}
+    return Map(**{"array": np.full(SHAPE, 0.5, np.float32), **plain, **changes})
 
 
 def image(**changes: Any) -> Image:
