@@ -68,6 +68,7 @@ class Spool:
         self._digest = hashlib.sha256()
         self._error: Exception | None = None
         self._fd = -1
+        self._is_gone = False  #: discarded, or kept under another name
         try:
             self._look()
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
@@ -140,9 +141,16 @@ class Spool:
 
     def discard(self) -> None:
         """Close and remove the file, unless it has been kept under another name. Never raises."""
+        if self._is_gone:
+            return
+        self._is_gone = True
         with suppress(OSError):  # what cannot be removed now is swept at the next start
             self.close()
             self.path.unlink(missing_ok=True)
+
+    def moved(self) -> None:
+        """Say that the file now has another name, so that nothing is left to discard."""
+        self._is_gone = True
 
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -230,6 +238,7 @@ class Store:
             sync_folder(self._instances)
         path = folder / f"{digest}.dcm"
         spool.path.rename(path)
+        spool.moved()
         sync_folder(folder)
         failpoint("accept.renamed")
         return path

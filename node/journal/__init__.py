@@ -4,7 +4,8 @@
 the node, and the commands that look at it. Each method is one transaction. All times are
 arguments, aware and in UTC. It holds no patient data; see `node.journal.schema`.
 
-custody.py   instances and series: record, settle, forget
+record.py    what arrives (together.py: group commit)
+custody.py   instances and series: settle, forget
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 outbox.py    deliveries and receipts
 lineage.py   which run took the place of which

@@ -9,90 +9,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from node.config import KeepTable
 from node.errors import NodeError
 from node.job import OPEN, Job, JobSpec, JobState
 from node.journal import schema
-from node.journal.database import Database
 from node.journal.moves import given_back, make_job, move_job
-from node.journal.rows import Arriving, Recorded, instance_of, job_of
-from node.model import Instance, Series
+from node.journal.record import Recording
+from node.journal.rows import Arriving, instance_of, job_of
+from node.model import Series
 
 _of_series = schema.job_input.c.series_uid
 
 
-class Custody(Database):
+class Custody(Recording):
     """The part of the journal that `node.flow.receive`, `plan` and `age_out` use."""
-
-    def record(self, instance: Instance) -> Recorded:
-        """Write down an instance, durably.
-
-        The same bytes in the same encoding are only counted. Anything else under a known SOP
-        Instance UID, or a known series under another study, is a conflict: it is noted, and what
-        we hold stays.
-        """
-        try:
-            return self._record(instance)
-        except IntegrityError:  # on PostgreSQL, another sender of the same instance was faster
-            return self._record(instance)
-
-    def _record(self, new: Instance) -> Recorded:
-        table = schema.instance
-        with self._writing() as connection:
-            held = connection.execute(
-                select(table.c.sha256, table.c.transfer_syntax_uid, table.c.sop_class_uid).where(
-                    table.c.sop_instance_uid == new.sop_instance_uid
-                )
-            ).first()
-            if held and tuple(held) == (new.sha256, new.transfer_syntax_uid, new.sop_class_uid):
-                connection.execute(
-                    update(table)
-                    .where(table.c.sop_instance_uid == new.sop_instance_uid)
-                    .values(seen=table.c.seen + 1)
-                )
-                return Recorded.SAME
-            if held:
-                return _conflict(connection, new, "known SOP Instance UID, other content")
-            known = connection.execute(
-                select(schema.series).where(schema.series.c.series_uid == new.series_uid).with_for_update()
-            ).first()
-            if known and known.study_uid != new.study_uid:
-                return _conflict(connection, new, "known series, other study")
-            if known:
-                connection.execute(
-                    update(schema.series)
-                    .where(schema.series.c.series_uid == new.series_uid)
-                    .values(last_arrival_at=max(known.last_arrival_at, new.arrived_at), unsettled=True)
-                )
-            else:
-                connection.execute(
-                    insert(schema.series).values(
-                        series_uid=new.series_uid,
-                        study_uid=new.study_uid,
-                        last_arrival_at=new.arrived_at,
-                        revision=0,
-                        unsettled=True,
-                        routing="",
-                    )
-                )
-            connection.execute(
-                insert(table).values(
-                    sop_instance_uid=new.sop_instance_uid,
-                    sop_class_uid=new.sop_class_uid,
-                    series_uid=new.series_uid,
-                    study_uid=new.study_uid,
-                    transfer_syntax_uid=new.transfer_syntax_uid,
-                    path=self._kept(new.path),
-                    sha256=new.sha256,
-                    size_bytes=new.size_bytes,
-                    arrived_at=new.arrived_at,
-                    sender=new.sender,
-                    seen=1,
-                )
-            )
-            return Recorded.NEW
 
     def known_paths(self) -> set[Path]:
         """Return the file of every instance we hold."""
@@ -277,21 +208,6 @@ class Custody(Database):
             gone = job.c.id.in_(mine), ended, job.c.withdrawn_at.is_(None)
             connection.execute(update(job).where(*gone).values(key=given_back(job.c.id)))
         return [self._data / path for path in paths]
-
-
-def _conflict(connection: Connection, new: Instance, reason: str) -> Recorded:
-    connection.execute(
-        insert(schema.quarantine).values(
-            sop_instance_uid=new.sop_instance_uid,
-            series_uid=new.series_uid,
-            study_uid=new.study_uid,
-            sha256=new.sha256,
-            sender=new.sender,
-            at=new.arrived_at,
-            reason=reason,
-        )
-    )
-    return Recorded.CONFLICT
 
 
 def _at_revision(spec: JobSpec, series_uid: str, revision: int) -> JobSpec:

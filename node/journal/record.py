@@ -1,0 +1,150 @@
+"""What arrives is written down: known, new, or at odds with what we hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from node.journal import schema
+from node.journal.database import Database
+from node.journal.rows import Recorded
+from node.journal.together import Together
+from node.model import Instance
+
+
+class Recording(Database):
+    """The part of the journal that `node.flow.receive` uses."""
+
+    def __init__(self, engine: Engine, data: Path) -> None:
+        super().__init__(engine, data)
+        self._recorder: Together[Instance, Recorded] = Together(self._record)
+
+    def record(self, instance: Instance) -> Recorded:
+        """Write down an instance, durably.
+
+        The same bytes in the same encoding are only counted. Anything else under a known SOP
+        Instance UID, or a known series under another study, is a conflict: it is noted, and what
+        we hold stays. What several associations bring at once is one transaction.
+        """
+        try:
+            return self._recorder.do(instance)
+        except IntegrityError:  # on PostgreSQL, another sender of the same instance was faster
+            return self._recorder.do(instance)
+
+    def _record(self, arrived: Sequence[Instance]) -> list[Recorded]:
+        table, series = schema.instance, schema.series
+        wanted = (
+            table.c.sop_instance_uid,
+            table.c.sha256,
+            table.c.transfer_syntax_uid,
+            table.c.sop_class_uid,
+        )
+        uids = sorted({new.sop_instance_uid for new in arrived})
+        series_uids = sorted({new.series_uid for new in arrived})
+        with self._writing() as connection:
+            held = {
+                uid: tuple(content)
+                for uid, *content in connection.execute(select(*wanted).where(wanted[0].in_(uids)))
+            }
+            known = {
+                row.series_uid: (row.study_uid, row.last_arrival_at)
+                for row in connection.execute(
+                    select(series).where(series.c.series_uid.in_(series_uids)).with_for_update()
+                )
+            }
+            old_series = set(known)
+            rows: list[dict[str, object]] = []
+            answers: list[Recorded] = []
+            for new in arrived:
+                content = (new.sha256, new.transfer_syntax_uid, new.sop_class_uid)
+                study_uid, last_arrival_at = known.get(new.series_uid, (new.study_uid, new.arrived_at))
+                if held.get(new.sop_instance_uid, content) != content:
+                    answers.append(_conflict(connection, new, "known SOP Instance UID, other content"))
+                elif new.sop_instance_uid in held:
+                    _seen_again(connection, rows, new.sop_instance_uid)
+                    answers.append(Recorded.SAME)
+                elif study_uid != new.study_uid:
+                    answers.append(_conflict(connection, new, "known series, other study"))
+                else:
+                    held[new.sop_instance_uid] = content
+                    known[new.series_uid] = (study_uid, max(last_arrival_at, new.arrived_at))
+                    rows.append(self._row(new))
+                    answers.append(Recorded.NEW)
+            _arrive(connection, rows, known, old_series)
+            if rows:
+                connection.execute(insert(table), rows)
+        return answers
+
+    def _row(self, new: Instance) -> dict[str, object]:
+        return {
+            "sop_instance_uid": new.sop_instance_uid,
+            "sop_class_uid": new.sop_class_uid,
+            "series_uid": new.series_uid,
+            "study_uid": new.study_uid,
+            "transfer_syntax_uid": new.transfer_syntax_uid,
+            "path": self._kept(new.path),
+            "sha256": new.sha256,
+            "size_bytes": new.size_bytes,
+            "arrived_at": new.arrived_at,
+            "sender": new.sender,
+            "seen": 1,
+        }
+
+
+def _seen_again(connection: Connection, rows: Sequence[dict[str, Any]], uid: str) -> None:
+    """Count an instance once more, be it in the table or just about to be written to it."""
+    for row in rows:
+        if row["sop_instance_uid"] == uid:
+            row["seen"] += 1
+            return
+    table = schema.instance
+    connection.execute(update(table).where(table.c.sop_instance_uid == uid).values(seen=table.c.seen + 1))
+
+
+def _arrive(
+    connection: Connection,
+    rows: Sequence[dict[str, object]],
+    known: Mapping[str, tuple[str, datetime]],
+    old_series: Collection[str],
+) -> None:
+    """Make or touch the series that new instances belong to."""
+    for series_uid in dict.fromkeys(str(row["series_uid"]) for row in rows):
+        study_uid, last_arrival_at = known[series_uid]
+        table = schema.series
+        if series_uid in old_series:
+            connection.execute(
+                update(table)
+                .where(table.c.series_uid == series_uid)
+                .values(last_arrival_at=last_arrival_at, unsettled=True)
+            )
+        else:
+            connection.execute(
+                insert(table).values(
+                    series_uid=series_uid,
+                    study_uid=study_uid,
+                    last_arrival_at=last_arrival_at,
+                    revision=0,
+                    unsettled=True,
+                    routing="",
+                )
+            )
+
+
+def _conflict(connection: Connection, new: Instance, reason: str) -> Recorded:
+    connection.execute(
+        insert(schema.quarantine).values(
+            sop_instance_uid=new.sop_instance_uid,
+            series_uid=new.series_uid,
+            study_uid=new.study_uid,
+            sha256=new.sha256,
+            sender=new.sender,
+            at=new.arrived_at,
+            reason=reason,
+        )
+    )
+    return Recorded.CONFLICT
