@@ -96,7 +96,7 @@ def _stand_in(thing: ResultObject, swaps: Mapping[str, ResultObject], taken: Map
     ladder = [c for c in LADDERS.get(thing.sop_class_uid, ()) if taken.get(c)] if refused else [None]
     why = f"it takes no {_name(thing.sop_class_uid)}"
     if not ladder:
-        return StandIn(thing=None, sentence=f"{why}, nor anything that could stand in for it.".capitalize())
+        return StandIn(thing=None, sentence=f"I{why[1:]}, nor anything that could stand in for it.")
     obstacles = []
     for target in ladder:
         try:
@@ -110,7 +110,7 @@ def _stand_in(thing: ResultObject, swaps: Mapping[str, ResultObject], taken: Map
         why = why if refused else "it refers to an object that went as another kind"
         sentence = f"Sent as {_name(made.sop_class_uid)} {made.sop_instance_uid}, because {why}."
         return StandIn(thing=made, sentence=sentence)
-    told = f"{why[0].upper()}{why[1:]}. " if refused else ""
+    told = f"I{why[1:]}. " if refused else ""
     return StandIn(thing=None, sentence=told + " ".join(dict.fromkeys(obstacles)))
 
 

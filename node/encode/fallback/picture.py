@@ -84,6 +84,9 @@ def to_picture(dataset: Dataset, target: str = MultiFrameTrueColorSecondaryCaptu
     dataset.SOPClassUID = target
     dataset.Modality, dataset.ConversionType = "OT", "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
+    for keyword in ("PatientOrientation", "Laterality"):  # type 2C: empty where not known
+        if keyword not in dataset:
+            setattr(dataset, keyword, None)
     dataset.BurnedInAnnotation, dataset.RecognizableVisualFeatures = "NO", "NO"
     dataset.DerivationDescription = f"Colour rendering of a parametric map. {RESEARCH_NOTICE}"
     dataset.Rows, dataset.Columns, dataset.NumberOfFrames = height, width, count

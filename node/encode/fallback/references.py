@@ -35,8 +35,7 @@ def point_at(dataset: Dataset, swaps: Swaps) -> None:
                 _turn(part, swaps)
                 point_at(part, swaps)
             items += parts
-        if len(items) != len(element.value):
-            element.value = items
+        element.value = items
 
 
 def _turn(item: Dataset, swaps: Swaps) -> None:
