@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import RLELossless
 
 from node.encode.material import Material
 from node.encode.seg.grid import labels_at
 from node.encode.seg.image import Part, new_segmentation
+from node.encode.seg.runs import run_length_encoded
 from node.errors import EncodeError
 
 MOST_SEGMENTS = 65535
@@ -37,7 +37,7 @@ def make_labelmap(material: Material, part: Part) -> Dataset:
     dataset.add_new("PixelPaddingValue", "US", 0)
     planes = [_plane(material, part, index, bits) for index in range(slices)]
     native = sum(plane.nbytes for plane in planes)
-    packed = [_run_length_encoded(plane) for plane in planes]
+    packed = [run_length_encoded(plane) for plane in planes]
     if sum(map(len, packed)) < native:
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = RLELossless
@@ -71,19 +71,3 @@ def labelmap_bytes(part: Part, plane_pixels: int) -> int:
 def _plane(material: Material, part: Part, index: int, bits: int) -> NDArray[np.unsignedinteger]:
     labels = labels_at(material.findings, part.segments, index)
     return labels.astype(np.uint8 if bits == 8 else "<u2")
-
-
-def _run_length_encoded(plane: NDArray[np.unsignedinteger]) -> bytes:
-    bits = plane.itemsize * 8
-    return RLELosslessEncoder.encode(
-        plane,
-        encoding_plugin="pylibjpeg",  # one and the same always: equal inputs give equal bytes
-        rows=plane.shape[0],
-        columns=plane.shape[1],
-        number_of_frames=1,
-        samples_per_pixel=1,
-        bits_allocated=bits,
-        bits_stored=bits,
-        pixel_representation=0,
-        photometric_interpretation="MONOCHROME2",
-    )
