@@ -35,7 +35,7 @@ slices_min = 4
 [[segments]]
 number = 1
 label = "Bright things"
-category = { value = "123037004", scheme = "SCT", meaning = "Anatomical Structure" }
+category = { value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }
 kind = { value = "85756007", scheme = "SCT", meaning = "Tissue" }
 """
 

@@ -53,9 +53,11 @@ def superseded_by(connection: Connection, job: Job) -> int | None:
 
 
 def repeated_by(connection: Connection, job: Job) -> int | None:
-    """Return the number of a later job that did the very same work: its results are the same objects."""
-    rows = [row for row in _kin(connection, job) if _work(row) == _work(job.spec) and row.id > job.id]
-    return rows[-1].id if rows else None
+    """Return the number of a later job that did the very same work, so that its results are the same
+    objects, unless they were withdrawn."""
+    same = (row for row in _kin(connection, job) if _work(row) == _work(job.spec))
+    later = [row.id for row in same if row.id > job.id and row.withdrawn_at is None]
+    return later[-1] if later else None
 
 
 def _newest(connection: Connection, job: Job, *, later: bool) -> int | None:

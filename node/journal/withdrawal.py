@@ -166,6 +166,6 @@ def _check(connection: Connection, job_id: int, given: Given) -> Job:
     if (again := repeated_by(connection, job)) is not None:
         raise NodeError(
             f"Job {again} did the work of job {job_id} again, and its results are the same objects; "
-            f"withdraw job {again}."
+            f"withdraw job {again} first."
         )
     return job
