@@ -112,9 +112,10 @@ def _read(instance: Instance, modalities: Collection[str]) -> _Picture:
     parsed = parse(instance.path)
     ds = parsed.dataset
     modality = accepted_modality(ds, modalities)
-    if text_of(ds, "PixelPresentation").upper() in ("COLOR", "MIXED", "TRUE_COLOR"):
-        raise refused(Reason.COLOUR_UNKNOWN, "The images mix grey values and the colours of a palette.")
     format_ = pixel_format(parsed, instance.path, for_display=True)
+    # Above the grey values of such an image lie the colours of a supplemental palette (C.8.16.2.1.1).
+    if not format_.is_colour and text_of(ds, "PixelPresentation").upper() in ("COLOR", "MIXED"):
+        raise refused(Reason.COLOUR_UNKNOWN, "The images mix grey values and the colours of a palette.")
     if format_.frames > MAX_PLANES:
         raise _too_many(format_.frames)
     groups = _groups(ds, format_.frames)

@@ -18,6 +18,7 @@ from pydicom.uid import (
 )
 
 from node.assemble.image import load_volume, load_volumes
+from node.assemble.reason import Reason
 from pipelines.contract import Code, InputRefused, InputSpec, read_card
 from tests.paths import SHARED, needs_shared
 from tests.phantom_planes import item, ramp, region, write_plane
@@ -389,6 +390,11 @@ def test_grey_images_beside_coloured_ones_are_given_as_colour_too(tmp_path):
     np.testing.assert_array_equal(image.colour[1], PAINT[0])
 
 
+def test_true_colour_is_no_supplemental_palette(tmp_path):
+    headers = {"PixelPresentation": "TRUE_COLOR"}
+    loaded(write_plane(tmp_path / "a.dcm", PAINT, modality="US", photometric="RGB", headers=headers))
+
+
 # Distances
 
 
@@ -562,6 +568,29 @@ def test_real_images_are_not_inverted(name):
 
     bright, dark = (mean(box) for box in REAL[name])
     assert bright > dark + 0.05
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    "folder", ["cxr", "mammography", "us_cine", "odd_charsets_minipacs", "seg_sr_highdicom", "enhanced_ct"]
+)
+def test_every_real_object_gives_planes_or_a_reason(folder):
+    given = 0
+    for path in sorted(p for p in (SHARED / folder).rglob("*") if p.is_file()):
+        try:
+            [instance] = instances_of([path])
+            modality = pydicom.dcmread(path, specific_tags=["Modality"]).get("Modality") or ""
+        except (AttributeError, OSError, pydicom.errors.InvalidDicomError):
+            continue  # without the UIDs by which the node files an instance
+        try:
+            volume = load_volume([instance], dataclasses.replace(PLANES, modality=(modality,)))
+        except InputRefused as refused:
+            assert refused.code in set(Reason)
+            continue
+        given += 1
+        array = volume.image.array
+        assert array.min() >= 0 and array.max() <= 1 and len(volume.slices) == len(array)
+    assert given or folder == "enhanced_ct"  # which mixes grey and palette
 
 
 @needs_shared
