@@ -30,8 +30,10 @@ from node.encode.material import Material, NotApplicable
 from node.encode.numbers import reported
 from node.encode.render.key_objects import make_key_objects
 from node.encode.render.parametric_map import make_parametric_maps
+from node.encode.render.pdf import make_pdf
 from node.encode.render.presentation_state import make_presentation_state
 from node.encode.render.rtstruct import make_rtstruct
+from node.encode.render.secondary_capture import make_secondary_capture
 from node.encode.seg.make import make_fractional, make_segs
 from node.encode.seg.outlines import read_outlines
 from node.encode.sr.air import make_air
@@ -54,6 +56,8 @@ EXTRA_MAKERS: Mapping[Extra, Maker] = {
     "parametric-map": make_parametric_maps,
     "rtstruct": make_rtstruct,
     "presentation-state": make_presentation_state,
+    "secondary-capture": make_secondary_capture,
+    "pdf": make_pdf,
     "key-objects": make_key_objects,
 }
 #: The reports of each profile; the last is the root, which refers to all objects of the job.

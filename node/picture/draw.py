@@ -43,8 +43,8 @@ def entries_of(regions: Sequence[Region], marks: Sequence[Mark]) -> list[Entry]:
     ]
 
 
-def paint(view: View, size_px: tuple[int, int], *, numbered: bool = True) -> Picture.Image:
-    """Draw a plane with outlines, detections and map at (width, height)."""
+def paint(view: View, size_px: tuple[int, int], *, text_px: int = TEXT_PX) -> Picture.Image:
+    """Draw a plane with outlines, numbered detections and map at (width, height)."""
     base = Picture.fromarray(np.ascontiguousarray(view.pixels)).resize(size_px, Picture.Resampling.BILINEAR)
     canvas = np.asarray(base).astype(np.float32)
     if view.heat is not None:
@@ -55,8 +55,8 @@ def paint(view: View, size_px: tuple[int, int], *, numbered: bool = True) -> Pic
         _blend_region(canvas, region, size_px, fill, width_px)
     picture = Picture.fromarray((canvas + 0.5).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    _draw_marks(pen, view, size_px, width_px, numbered=numbered)
-    _draw_letters(pen, view.letters, size_px)
+    _draw_marks(pen, view, size_px, width_px, text_px)
+    _draw_letters(pen, view.letters, size_px, text_px)
     return picture
 
 
@@ -137,27 +137,27 @@ def _strokes(mark: Mark, view: View, size_px: tuple[int, int]) -> list[list[tupl
 
 
 def _draw_marks(
-    pen: ImageDraw.ImageDraw, view: View, size_px: tuple[int, int], width_px: int, *, numbered: bool
+    pen: ImageDraw.ImageDraw, view: View, size_px: tuple[int, int], width_px: int, text_px: int
 ) -> None:
     """Draw detections, on dark seams so that they stand out from anything."""
     drawn = [(mark, _strokes(mark, view, size_px)) for mark in view.marks]
     for _, strokes in drawn:
         for stroke in strokes:
-            pen.line(stroke, fill=BLACK, width=width_px + 2)
+            pen.line(stroke, fill=BLACK, width=width_px + 3)
     for mark, strokes in drawn:
         for stroke in strokes:
-            pen.line(stroke, fill=mark.colour_rgb, width=width_px)
-    letters = font(TEXT_PX, bold=True)
+            pen.line(stroke, fill=mark.colour_rgb, width=width_px + 1)
+    letters = font(text_px, bold=True)
     taken: set[tuple[int, int]] = set()
-    for mark, strokes in drawn if numbered else ():
+    for mark, strokes in drawn:
         name = str(mark.number)
         right = max(x for stroke in strokes for x, _ in stroke) + 4
-        top = min(y for stroke in strokes for _, y in stroke) - TEXT_PX
+        top = min(y for stroke in strokes for _, y in stroke) - text_px
         x = round(min(max(right, 0), size_px[0] - letters.getlength(name) - 2))
-        y = round(min(max(top, 0), size_px[1] - TEXT_PX - 3))
-        while (x // 8, y // TEXT_PX) in taken and y < size_px[1] - 2 * TEXT_PX:
-            y += TEXT_PX  # detections on top of each other have their numbers below each other
-        taken.add((x // 8, y // TEXT_PX))
+        y = round(min(max(top, 0), size_px[1] - text_px - 3))
+        while (x // 8, y // text_px) in taken and y < size_px[1] - 2 * text_px:
+            y += text_px  # detections on top of each other have their numbers below each other
+        taken.add((x // 8, y // text_px))
         pen.text((x, y), name, font=letters, fill=mark.colour_rgb, stroke_width=1, stroke_fill=BLACK)
 
 
@@ -165,10 +165,10 @@ _ARMS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 def _draw_letters(
-    pen: ImageDraw.ImageDraw, letters: tuple[str, str, str, str], size_px: tuple[int, int]
+    pen: ImageDraw.ImageDraw, letters: tuple[str, str, str, str], size_px: tuple[int, int], text_px: int
 ) -> None:
     width, height = size_px
-    if min(width, height) < 8 * TEXT_PX:
+    if min(width, height) < 8 * text_px:
         return
     places = (
         (4, height / 2, "lm"),
@@ -178,7 +178,7 @@ def _draw_letters(
     )
     for letter, (x, y, anchor) in zip(letters, places, strict=True):
         pen.text(
-            (x, y), letter, font=font(TEXT_PX), fill=WHITE, anchor=anchor, stroke_width=1, stroke_fill=BLACK
+            (x, y), letter, font=font(text_px), fill=WHITE, anchor=anchor, stroke_width=1, stroke_fill=BLACK
         )
 
 

@@ -11,8 +11,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 
 from node.notice import unsaid
-from node.picture.cut import NATIVE, View, busiest_index, heat_of, upright, view
-from node.picture.draw import BAR_PX, ROW_PX, Entry, colour_bar, entries_of, legend, legend_rows, paint
+from node.picture.cut import NATIVE, View, busiest_index, heat_of, label_of, upright, view
+from node.picture.draw import ROW_PX, TEXT_PX, Entry, colour_bar, entries_of, legend, legend_rows, paint
 from node.picture.text import font, printable, wrap
 from node.picture.window import HOUNSFIELD, Window, value_range, window_of
 from pipelines.contract import Card, Case, Code, Findings, Image, Segment
@@ -111,32 +111,60 @@ def three_planes(image: Image, findings: Findings, window: Window) -> list[View]
 
 
 def _sheet(image: Image, findings: Findings, caption: str) -> Picture.Image:
-    window = window_of(image, outlined=outlined(findings))
-    cut_all = three_planes if image.is_spatial else _frames
-    views = cut_all(image, findings, window)
-    panels = [paint(one, _panel_size(one)) for one in views]
-    rows = [panels[start : start + 3] for start in range(0, len(panels), 3)]
-    width = max(NARROWEST_PX, *(sum(p.width for p in row) for row in rows))
+    """Draw views beside each other, below them colour bar, legend and caption."""
+    views = views_of(image, findings, window_of(image, outlined=outlined(findings)))
+    top = beside_each_other(views)
+    width = max(NARROWEST_PX, top.width)
     heat = next((one.heat for one in views if one.heat), None)
-    entries = _entries(findings, views, everything=image.is_spatial)
-    lines = wrap(printable(caption), font(12), width - 12)
-    legend_px = min(LEGEND_ROWS_MAX, legend_rows(entries, width)) * ROW_PX
-    bar_px = BAR_PX if heat else 0
-    below = len(rows) * PLANE_HEIGHT_PX
-    sheet = Picture.new("RGB", (width, below + 8 + bar_px + legend_px + len(lines) * 17 + 8), "black")
-    for number, row in enumerate(rows):
-        left = 0
-        for panel in row:
-            sheet.paste(panel, (left, number * PLANE_HEIGHT_PX + (PLANE_HEIGHT_PX - panel.height) // 2))
-            left += panel.width
-    y = below + 8
+    entries = legend_of(views)
+    if image.is_spatial:
+        entries += _unseen(findings, views)
+    parts: list[Picture.Image] = []
     if heat:
-        sheet.paste(colour_bar(heat, min(width, 420)), (0, y))
+        parts.append(colour_bar(heat, min(width, 420)))
     if entries:
-        sheet.paste(legend(entries, (width, legend_px)), (0, y + bar_px))
+        rows = min(LEGEND_ROWS_MAX, legend_rows(entries, width))
+        parts.append(legend(entries, (width, rows * ROW_PX)))
+    parts.append(_words(caption, width))
+    sheet = Picture.new("RGB", (width, top.height + 8 + sum(part.height for part in parts)), "black")
+    sheet.paste(top, (0, 0))
+    y = top.height + 8
+    for part in parts:
+        sheet.paste(part, (0, y))
+        y += part.height
+    return sheet
+
+
+def _words(caption: str, width_px: int) -> Picture.Image:
+    letters = font(12)
+    lines = wrap(printable(caption), letters, width_px - 12)
+    sheet = Picture.new("RGB", (width_px, len(lines) * 17 + 8), "black")
     pen = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        pen.text((6, y + bar_px + legend_px + 4 + number * 17), line, font=font(12), fill="white")
+        pen.text((6, 4 + number * 17), line, font=letters, fill="white")
+    return sheet
+
+
+def views_of(image: Image, findings: Findings, window: Window) -> list[View]:
+    """Return three planes of a volume, or the images on which something was found."""
+    cut_all = three_planes if image.is_spatial else _frames
+    return cut_all(image, findings, window)
+
+
+def beside_each_other(views: Sequence[View], text_px: int = TEXT_PX) -> Picture.Image:
+    """Draw views at one scale of their own, three in a row."""
+    panels = [paint(one, _panel_size(one), text_px=text_px) for one in views]
+    rows = [panels[start : start + 3] for start in range(0, len(panels), 3)]
+    heights = [max(panel.height for panel in row) for row in rows]
+    width = max(sum(panel.width for panel in row) for row in rows)
+    sheet = Picture.new("RGB", (width, sum(heights)), "black")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for panel in row:
+            sheet.paste(panel, (left, top + (height - panel.height) // 2))
+            left += panel.width
+        top += height
     return sheet
 
 
@@ -168,16 +196,17 @@ def _panel_size(one: View) -> tuple[int, int]:
     return max(1, round(width_mm * px_per_mm)), max(1, round(height_mm * px_per_mm))
 
 
-def _entries(findings: Findings, views: Sequence[View], *, everything: bool) -> list[Entry]:
-    """Return the legend of some planes, structures that are on none of them last."""
-    regions = {r.number: r for one in views for r in one.regions}
-    marks = {m.number: m for one in views for m in one.marks}
-    if not everything:
-        return entries_of(list(regions.values()), list(marks.values()))
-    seen = entries_of([regions[n] for n in sorted(regions)], [marks[n] for n in sorted(marks)])
-    unseen = [
-        Entry(f"{printable(s.label, s.kind.meaning)} (not on these planes)", s.colour_rgb)
+def legend_of(views: Sequence[View]) -> list[Entry]:
+    """Return the legend of what is on some planes, each thing once."""
+    regions = {region.number: region for one in views for region in one.regions}
+    marks = {mark.number: mark for one in views for mark in one.marks}
+    return entries_of([regions[n] for n in sorted(regions)], [marks[n] for n in sorted(marks)])
+
+
+def _unseen(findings: Findings, views: Sequence[View]) -> list[Entry]:
+    seen = {region.number for one in views for region in one.regions}
+    return [
+        Entry(f"{label_of(s.label, s.kind.meaning)} (not on these planes)", s.colour_rgb)
         for s in findings.segments
-        if s.number not in regions
+        if s.number not in seen
     ]
-    return seen + unseen

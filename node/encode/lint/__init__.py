@@ -22,6 +22,7 @@ from node.encode.lint.codes import code_faults
 from node.encode.lint.key_objects import key_objects_faults
 from node.encode.lint.parametric_map import parametric_map_faults
 from node.encode.lint.presentation_state import presentation_state_faults
+from node.encode.lint.render import pdf_faults, secondary_capture_faults
 from node.encode.lint.rtstruct import rtstruct_faults
 from node.encode.lint.seg import fractional_faults, seg_faults
 from node.encode.lint.sr import air_faults, measurement_faults, segments_faults, text_faults
@@ -39,6 +40,8 @@ JUDGES: Mapping[str, Judge] = {
     "parametric-map": parametric_map_faults,
     "rtstruct": rtstruct_faults,
     "presentation-state": presentation_state_faults,
+    "secondary-capture": secondary_capture_faults,
+    "pdf": pdf_faults,
     "key-objects": key_objects_faults,
     "sr-measurements": measurement_faults,
     "sr-text": text_faults,

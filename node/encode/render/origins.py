@@ -12,8 +12,11 @@ from node.encode.planes import SOURCE_FOR_PROCESSING
 from node.model import ResultObject
 
 
-def add_siblings(dataset: Dataset, material: Material) -> None:
-    """Name the objects of the job that say the same in full (PS3.3 C.12.4, C.12.2)."""
+def add_siblings(dataset: Dataset, material: Material, *, series: bool = True) -> None:
+    """Name the objects of the job that say the same in full (PS3.3 C.12.4).
+
+    ``series``: also by series (PS3.3 C.12.2), where the IOD has that module.
+    """
     siblings = material.siblings
     if not siblings:
         return
@@ -21,7 +24,9 @@ def add_siblings(dataset: Dataset, material: Material) -> None:
         *(dataset.get("SourceInstanceSequence") or []),
         *source_instances((s.sop_class_uid, s.sop_instance_uid) for s in siblings),
     ]
-    dataset.ReferencedSeriesSequence = [*(dataset.get("ReferencedSeriesSequence") or []), *_series(siblings)]
+    if series:
+        named = dataset.get("ReferencedSeriesSequence") or []
+        dataset.ReferencedSeriesSequence = [*named, *_series(siblings)]
 
 
 def source_instances(instances: Iterable[tuple[str, str]]) -> list[Dataset]:

@@ -33,7 +33,8 @@ from node.picture.preview import outlined
 from node.picture.window import Window, value_range, window_of
 from pipelines.contract import Code, Map
 
-DERIVATION = Code("113091", "DCM", "Pixel by pixel computation")
+SEGMENTATION = Code("113076", "DCM", "Segmentation")
+RESAMPLING = Code("113085", "DCM", "Spatial resampling")
 PAGE_NUMBER_VECTOR = 0x00182001
 #: Maps beyond these are left to the parametric maps.
 MAPS_MAX = 4
@@ -85,7 +86,9 @@ def _overlay(
         dataset.RecognizableVisualFeatures = "YES" if source.recognizable else "NO"
     add_lossy(dataset, material.header)
     dataset.DerivationDescription = cut(_told(material, layout, which, heat), 1024)
-    dataset.DerivationCodeSequence = [coded(DERIVATION)]
+    resampled = layout.image_px[::-1] != image.array.shape[1:]
+    if codes := [SEGMENTATION] * bool(material.findings.segments) + [RESAMPLING] * resampled:
+        dataset.DerivationCodeSequence = [coded(code) for code in codes]  # CID 7203
     purpose = coded(SOURCE_FOR_PROCESSING)
     dataset.SourceImageSequence = [
         image_reference(volume.slices[index], PurposeOfReferenceCodeSequence=[purpose]) for index in shown
