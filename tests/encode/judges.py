@@ -7,10 +7,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pydicom
 import pytest
 
 _SCRIPTS = Path(sys.executable).parent
@@ -89,3 +91,43 @@ def read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray]:
         affine[:3, axis] = [float(v) for v in vector.strip("()").split(",")]
     affine[:3, 3] = [float(v) for v in fields["space origin"].strip("()").split(",")]
     return array, affine
+
+
+_PIXELMED = Path("/usr/share/java/pixelmed.jar")
+needs_pixelmed = pytest.mark.skipif(
+    shutil.which("java") is None or not _PIXELMED.is_file(),
+    reason="PixelMed is missing: install the Debian packages libpixelmed-java and default-jre-headless",
+)
+_IMAGING_MEASUREMENTS = "126010"
+
+
+def pixelmed_errors(path: Path, folder: Path, groups: Collection[int] | None = None) -> dict[int, list[str]]:
+    """Return what PixelMed's SR validator holds against each measurement group of a TID 1500 report.
+
+    It applies every template of a group to all groups, so each is judged in a copy of the report
+    that has no other. Without the limits its wrapper dies of JAXP0801003 with exit status 0; what
+    counts is that it came to the end (viewers.md section 7).
+    """
+    report = pydicom.dcmread(path)
+    (box,) = (c for c in report.ContentSequence if _concept(c) == _IMAGING_MEASUREMENTS)
+    whole = list(box.ContentSequence)
+    limits = [f"-Djdk.xml.xpath{which}Limit=0" for which in ("TotalOp", "ExprOp", "ExprGrp")]
+    found = {}
+    for number in range(len(whole)) if groups is None else groups:
+        box.ContentSequence = [whole[number]]
+        report.save_as(folder / "group.dcm")
+        command = ["java", *limits, "-cp", str(_PIXELMED), "com.pixelmed.validate.DicomSRValidator"]
+        run = subprocess.run(
+            [*command, str(folder / "group.dcm")], capture_output=True, text=True, check=False
+        )
+        lines = (run.stdout + run.stderr).splitlines()
+        errors = [line for line in lines if line.startswith("Error")]
+        if "Root Template Validation Complete" not in lines:
+            errors.append("the validation did not come to its end")
+        found[number] = errors
+    return found
+
+
+def _concept(content: pydicom.Dataset) -> str:
+    names = content.get("ConceptNameCodeSequence") or [pydicom.Dataset()]
+    return str(names[0].get("CodeValue", ""))

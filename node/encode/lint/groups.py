@@ -22,8 +22,8 @@ from node.encode.tracking import tracking_uid
 from node.model import Volume
 from pipelines.contract import Detection, Evaluation, Measurement, Segment
 
-#: How far, in pixels, a drawing may be from what was found; further where it had to be thinned.
-NEAR, NEAR_THINNED = 0.02, 3.0
+#: How far, in pixels, a drawing may be from what was found.
+NEAR = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +126,10 @@ def _rest_faults(groups: list[Dataset], material: Material, habit: Habit) -> Ite
     if sorted(numbers) != sorted(m.name[:2] for m in loose if math.isfinite(m.value)):
         yield "the numbers about the whole image are not those of the findings"
     codes = [answer for group in groups for answer in _answers(group)]
-    empty = all(material.outlines and not material.outlines.voxels(s.number) for s in findings.segments)
-    nothing = [(said.SUMMARY[:2], said.NOTHING_FOUND[:2], None)] if empty and not findings.detections else []
+    nothing = [(said.SUMMARY[:2], said.NOTHING_FOUND[:2], None)] if said.found_nothing(material) else []
     failed = [Evaluation(name=m.name, value=MEASUREMENT_FAILURE) for m in loose if not math.isfinite(m.value)]
-    meant = map(_expected_answer, [*failed, *answers])
+    absent = [Evaluation(name=said.PRESENCE, value=said.ABSENT) for _ in said.undetected(material)]
+    meant = map(_expected_answer, [*failed, *answers, *absent])
     if sorted(map(str, codes)) != sorted(map(str, [*meant, *nothing])):
         yield "the answers about the whole image are not those of the findings, or nothing found is not said"
 
@@ -162,6 +162,8 @@ def _contour_faults(group: Dataset, number: int, material: Material) -> Iterator
         yield f"the contour group of segment {number} holds numbers"
     points = _points(regions[0], 2)
     yield from _closed_faults(regions[0], points, what)
+    if not is_simple(points):
+        yield f"{what} crosses itself"
     areas, index = outlines.voxels(number), _plane(regions[0], material.volume)
     if index is None or areas.get(index) != max(areas.values()):
         yield f"{what} is not on the slice where it is largest"
@@ -197,11 +199,10 @@ def _drawing_faults(group: Dataset, detection: Detection, material: Material) ->
     if (drawn < -0.5 - NEAR).any() or (drawn > edge + NEAR).any():
         yield f"{what} leaves the image"
     found = np.clip(np.asarray(detection.points, dtype=np.float64), -0.5, edge)
-    near = NEAR if len(found) <= POINTS_MAX else NEAR_THINNED
     ends = np.abs(drawn.min(axis=0) - found.min(axis=0)), np.abs(drawn.max(axis=0) - found.max(axis=0))
     beside = max(float(end[1:].max()) for end in ends)
     low, high = found[:, 0].min() - 0.5 - NEAR, found[:, 0].max() + 0.5 + NEAR
-    if beside > near or not (low <= drawn[:, 0].min() and drawn[:, 0].max() <= high):
+    if beside > NEAR or not (low <= drawn[:, 0].min() and drawn[:, 0].max() <= high):
         yield f"{what} is not where it was found"
     if len({_plane(content, volume) for content in flat}) != len(flat):
         yield f"{what} is twice on one image"
@@ -210,8 +211,8 @@ def _drawing_faults(group: Dataset, detection: Detection, material: Material) ->
 def _closed_faults(content: Dataset, points: NDArray[np.float64], what: str) -> Iterator[str]:
     if content.GraphicType not in ("POLYLINE", "POLYGON") or not np.array_equal(points[0], points[-1]):
         yield f"{what} is not a closed polyline"
-    if not POINTS_MIN <= len(points) <= POINTS_MAX or (points.shape[1] == 2 and not is_simple(points)):
-        yield f"{what} has too few or too many points, or crosses itself"
+    if not POINTS_MIN <= len(points) <= POINTS_MAX:
+        yield f"{what} has too few or too many points"
 
 
 def _told_faults(

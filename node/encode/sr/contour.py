@@ -72,17 +72,16 @@ def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def thinned(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a polyline of (points, 2 or 3) with at most `POINTS_MAX` points; its ends stay.
+    """Return at most `POINTS_MAX` of many points, (points, 2 or 3), among them the ends and the outermost.
 
     Graphic Data is FL, whose length has 16 bits in Explicit VR: some thousand points fit.
     """
-    for tolerance in _TOLERANCES:
-        if len(points) <= POINTS_MAX:
-            return points
-        points = approximate_polygon(points, tolerance)  # type: ignore[no-untyped-call]
-    kept = np.unique(np.linspace(0, len(points) - 1, min(len(points), POINTS_MAX)).astype(int))
-    ends: NDArray[np.float64] = points[kept]
-    return ends
+    if len(points) <= POINTS_MAX:
+        return points
+    outermost = np.concatenate([points.argmin(axis=0), points.argmax(axis=0)])
+    even = np.linspace(0, len(points) - 1, POINTS_MAX - len(outermost)).astype(int)
+    kept: NDArray[np.float64] = points[np.unique(np.concatenate([even, outermost]))]
+    return kept
 
 
 def polygon_area(points: NDArray[np.float64]) -> float:

@@ -185,7 +185,7 @@ def image_groups(material: Material) -> list[Dataset]:
 
 
 def absence_groups(material: Material) -> list[Dataset]:
-    """TID 1501: each structure without a voxel; and, if nothing at all was found, that (R-44)."""
+    """TID 1501: each structure and kind that is not there; and, if nothing at all was found, that (R-44)."""
     findings, outlines = material.findings, material.outlines
     empty = [s for s in findings.segments if outlines is not None and not outlines.voxels(s.number)]
     algorithm = algorithm_items(material.algorithm)
@@ -198,10 +198,29 @@ def absence_groups(material: Material) -> list[Dataset]:
             *(evaluation_item(CONTAINS, e) for e in findings.evaluations if e.segment == segment.number),
         ]
         groups.append(_group([*_about(material, segment), *algorithm, *said], "1501"))
-    if len(empty) == len(findings.segments) and not findings.detections:
+    for kind in undetected(material):
+        about = _tracking(material, cut(kind.meaning, 64), material.job.uid(f"tracking absent {kind[:2]}"))
+        said = [tree.code(CONTAINS, FINDING, kind), tree.code(CONTAINS, PRESENCE, ABSENT)]
+        groups.append(_group([*about, *algorithm, *said], "1501"))
+    if found_nothing(material):
         about = _tracking(material, "Analysis", material.job.uid("tracking analysis"))
         groups.append(_group([*about, *algorithm, tree.code(CONTAINS, SUMMARY, NOTHING_FOUND)], "1501"))
     return groups
+
+
+def found_nothing(material: Material) -> bool:
+    """Return whether things were looked for and none is there; an answer or a number alone is a finding."""
+    findings, outlines = material.findings, material.outlines
+    if findings.detections or any(outlines and outlines.voxels(s.number) for s in findings.segments):
+        return False
+    looked_for = bool(findings.segments or material.job.card.detects)
+    return looked_for or not (findings.measurements or findings.evaluations)
+
+
+def undetected(material: Material) -> list[Code]:
+    """Return the kinds of thing that the pipeline can detect and did not."""
+    seen = {detection.kind[:2] for detection in material.findings.detections}
+    return [kind for kind in material.job.card.detects if kind[:2] not in seen]
 
 
 def time_point(material: Material, role: str) -> list[Dataset]:

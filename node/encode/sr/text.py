@@ -30,7 +30,14 @@ from node.encode.sr.document import (
     observation_context,
     procedures_reported,
 )
-from node.encode.sr.groups import certainty_item, evaluation_item, finding_site, number_item
+from node.encode.sr.groups import (
+    certainty_item,
+    evaluation_item,
+    finding_site,
+    found_nothing,
+    number_item,
+    undetected,
+)
 from node.encode.sr.regions import Region, detection_regions, image_item, key_region
 from node.encode.sr.tree import CONTAINS, INFERRED_FROM
 from node.model import Volume, Volumes
@@ -93,17 +100,17 @@ def _lines(material: Material) -> list[Dataset]:
     empty = {
         s.number: s.label for s in findings.segments if outlines is not None and not outlines.voxels(s.number)
     }
-    if len(empty) == len(findings.segments) and not findings.detections:
+    if found_nothing(material):
         if empty:
             marked = _listed(empty.values())
             lines.append(_line(f"{NOTHING_FOUND}: no part of the image was marked as {marked}."))
-        elif material.job.card.detects:
-            looked_for = _listed(code.meaning for code in material.job.card.detects)
-            lines.append(_line(f"{NOTHING_FOUND}: no {looked_for} was detected."))
-        elif not numbers and not answers:
+        if missing := undetected(material):
+            names = _listed(kind.meaning for kind in missing)
+            lines.append(_line(f"{NOTHING_FOUND}: no {names} was detected."))
+        if not lines:
             lines.append(_line(f"{NOTHING_FOUND} by this analysis."))
     for segment in findings.segments:
-        if segment.number in empty and (len(empty) < len(findings.segments) or findings.detections):
+        if segment.number in empty and not found_nothing(material):
             lines.append(_line(f"{segment.label}: {NOTHING_FOUND.lower()}."))
         lines += [_number_line(n) for n in numbers if n.measurement.segment == segment.number]
         lines += [_evaluation_line(e, segment.label) for e in answers if e.segment == segment.number]
@@ -111,6 +118,8 @@ def _lines(material: Material) -> list[Dataset]:
         lines.append(_detection_line(material, detection))
         lines += [_number_line(n) for n in numbers if n.measurement.detection == detection.number]
         lines += [_evaluation_line(e, detection.label) for e in answers if e.detection == detection.number]
+    if not found_nothing(material):
+        lines += [_line(f"{kind.meaning}: none was detected.") for kind in undetected(material)]
     loose = [n for n in numbers if n.measurement.segment is None and n.measurement.detection is None]
     lines += [_number_line(n) for n in loose]
     lines += [_evaluation_line(e, "") for e in answers if e.segment is None and e.detection is None]
