@@ -10,16 +10,22 @@ import numpy as np
 import pydicom
 import pytest
 
-from node.encode.seg.binary import pack_bits
+from node.encode.seg.binary import FRAME_BYTES, pack_bits
+from node.encode.seg.grid import count_voxels, exclusive_groups
 from node.errors import EncodeError
 from node.model import Outcome, Volume
+from node.profile import Presentation
+from pipelines.contract import Findings, Segment
 from tests.encode.helpers import (
+    ANATOMY,
     LEFT_LUNG,
+    LUNG,
     NODULE_SEGMENT,
     RIGHT_LUNG,
     encoded,
     enhanced_volume,
     findings_of,
+    segs_of,
     single_frame_volume,
 )
 from tests.encode.judges import dciodvfy_errors, dcmqi_decode, needs_dciodvfy
@@ -93,7 +99,8 @@ def test_frames_that_do_not_end_on_a_byte_are_read_back_by_others(
 
 
 @needs_dciodvfy
-def test_overlapping_segments_keep_every_voxel_and_say_that_they_overlap(tmp_path: Path) -> None:
+def test_segments_that_overlap_go_into_objects_of_their_own_in_series_of_their_own(tmp_path: Path) -> None:
+    """OHIF drops planes of overlapping segments, and shows only the newest instance of a series."""
     affine = make_affine("oblique")
     phantom = asymmetric_phantom(SHAPE, affine)
     volume = single_frame_volume(tmp_path / "in", phantom.array_hu, affine)
@@ -102,22 +109,132 @@ def test_overlapping_segments_keep_every_voxel_and_say_that_they_overlap(tmp_pat
     nodule = np.zeros(SHAPE, bool)
     nodule[4:6, 8:12, 8:12] = True
     masks = [lung, ~lung & (volume.image.array > -500), nodule]
-    result = encoded(
-        volume, findings_of(volume, masks, [LEFT_LUNG, RIGHT_LUNG, NODULE_SEGMENT]), tmp_path / "o"
+    findings = findings_of(volume, masks, [LEFT_LUNG, RIGHT_LUNG, NODULE_SEGMENT])
+    outcome = encoded(volume, findings, tmp_path / "out")
+    made = [thing for thing in outcome.objects if thing.kind == "seg"]
+    assert len({thing.series_uid for thing in made}) == len(made) == 2
+    read = [pydicom.dcmread(thing.path) for thing in made]
+    assert [[s.SegmentLabel for s in ds.SegmentSequence] for ds in read] == [
+        ["Left lung", "Right lung"],
+        ["Nodule"],
+    ]
+    assert [[s.SegmentNumber for s in ds.SegmentSequence] for ds in read] == [[1, 2], [1]]
+    assert [ds.SegmentsOverlap for ds in read] == ["NO", "NO"]
+    assert len({ds.SeriesNumber for ds in read}) == 2
+    assert [dciodvfy_errors(thing.path) for thing in made] == [[], []]
+    found = []
+    for thing in made:
+        seg = hd.seg.segread(thing.path)
+        pixels = seg.get_pixels_by_source_instance(
+            [s.sop_instance_uid for s in volume.slices],
+            combine_segments=False,
+            ignore_spatial_locations=True,
+            assert_missing_frames_are_empty=True,
+        )
+        found += [pixels[..., number].astype(bool) for number in range(seg.number_of_segments)]
+        files = dcmqi_decode(thing.path, tmp_path / thing.path.stem)
+        assert len(files) == 1
+        assert int((files[0].labels > 0).sum()) == int(pixels.sum())
+    for mask, pixels in zip(masks, found, strict=True):
+        np.testing.assert_array_equal(pixels, mask)
+
+
+@pytest.mark.parametrize(
+    ("overlaps", "groups"),
+    [
+        ([], [(1, 2, 3, 4)]),
+        ([(1, 2)], [(1, 3, 4), (2,)]),
+        ([(1, 2), (3, 4)], [(1, 3), (2, 4)]),
+        ([(1, 2), (2, 3)], [(1, 3, 4), (2,)]),
+        ([(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)], [(1,), (2,), (3,), (4,)]),
+    ],
+)
+def test_each_segment_joins_the_first_group_that_has_room(
+    overlaps: list[tuple[int, int]], groups: list[tuple[int, ...]]
+) -> None:
+    masks = np.zeros((4, 3, 8, 8), bool)
+    for number in range(4):
+        masks[number, 0, 0, number] = True
+    for column, pair in enumerate(overlaps):
+        for number in pair:
+            masks[number - 1, 2, 5, column] = True
+    segments = tuple(replace(LEFT_LUNG, number=number) for number in range(1, 5))
+    findings = Findings(masks=masks, segments=segments)
+    made = exclusive_groups(findings, count_voxels(findings, 3))
+    assert [tuple(segment.number for segment in group) for group in made] == groups
+
+
+def many_segments(count: int) -> tuple[np.ndarray, tuple[Segment, ...]]:
+    """A label map of segments of five voxels each, on two of four slices."""
+    labels = np.zeros((4, 30, 60), np.uint16)
+    labels[1:3].reshape(-1)[: 5 * count] = np.repeat(np.arange(1, count + 1), 5)
+    segments = tuple(
+        Segment(number=n, label=f"Structure {n}", category=ANATOMY, kind=LUNG) for n in range(1, count + 1)
     )
-    assert pydicom.dcmread(seg_of(result)).SegmentsOverlap == "YES"
-    assert dciodvfy_errors(seg_of(result)) == []
-    seg = hd.seg.segread(seg_of(result))
-    read = seg.get_pixels_by_source_instance(
+    return labels, segments
+
+
+@needs_dciodvfy
+def test_three_hundred_segments_are_one_object(tmp_path: Path) -> None:
+    labels, segments = many_segments(300)
+    affine = make_affine()
+    volume = single_frame_volume(tmp_path / "in", np.zeros(labels.shape, np.int16), affine)
+    (made,) = segs_of(volume, Findings(labelmap=labels, segments=segments), tmp_path / "out")
+    assert dciodvfy_errors(made.path) == []
+    read = hd.seg.segread(made.path).get_pixels_by_source_instance(
         [s.sop_instance_uid for s in volume.slices],
-        combine_segments=False,
+        combine_segments=True,
         ignore_spatial_locations=True,
         assert_missing_frames_are_empty=True,
     )
-    for number, mask in enumerate(masks):
-        np.testing.assert_array_equal(read[..., number].astype(bool), mask)
-    files = dcmqi_decode(seg_of(result), tmp_path / "dcmqi")
-    assert sum(int((f.labels > 0).sum()) for f in files) == sum(int(m.sum()) for m in masks)
+    np.testing.assert_array_equal(read, labels)
+
+
+@needs_dciodvfy
+def test_an_object_above_the_limit_is_split_by_segments_that_stay_whole(tmp_path: Path) -> None:
+    labels, segments = many_segments(12)
+    volume = single_frame_volume(tmp_path / "in", np.zeros(labels.shape, np.int16), make_affine())
+    findings = Findings(labelmap=labels, segments=segments)
+    frame_bytes = labels[0].size // 8 + FRAME_BYTES
+    limit = Presentation(max_object_mb=5 * frame_bytes / 1e6)
+    made = segs_of(volume, findings, tmp_path / "out", presentation=limit)
+    read = [pydicom.dcmread(thing.path) for thing in made]
+    assert [[s.SegmentLabel.split()[-1] for s in ds.SegmentSequence] for ds in read] == [
+        [str(n) for n in range(first, last + 1)] for first, last in ((1, 5), (6, 10), (11, 12))
+    ]
+    assert len({ds.SeriesInstanceUID for ds in read}) == len({ds.SeriesNumber for ds in read}) == 3
+    assert all(dciodvfy_errors(thing.path) == [] for thing in made)
+    assert sum(int(ds.NumberOfFrames) for ds in read) == 12
+
+
+def test_a_segment_that_is_larger_than_the_limit_alone_is_one_object_and_a_note(tmp_path: Path) -> None:
+    affine = make_affine()
+    phantom = asymmetric_phantom(SHAPE, affine)
+    volume = single_frame_volume(tmp_path / "in", phantom.array_hu, affine)
+    findings = findings_of(volume, [phantom.mask, ~phantom.mask], [LEFT_LUNG, RIGHT_LUNG])
+    outcome = encoded(volume, findings, tmp_path / "out", presentation=Presentation(max_object_mb=0.005))
+    made = [thing for thing in outcome.objects if thing.kind == "seg"]
+    assert [pydicom.dcmread(thing.path).SegmentSequence[0].SegmentLabel for thing in made] == [
+        "Left lung",
+        "Right lung",
+    ]
+    assert [note for note in outcome.notes if "max_object_mb is 0.005" in note]
+
+
+def test_frames_that_were_joined_by_hand_read_like_any_others(tmp_path: Path) -> None:
+    """The functional groups are joined from encoded pieces; pydicom must write them the same again."""
+    affine = make_affine("oblique")
+    phantom = asymmetric_phantom(SHAPE, affine)
+    volume = single_frame_volume(tmp_path / "in", phantom.array_hu, affine)
+    findings = findings_of(volume, [phantom.mask, ~phantom.mask], [LEFT_LUNG, RIGHT_LUNG])
+    (made,) = segs_of(volume, findings, tmp_path / "out")
+    ds = pydicom.dcmread(made.path)
+    last = ds.PerFrameFunctionalGroupsSequence[-1]
+    assert list(last.FrameContentSequence[0].DimensionIndexValues) == [2, SHAPE[0]]
+    for element in ds.iterall():  # decode everything, so that nothing is copied as it was
+        assert element.value is not None or element.VM == 0
+    ds.save_as(tmp_path / "again.dcm")
+    assert (tmp_path / "again.dcm").read_bytes() == made.path.read_bytes()
 
 
 def test_highdicom_reads_codes_sides_tracking_and_geometry(tmp_path: Path) -> None:
@@ -196,6 +313,11 @@ def test_some_frames_of_a_multi_frame_source_are_enough(tmp_path: Path) -> None:
         ({"affine": np.eye(4)}, "another grid"),
         ({"masks": np.zeros((1, *SHAPE), bool)}, "both"),
         ({"segments": (RIGHT_LUNG,)}, "numbered"),
+        ({"labelmap": None}, "carry no outlines"),
+        ({"labelmap": np.full(SHAPE, -1, np.int8)}, "no segment describes"),
+        ({"labelmap": np.zeros(SHAPE, np.float32)}, "whole numbers"),
+        ({"labelmap": None, "masks": np.zeros((1, 2, 2, 2), bool)}, "shape"),
+        ({"labelmap": None, "masks": np.zeros((1, *SHAPE), np.uint8)}, "not of bool"),
     ],
 )
 def test_outlines_that_break_the_contract_are_refused(

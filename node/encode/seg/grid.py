@@ -53,7 +53,8 @@ def labels_at(findings: Findings, segments: Sequence[Segment], index: int) -> ND
     The first of ``segments`` is 1, the second 2, and so on; whatever belongs to none of them is 0.
     """
     if findings.labelmap is not None and len(segments) == len(findings.segments):
-        return findings.labelmap[index].astype(np.uint16)
+        same: NDArray[np.uint16] = findings.labelmap[index].astype(np.uint16)
+        return same
     if findings.labelmap is not None:
         numbers = np.zeros(len(findings.segments) + 1, dtype=np.uint16)
         numbers[[segment.number for segment in segments]] = np.arange(1, len(segments) + 1)
