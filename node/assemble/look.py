@@ -106,15 +106,22 @@ def look_of(ds: Dataset, format_: PixelFormat, groups: Sequence[Dataset] = ()) -
     modality = _modality_of(ds, format_, groups, notes)
     is_signed = format_.signed or (not isinstance(modality, Table) and modality[1] < 0)
     voi = _voi_of([*_macros(groups, "FrameVOILUTSequence"), ds], is_signed, notes)
-    shape, monochrome1 = text_of(ds, "PresentationLUTShape").upper(), format_.photometric == "MONOCHROME1"
-    if shape == "INVERSE" and not monochrome1:
-        notes.append("Presentation LUT Shape INVERSE stands beside MONOCHROME2; the images are inverted")
+    is_inverted, shape = format_.photometric == "MONOCHROME1", text_of(ds, "PresentationLUTShape").upper()
+    # INVERSE says of MONOCHROME1 what it is, it does not invert twice (PS3.3 C.7.6.1, C.8.11.3).
+    # Viewers disagree on contradictions: IDENTITY is often a mere default, INVERSE never is.
+    if shape == "INVERSE" and not is_inverted:
+        raise refused(
+            Reason.COLOUR_UNKNOWN,
+            "The images say MONOCHROME2 and Presentation LUT Shape INVERSE at once: whether low values are "
+            "black or white is not known. Correct them at their source.",
+        )
+    if shape == "IDENTITY" and is_inverted:
+        notes.append("Presentation LUT Shape IDENTITY of the images contradicts MONOCHROME1 and was ignored")
     look = Look(
         padding=padding_of(ds, format_),
         modality=modality,
         voi=voi,
-        # INVERSE says of MONOCHROME1 what it is, it does not invert twice (PS3.3 C.7.6.1.1, C.8.11.3).
-        inverted=monochrome1 or shape == "INVERSE",
+        inverted=is_inverted,
     )
     return look, notes
 
@@ -132,10 +139,9 @@ def stretch(values: NDArray[np.float32], low: float, high: float) -> None:
 def _modality_of(
     ds: Dataset, format_: PixelFormat, groups: Sequence[Dataset], notes: list[str]
 ) -> tuple[float, float] | Table:
-    is_angiography = text_of(ds, "Modality") in ("XA", "XRF")
     tables = items_of(ds, "ModalityLUTSequence")
-    # That of an angiography leads back to intensities of X-rays; it is not for display (C.8.7.1.1.2).
-    if tables and not (is_angiography and text_of(ds, "PixelIntensityRelationship") != "LIN"):
+    # That of an angiography leads back to intensities of X-rays; viewers leave it (C.8.7.1.1.2).
+    if tables and text_of(ds, "Modality") not in ("XA", "XRF"):
         table = table_of(tables[0], signed=format_.signed, little=_is_little(ds))
         if table is not None:
             return table

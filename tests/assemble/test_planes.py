@@ -139,6 +139,15 @@ def test_a_blank_image_is_black(tmp_path):
     assert display_of(tmp_path, stored=np.full((4, 6), 7, np.uint16)).max() == 0.0
 
 
+def test_a_steep_sigmoid_does_not_overflow(tmp_path):
+    headers = {"WindowCenter": 100, "WindowWidth": 0.01, "VOILUTFunction": "SIGMOID"}
+    stored = np.array([[0, 100, 60000]], np.uint16)
+    with np.errstate(all="raise", under="ignore"):
+        assert display_of(tmp_path, stored=stored, headers=headers).tolist() == [
+            [pytest.approx(0, abs=1e-6), 0.5, 1.0]
+        ]
+
+
 WINDOWS = {
     # PS3.3 C.11.2.1.2: c = 100, w = 51; stored values 74, 75, 100, 125, 126
     "LINEAR": [0.0, 0.01, 0.51, 1.0, 1.0],
@@ -174,8 +183,8 @@ def test_the_window_is_of_rescaled_values_and_before_the_inversion(tmp_path):
     [
         ("MONOCHROME2", None, False),
         ("MONOCHROME2", "IDENTITY", False),
-        ("MONOCHROME2", "INVERSE", True),
         ("MONOCHROME1", None, True),
+        ("MONOCHROME1", "IDENTITY", True),  # a default that says nothing
         ("MONOCHROME1", "INVERSE", True),  # says of MONOCHROME1 what it is, and inverts nothing twice
     ],
 )
@@ -187,9 +196,14 @@ def test_black_and_white_are_inverted_once_at_most(tmp_path, photometric, shape,
     assert shown.tolist() == ([[1, 0]] if inverted else [[0, 1]])
 
 
+def test_a_contradiction_about_black_and_white_is_refused(tmp_path):
+    path = write_plane(tmp_path / "a.dcm", ramp(), headers={"PresentationLUTShape": "INVERSE"})
+    assert refusal(path).code == "colour-unknown"
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
 def test_padding_sets_no_limit_and_is_black(tmp_path, photometric):
-    stored = np.array([[0, 3, 100, 200, 300]], np.uint16)
+    stored = np.array([[0, 5, 100, 200, 300]], np.uint16)
     headers = {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 5}
     shown = display_of(tmp_path, stored=stored, photometric=photometric, headers=headers)
     middle = [0, 0.5, 1.0] if photometric == "MONOCHROME2" else [1.0, 0.5, 0]
@@ -208,12 +222,34 @@ def test_a_voi_table_comes_before_a_window(tmp_path):
     np.testing.assert_allclose(shown, [[0, 0, 1000 / 4095, 1, 1]], atol=1e-6)
 
 
+def test_padding_is_black_whatever_a_table_makes_of_it(tmp_path):
+    headers = {"VOILUTSequence": [lut([255, 0, 128], bits=8)], "PixelPaddingValue": 0}
+    shown = display_of(tmp_path, stored=np.array([[0, 1, 2]], np.uint16), headers=headers)
+    np.testing.assert_allclose(shown, [[0, 0, 128 / 255]], atol=1e-6)
+
+
+def test_a_table_of_all_sixteen_bits_says_none_for_its_length(tmp_path):
+    entries = np.arange(65535, -1, -1)
+    table = item(LUTDescriptor=[0, 0, 16], LUTData=entries.astype("<u2").tobytes())
+    shown = display_of(
+        tmp_path, stored=np.array([[0, 65535]], np.uint16), headers={"VOILUTSequence": [table]}
+    )
+    assert shown.tolist() == [[1, 0]]
+
+
 def test_a_modality_table_comes_before_the_window(tmp_path):
     table = lut([500, 600, 700], bits=16)
     headers = {"ModalityLUTSequence": [table], "WindowCenter": 600, "WindowWidth": 200}
     headers |= {"VOILUTFunction": "LINEAR_EXACT"}
     shown = display_of(tmp_path, stored=np.array([[0, 1, 2]], np.uint16), headers=headers)
     np.testing.assert_allclose(shown, [[0.0, 0.5, 1.0]], atol=1e-6)
+
+
+def test_the_modality_table_of_an_angiography_is_not_for_display(tmp_path):
+    headers = {"ModalityLUTSequence": [lut([900, 200, 0], bits=16)], "Modality": "XA"}
+    path = write_plane(tmp_path / "a.dcm", np.array([[0, 1, 2]], np.uint16), headers=headers)
+    volume = loaded(path, spec=dataclasses.replace(PLANES, modality=("XA",)))
+    assert volume.image.array[0].tolist() == [[0.0, 0.5, 1.0]]
 
 
 def test_a_table_for_signed_values_begins_below_zero(tmp_path):
