@@ -51,7 +51,7 @@ def _reference_faults(dataset: Dataset, material: Material) -> Iterator[str]:
     if [str(s.SeriesInstanceUID) for s in series] != [material.volume.series_uid]:
         yield "the referenced series is not that of the source"
     named = [place for s in series for r in s.ReferencedImageSequence for place in _places(r)]
-    wanted = {_place(material, annotation.index) for annotation in drawings(material)}
+    wanted = {_place(material, drawing.index) for drawing in drawings(material)}
     if len(set(named)) != len(named) or set(named) != wanted:
         yield "the referenced images are not those with findings"
     parts = [*dataset.GraphicAnnotationSequence, *(dataset.get("SoftcopyVOILUTSequence") or ())]
@@ -82,32 +82,28 @@ def _drawing_faults(dataset: Dataset, material: Material) -> Iterator[str]:
             drawn.setdefault((str(graphic.TrackingUID), place), []).append(points)
     if notices != 1:
         yield "it does not say on every image that it is for research only"
-    expected = {(tracking_uid(material, a.finding), _place(material, a.index)): a for a in drawings(material)}
+    expected = {(tracking_uid(material, d.finding), _place(material, d.index)): d for d in drawings(material)}
     if set(drawn) != set(expected):
         yield "the drawings are not those of the findings"
         return
     wrong = 0
-    for key, annotation in expected.items():
-        pieces = drawn[key]
-        if isinstance(annotation.finding, Segment) and material.outlines is not None:
-            wrong += not _encloses(
-                pieces, material.outlines.plane(annotation.finding.number, annotation.index)
-            )
+    for key, drawing in expected.items():
+        finding, lines = drawing.finding, drawn[key]
+        if isinstance(finding, Segment) and material.outlines is not None:
+            wrong += not _encloses(lines, material.outlines.plane(finding.number, drawing.index))
         else:
-            meant = np.concatenate([piece.points for piece in annotation.pieces])
-            said = np.unique(np.concatenate(pieces), axis=0)
-            wrong += not np.array_equal(said, np.unique(meant.astype(np.float32).astype(float), axis=0))
+            wrong += len(lines) != 1 or not np.array_equal(lines[0], drawing.lines[0].astype(np.float32))
     if wrong:
         yield f"{wrong} drawings do not show what was found"
 
 
-def _encloses(pieces: list[NDArray[np.float64]], plane: NDArray[np.bool_]) -> bool:
+def _encloses(lines: list[NDArray[np.float64]], plane: NDArray[np.bool_]) -> bool:
     """Whether boundaries enclose as many pixels as a mask has, within the same box."""
     boundaries = loops(plane)
     if len(boundaries) > LOOPS_MAX or max(map(len, boundaries)) > POINTS_MAX:
         return True  # ragged beyond what is drawn to the last pixel
-    x, y = (np.concatenate([piece[:-1, axis] for piece in pieces]) for axis in (0, 1))
-    x_next, y_next = (np.concatenate([piece[1:, axis] for piece in pieces]) for axis in (0, 1))
+    x, y = (np.concatenate([line[:-1, axis] for line in lines]) for axis in (0, 1))
+    x_next, y_next = (np.concatenate([line[1:, axis] for line in lines]) for axis in (0, 1))
     area = (np.dot(x, y_next) - np.dot(x_next, y)) / 2
     rows, columns = np.nonzero(plane)
     box = (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1)
@@ -116,7 +112,7 @@ def _encloses(pieces: list[NDArray[np.float64]], plane: NDArray[np.bool_]) -> bo
 
 def _grey_faults(dataset: Dataset, material: Material) -> Iterator[str]:
     """The state replaces what the images say of their grey values, so it must say it again."""
-    indices = sorted({annotation.index for annotation in drawings(material)})
+    indices = sorted({drawing.index for drawing in drawings(material)})
     greys = read_greys([material.volume.slices[index] for index in indices])
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     if slope is not None and {(float(slope), float(intercept))} != {(g.slope, g.intercept) for g in greys}:

@@ -158,12 +158,12 @@ def _detection_faults(
     if any(_plane(contour, material) is None for contour in contours):
         yield f"{name} refers to an image that is not of the source"
     said = np.concatenate([_index(contour_points(contour), material) for contour in contours])
-    meant = detection.points
+    limits = np.array(material.volume.image.array.shape) - 0.5
+    meant = np.clip(detection.points, -0.5, limits)  # what sticks out of the image is cut off
     if detection.shape == "box":
-        said = np.stack([said.min(axis=0), said.max(axis=0)])
-        meant = np.stack([meant.min(axis=0), meant.max(axis=0)])
-        meant[:, 0] = np.rint(meant[:, 0])
-    if said.shape != meant.shape or np.abs(said - meant).max() > _NEAR:
+        meant[:, 0] = np.clip(np.floor(meant[:, 0] + 0.5), 0, limits[0] - 0.5)
+    apart = [said.min(axis=0) - meant.min(axis=0), said.max(axis=0) - meant.max(axis=0)]
+    if np.abs(apart).max() > _NEAR:
         yield f"{name} does not lie where it was detected"
 
 

@@ -15,10 +15,10 @@ from node.encode.common import RESEARCH_NOTICE, declare_schemes, new_result
 from node.encode.items import item, sop_references
 from node.encode.material import Material, NotApplicable
 from node.encode.render.references import plane_references
-from node.encode.render.shapes import middle_slice
 from node.encode.repair import cut
 from node.encode.sr import tree
 from node.encode.sr.document import observation_context
+from node.encode.sr.regions import detection_regions, key_region
 from node.encode.sr.tree import CONTAINS
 from node.model import ResultObject
 from pipelines.contract import Code
@@ -74,9 +74,9 @@ def key_slices(material: Material) -> dict[int, list[str]]:
         index = outlines.key_slice(segment.number) if outlines is not None else None
         if index is not None:
             reasons.setdefault(index, []).append(cut(segment.label, 64))
-    slices = material.volume.image.array.shape[0]
     for detection in findings.detections:
-        reasons.setdefault(middle_slice(detection, slices), []).append(cut(detection.label, 64))
+        index = key_region(detection_regions(detection, material.volume)).index
+        reasons.setdefault(index, []).append(cut(detection.label, 64))
     return reasons
 
 

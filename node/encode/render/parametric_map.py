@@ -26,11 +26,16 @@ from node.encode.planes import (
     shared_groups,
 )
 from node.encode.repair import cut, decimal_string
+from node.encode.tracking import ANATOMICAL_CATEGORIES
 from node.errors import EncodeError
 from pipelines.contract import Code, Map
 
 QUANTITY = Code("246205007", "SCT", "Quantity")
 FINDING = Code("121071", "DCM", "Finding")
+#: Where nothing more is known than that it is a body.
+TISSUE = Code("85756007", "SCT", "Tissue")
+#: Laterality (CID 244) -> Frame Laterality.
+SIDES = {"24028007": "R", "7771000": "L", "51440002": "B"}
 #: A map of values, not an image of its own sort (PS3.3 C.8.32.2).
 IMAGE_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "QUANTITY"]
 
@@ -139,6 +144,7 @@ def _shared(material: Material, one: Map) -> Dataset:
     low, high = float(min(0.0, one.array.min())), float(max(0.0, one.array.max()))
     shared = shared_groups(material.volume)
     shared.ParametricMapFrameTypeSequence = [item(FrameType=IMAGE_TYPE)]
+    shared.FrameAnatomySequence = [_anatomy(material, one)]
     shared.PixelValueTransformationSequence = [item(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")]
     shared.FrameVOILUTSequence = [
         item(
@@ -160,6 +166,17 @@ def _shared(material: Material, one: Map) -> Dataset:
         )
     ]
     return shared
+
+
+def _anatomy(material: Material, one: Map) -> Dataset:
+    """Return where the values are from (PS3.3 C.7.6.16.2.8), without which dcmqi, and so 3D Slicer, crash."""
+    region, side = TISSUE, "U"
+    if one.segment is not None:
+        segment = material.findings.segments[one.segment - 1]
+        anatomical = segment.category.value in ANATOMICAL_CATEGORIES
+        region = segment.kind if anatomical else segment.anatomic_region or TISSUE
+        side = SIDES.get(segment.laterality.value, "U") if segment.laterality else "U"
+    return item(FrameLaterality=side, AnatomicRegionSequence=[coded(region)])
 
 
 def _quantity(material: Material, one: Map) -> Iterator[Dataset]:

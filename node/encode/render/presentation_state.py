@@ -23,10 +23,10 @@ from node.encode.material import Material, NotApplicable
 from node.encode.numbers import grouped
 from node.encode.render.edges import loops, signed_area
 from node.encode.render.references import plane_references
-from node.encode.render.shapes import Drawn, drawn
 from node.encode.render.softcopy import Grey, read_greys
 from node.encode.repair import cut, decimal_string
 from node.encode.seg.segments import cielab
+from node.encode.sr.regions import detection_regions
 from node.encode.tracking import tracking_id, tracking_uid
 from pipelines.contract import Detection, Segment
 
@@ -43,17 +43,15 @@ Finding = Segment | Detection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
+class Drawing:
     """What one slice shows of one finding."""
 
     finding: Finding
     layer: str
-    pieces: tuple[Drawn, ...]
-
-    @property
-    def index(self) -> int:
-        """The slice."""
-        return self.pieces[0].index
+    index: int  #: of the slice
+    #: Each (points, 2) float64: (column, row) as in `node.encode.render.edges`; a closed line repeats
+    #: its first point, one point alone is a point.
+    lines: tuple[NDArray[np.float64], ...]
 
 
 def make_presentation_state(material: Material) -> Iterator[Dataset]:
@@ -71,11 +69,10 @@ def make_presentation_state(material: Material) -> Iterator[Dataset]:
     shown = list(drawings(material))
     if not shown:
         raise NotApplicable("No presentation state was made: there is nothing to draw.")
-    pieces = [piece for annotation in shown for piece in annotation.pieces]
-    size = sum(_OBJECT_BYTES + _POINT_BYTES * len(piece.points) for piece in pieces)
+    size = sum(_OBJECT_BYTES + _POINT_BYTES * len(line) for drawing in shown for line in drawing.lines)
     if size > material.job.presentation.max_object_mb * 1e6:
         raise NotApplicable("No presentation state was made: the drawings need more than max_object_mb.")
-    indices = sorted({annotation.index for annotation in shown})
+    indices = sorted({drawing.index for drawing in shown})
     greys = dict(zip(indices, read_greys([volume.slices[i] for i in indices]), strict=True))
     if len({grey.photometric for grey in greys.values()} | {"MONOCHROME1", "MONOCHROME2"}) > 2:
         raise NotApplicable("No presentation state was made: the images are not stored as grey values.")
@@ -86,37 +83,35 @@ def make_presentation_state(material: Material) -> Iterator[Dataset]:
     yield _state(material, shown, greys)
 
 
-def drawings(material: Material) -> Iterator[Annotation]:
+def drawings(material: Material) -> Iterator[Drawing]:
     """Yield what is drawn, finding by finding, slice by slice."""
     findings, outlines = material.findings, material.outlines
-    layers = (f"AI RESEARCH {number}" for number in range(1, 10**4))
-    for segment, layer in zip(findings.segments, layers, strict=False):
-        if outlines is None:
-            break
-        for index in sorted(outlines.voxels(segment.number)):
-            boundaries = sorted(
-                loops(outlines.plane(segment.number, index)), key=lambda b: -abs(signed_area(b))
-            )
-            pieces = (Drawn(index=index, points=_bounded(b), kind="closed") for b in boundaries[:LOOPS_MAX])
-            yield Annotation(finding=segment, layer=layer, pieces=tuple(pieces))
-    for detection, layer in zip(findings.detections, layers, strict=False):
-        by_slice: dict[int, list[Drawn]] = {}
-        for piece in drawn(detection, material.volume.image.array.shape):
-            by_slice.setdefault(piece.index, []).append(piece)
-        for index in sorted(by_slice):
-            yield Annotation(finding=detection, layer=layer, pieces=tuple(by_slice[index]))
+    for number, segment in enumerate(findings.segments, start=1):
+        for index in sorted(outlines.voxels(segment.number)) if outlines is not None else ():
+            boundaries = loops(outlines.plane(segment.number, index)) if outlines is not None else []
+            boundaries.sort(key=lambda boundary: -abs(signed_area(boundary)))
+            lines = tuple(_closed(boundary) for boundary in boundaries[:LOOPS_MAX])
+            yield Drawing(finding=segment, layer=_layer(number), index=index, lines=lines)
+    for number, detection in enumerate(findings.detections, start=len(findings.segments) + 1):
+        for region in detection_regions(detection, material.volume):
+            yield Drawing(finding=detection, layer=_layer(number), index=region.index, lines=(region.points,))
 
 
-def _bounded(boundary: NDArray[np.float64]) -> NDArray[np.float64]:
+def _layer(number: int) -> str:
+    return f"AI RESEARCH {number}"
+
+
+def _closed(boundary: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a boundary closed by its first point, and simplified if it has too many."""
     tolerance = 0.5
-    while len(boundary) > POINTS_MAX:
+    line = np.concatenate([boundary, boundary[:1]])
+    while len(line) > POINTS_MAX:
         tolerance *= 2
-        closed = np.concatenate([boundary, boundary[:1]])
-        boundary = approximate_polygon(closed, tolerance)[:-1]  # type: ignore[no-untyped-call]
-    return boundary
+        line = approximate_polygon(line, tolerance)  # type: ignore[no-untyped-call]
+    return line
 
 
-def _state(material: Material, shown: Sequence[Annotation], greys: dict[int, Grey]) -> Dataset:
+def _state(material: Material, shown: Sequence[Drawing], greys: dict[int, Grey]) -> Dataset:
     volume = material.volume
     dataset = new_result(
         material,
@@ -137,7 +132,7 @@ def _state(material: Material, shown: Sequence[Annotation], greys: dict[int, Gre
     )
     dataset.ReferencedSeriesSequence = [series]
     dataset.DisplayedAreaSelectionSequence = [_displayed_area(material)]
-    dataset.GraphicAnnotationSequence = [_notice(), *(_annotation(a, material) for a in shown)]
+    dataset.GraphicAnnotationSequence = [_notice(), *(_annotation(drawing, material) for drawing in shown)]
     dataset.GraphicLayerSequence = _layers(shown)
     _add_grey(dataset, material, greys)
     return dataset
@@ -171,37 +166,35 @@ def _notice() -> Dataset:
     return item(GraphicLayer=NOTICE_LAYER, TextObjectSequence=[text])
 
 
-def _annotation(annotation: Annotation, material: Material) -> Dataset:
-    finding = annotation.finding
+def _annotation(drawing: Drawing, material: Material) -> Dataset:
+    finding = drawing.finding
     tracking = {"TrackingID": tracking_id(finding), "TrackingUID": tracking_uid(material, finding)}
-    first = annotation.pieces[0].points
-    corner = first[np.lexsort((first[:, 0], first[:, 1]))[0]]
+    first = drawing.lines[0]
+    top = first[np.lexsort((first[:, 0], first[:, 1]))[0]]
     text = item(
         AnchorPointAnnotationUnits="PIXEL",
         UnformattedTextValue=_label(finding),
-        AnchorPoint=[float(v) for v in corner],
+        AnchorPoint=[float(v) for v in top],
         AnchorPointVisibility="N",
         **tracking,
     )
     return item(
-        ReferencedImageSequence=[image_reference(material.volume.slices[annotation.index])],
-        GraphicLayer=annotation.layer,
+        ReferencedImageSequence=[image_reference(material.volume.slices[drawing.index])],
+        GraphicLayer=drawing.layer,
         TextObjectSequence=[text],
-        GraphicObjectSequence=[_graphic(piece, tracking) for piece in annotation.pieces],
+        GraphicObjectSequence=[_graphic(line, tracking) for line in drawing.lines],
     )
 
 
-def _graphic(piece: Drawn, tracking: dict[str, str]) -> Dataset:
-    points = piece.points
-    if piece.kind == "closed":  # by repeating the first point (PS3.3 C.10.5.1.2)
-        points = np.concatenate([points, points[:1]])
+def _graphic(line: NDArray[np.float64], tracking: dict[str, str]) -> Dataset:
+    closed = len(line) > 2 and np.array_equal(line[0], line[-1])
     return item(
         GraphicAnnotationUnits="PIXEL",
         GraphicDimensions=2,
-        NumberOfGraphicPoints=len(points),
-        GraphicData=points.astype(np.float32).ravel().tolist(),
-        GraphicType="POINT" if piece.kind == "point" else "POLYLINE",
-        GraphicFilled="N" if piece.kind == "closed" else None,
+        NumberOfGraphicPoints=len(line),
+        GraphicData=line.astype(np.float32).ravel().tolist(),
+        GraphicType="POINT" if len(line) == 1 else "POLYLINE",
+        GraphicFilled="N" if closed else None,
         **tracking,
     )
 
@@ -212,7 +205,7 @@ def _label(finding: Finding) -> str:
     return cut(finding.label, 64)
 
 
-def _layers(shown: Sequence[Annotation]) -> list[Dataset]:
+def _layers(shown: Sequence[Drawing]) -> list[Dataset]:
     layers = [
         item(
             GraphicLayer=NOTICE_LAYER,
@@ -221,7 +214,7 @@ def _layers(shown: Sequence[Annotation]) -> list[Dataset]:
             GraphicLayerDescription=RESEARCH_NOTICE,
         )
     ]
-    for layer, finding in {a.layer: a.finding for a in shown}.items():
+    for layer, finding in {drawing.layer: drawing.finding for drawing in shown}.items():
         layers.append(
             item(
                 GraphicLayer=layer,

@@ -23,8 +23,8 @@ from node.encode.numbers import grouped
 from node.encode.planes import add_frame_of_reference, check_planes
 from node.encode.render.edges import polygons
 from node.encode.render.references import plane_references
-from node.encode.render.shapes import drawn
 from node.encode.repair import cut, decimal_string
+from node.encode.sr.regions import detection_regions, position_mm
 from node.encode.tracking import ANATOMICAL_CATEGORIES, tracking_id, tracking_uid
 from pipelines.contract import Detection, Segment
 
@@ -83,17 +83,17 @@ def contour_points(contour: Dataset) -> NDArray[np.float64]:
 
 
 def _contours(finding: Finding, material: Material) -> Iterator[_Contour]:
-    affine, shape = material.volume.image.affine, material.volume.image.array.shape
+    affine = material.volume.image.affine
     if isinstance(finding, Detection):
-        whole = finding.points @ affine[:3, :3].T + affine[:3, 3]
-        pieces = list(drawn(finding, shape))
-        if finding.shape == "line" and len({piece.index for piece in pieces}) > 1:
-            yield _Contour(index=pieces[0].index, kind="OPEN_NONPLANAR", points_mm=whole)
-            return
-        for piece in pieces:
-            kind = {"point": "POINT", "open": "OPEN_PLANAR", "closed": "CLOSED_PLANAR"}[piece.kind]
-            points = _on_slice(piece.points, piece.index, affine) if finding.shape == "box" else whole
-            yield _Contour(index=piece.index, kind=kind, points_mm=points)
+        for region in detection_regions(finding, material.volume):
+            points = position_mm(region, material.volume)
+            if region.shape == "POINT":
+                kind = "POINT"
+            elif finding.shape == "line":
+                kind = "OPEN_NONPLANAR" if np.ptp(region.indices[:, 0]) > 0 else "OPEN_PLANAR"
+            else:
+                kind, points = "CLOSED_PLANAR", points[:-1]  # the first point is not repeated
+            yield _Contour(index=region.index, kind=kind, points_mm=points)
     elif material.outlines is not None:
         for index in sorted(material.outlines.voxels(finding.number)):
             for polygon in polygons(material.outlines.plane(finding.number, index), POINTS_MAX):
