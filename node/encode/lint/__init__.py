@@ -13,6 +13,7 @@ does not. It runs in production (standards R-49): an object with a fault is not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -77,21 +78,23 @@ def faults(
     judged = set() if judged is None else judged
     datasets: list[Dataset] = []
     for result in objects:
+        found: list[str] = []
         try:
             dataset = pydicom.dcmread(result.path, defer_size="1 MB")
             datasets.append(dataset)
             if result.sop_instance_uid in judged:
                 continue
-            found = [
-                *object_faults(dataset, result, material),
-                *code_faults(dataset, material),
-                *JUDGES[result.kind](dataset, result, material),
-            ]
-            yield from (f"{result.kind}: {fault}" for fault in found)
-            judged |= {result.sop_instance_uid} if not found else set()
+            for fault in chain(
+                object_faults(dataset, result, material),
+                code_faults(dataset, material),
+                JUDGES[result.kind](dataset, result, material),
+            ):
+                found.append(fault)  # one by one: what was found before a judge gives up counts too
         except EncodeError as error:
-            yield f"{result.kind}: {error}"
+            found.append(str(error))
         except UNREADABLE as error:  # a damaged object: some attribute is absent or malformed
             told = f": {error}" if isinstance(error, AttributeError) else ""  # others may quote values
-            yield f"{result.kind}: cannot be judged, {type(error).__name__}{told}"
+            found.append(f"cannot be judged, {type(error).__name__}{told}")
+        yield from (f"{result.kind}: {fault}" for fault in found)
+        judged |= {result.sop_instance_uid} if not found else set()
     yield from set_faults(objects, datasets)

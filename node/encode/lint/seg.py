@@ -9,6 +9,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
+from node.encode.identity import Algorithm
 from node.encode.items import code_of, instances_of
 from node.encode.material import Material
 from node.encode.planes import plane_dimension
@@ -48,7 +49,7 @@ def seg_faults(dataset: Dataset, result: ResultObject, material: Material) -> It
     if segments is None:
         yield "the segments are not those of the findings"
         return
-    yield from _segment_faults(dataset, segments)
+    yield from _segment_faults(dataset, segments, material.algorithm)
     if seg.encoding == "LABELMAP":
         yield from _labelmap_faults(seg, segments, material)
     else:
@@ -74,7 +75,7 @@ def fractional_faults(dataset: Dataset, result: ResultObject, material: Material
     if segments is None or not {segment.number for segment in segments} <= set(maps):
         yield "the segments are not those whose probability the findings give"
         return
-    yield from _segment_faults(dataset, segments)
+    yield from _segment_faults(dataset, segments, material.algorithm)
     yield from _identity_faults(seg)
     voxels = np.stack([count_fractions(maps[segment.number]) for segment in segments])
     yield from _extent_faults(seg, voxels)
@@ -208,12 +209,11 @@ def _background_faults(dataset: Dataset) -> Iterator[str]:
         yield "a frame of a label map is said to be of one segment"
 
 
-def _segment_faults(dataset: Dataset, segments: Sequence[Segment]) -> Iterator[str]:
+def _segment_faults(dataset: Dataset, segments: Sequence[Segment], algorithm: Algorithm) -> Iterator[str]:
+    wanted = (algorithm.maker, algorithm.name, algorithm.version)
     items = [s for s in dataset.SegmentSequence if int(s.SegmentNumber) > 0]
     if len({s.get("TrackingUID") for s in items}) != len(items):
         yield "two segments share one Tracking UID"
-    equipment = dataset.ContributingEquipmentSequence[0]
-    maker, name, version = equipment.Manufacturer, equipment.ManufacturerModelName, equipment.SoftwareVersions
     for segment, found in zip(items, segments, strict=True):
         number = int(segment.SegmentNumber)
         if not segment.get("TrackingID") or not segment.get("TrackingUID"):
@@ -224,8 +224,8 @@ def _segment_faults(dataset: Dataset, segments: Sequence[Segment]) -> Iterator[s
             yield f"segment {number} has no display colour"
         algorithms = segment.get("SegmentationAlgorithmIdentificationSequence") or [Dataset()]
         said = tuple(algorithms[0].get(f"Algorithm{k}") for k in ("Source", "Name", "Version"))
-        if said != (maker, name, version) or segment.get("SegmentAlgorithmName") != name:
-            yield f"segment {number} names another algorithm than the equipment"
+        if said != wanted or segment.get("SegmentAlgorithmName") != algorithm.name:
+            yield f"segment {number} names another algorithm than that of the job"
         yield from _code_faults(segment, found, number)
 
 
