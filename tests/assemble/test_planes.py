@@ -245,6 +245,14 @@ def test_a_modality_table_comes_before_the_window(tmp_path):
     np.testing.assert_allclose(shown, [[0.0, 0.5, 1.0]], atol=1e-6)
 
 
+def test_a_first_value_below_zero_may_be_written_without_its_sign(tmp_path):
+    table = lut([0, 255, 255, 0], bits=8)
+    table.add_new("LUTDescriptor", "US", [4, 65534, 8])
+    stored = np.array([[-2, -1, 0, 1]], np.int16)
+    path = write_plane(tmp_path / "a.dcm", stored, headers={"VOILUTSequence": [table]})
+    assert loaded(path).image.array[0].tolist() == [[0, 1, 1, 0]]
+
+
 def test_the_modality_table_of_an_angiography_is_not_for_display(tmp_path):
     headers = {"ModalityLUTSequence": [lut([900, 200, 0], bits=16)], "Modality": "XA"}
     path = write_plane(tmp_path / "a.dcm", np.array([[0, 1, 2]], np.uint16), headers=headers)
@@ -372,6 +380,17 @@ def test_a_palette_gives_its_colours(tmp_path, bits):
     assert loaded(path).image.colour[0, 0].tolist() == SHOWN
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_palette_in_big_endian_gives_the_same_colours(tmp_path, bits):
+    headers = palette(bits, first=5, **COLOURS)
+    for name in COLOURS:
+        words = np.frombuffer(headers[f"{name}PaletteColorLookupTableData"], "<u2")
+        headers[f"{name}PaletteColorLookupTableData"] = words.astype(">u2").tobytes()
+    options = {"photometric": "PALETTE COLOR", "headers": headers, "transfer_syntax": ExplicitVRBigEndian}
+    path = write_plane(tmp_path / "a.dcm", INDEXED.astype(np.uint16), modality="US", **options)
+    assert loaded(path).image.colour[0, 0].tolist() == SHOWN
+
+
 def test_a_palette_that_writes_eight_bits_as_sixteen_is_not_black(tmp_path):
     headers = palette(first=5, **COLOURS)
     for name, values in COLOURS.items():
@@ -446,6 +465,9 @@ def test_distances_at_the_detector_are_told_as_such(tmp_path):
     assert "magnification 1.25" in spacing_of(tmp_path, ImagerPixelSpacing=[0.1, 0.2], **magnified)[1]
     spacing, notes = spacing_of(tmp_path, PixelSpacing=[0.1, 0.2], ImagerPixelSpacing=[0.1, 0.2])
     assert spacing == (0.1, 0.2) and "at the detector" in notes
+    same = {"PixelSpacing": [0.1, 0.2], "ImagerPixelSpacing": [0.1, 0.2]}
+    notes = spacing_of(tmp_path, **same, PixelSpacingCalibrationType="FIDUCIAL")[1]
+    assert "at the detector" not in notes
     spacing, notes = spacing_of(tmp_path, PixelSpacing=[0.09, 0.18], ImagerPixelSpacing=[0.1, 0.2])
     assert spacing == (0.09, 0.18) and "at the detector" not in notes
 

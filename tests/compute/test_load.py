@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,15 @@ def test_a_pipeline_cannot_change_the_voxels_that_its_numbers_are_checked_agains
     with pytest.raises(PipelineFailed, match="read-only"):
         run("ChangesTheVoxels")
     assert np.array_equal(CASE["ct"].array, before)
+
+
+def test_a_pipeline_cannot_change_the_colours_that_a_picture_shows():
+    colour = np.full((*CASE["ct"].array.shape, 3), 9, np.uint8)
+    coloured = {"ct": replace(CASE["ct"], colour=colour)}
+    the_card = toy("ChangesTheColours")
+    with pytest.raises(PipelineFailed, match="read-only"):
+        run_pipeline(load_pipeline(the_card, "cpu"), the_card, coloured)
+    assert (colour == 9).all()
 
 
 def an_outside_pipeline(folder, name):

@@ -38,6 +38,12 @@ class ChangesTheVoxels(Good):
         return findings()
 
 
+class ChangesTheColours(Good):
+    def analyze(self, case):
+        case["ct"].colour[:] = 0
+        return findings()
+
+
 class RaisesUnprintable(Good):
     def analyze(self, case):
         class Odd(Exception):
