@@ -11,16 +11,19 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 
 from node.picture.cut import Heat, Mark, Region, View
-from node.picture.text import fit, font
+from node.picture.text import fit, font, wrap
 from pipelines.contract import Shape
 
 FILL = 0.28  #: opacity inside an outline
+#: What is mostly border (emphysema, vessels) is a texture: it is tinted, as lines would hide it.
+RAGGED, RAGGED_PX = 0.5, 400
 HEAT = 0.65  #: opacity of the highest value of a map
 ROW_PX = 19  #: height of a line of a legend
-ENTRY_PX = 210  #: width of a column of a legend
+ENTRY_MIN_PX, ENTRY_MAX_PX = 120, 360  #: width of a column of a legend
 TEXT_PX = 13
 BAR_PX = 3 * ROW_PX  #: height of a colour bar with its words
 _SWATCH_PX = 12
+_SIGN_PX = 22  #: from the edge of a column to its words
 #: From low to high: position, RGB. Lightness grows all the way, so it also reads in grey.
 _HEAT_COLOURS = ((0.0, (30, 15, 70)), (0.35, (150, 30, 110)), (0.7, (245, 110, 40)), (1.0, (255, 245, 140)))
 WHITE, GREY, BLACK = (255, 255, 255), (170, 170, 170), (0, 0, 0)
@@ -95,8 +98,12 @@ def _blend_region(
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     inside, part = inside[box], canvas[box]
     colour = np.array(region.colour_rgb, np.float32)
-    part[inside] = (1 - fill) * part[inside] + fill * colour
-    part[edge(inside, width_px)] = colour
+    border = edge(inside, width_px)
+    ragged = np.count_nonzero(inside) > RAGGED_PX and 2 * np.count_nonzero(border) > np.count_nonzero(inside)
+    share = RAGGED if ragged else fill
+    part[inside] = (1 - share) * part[inside] + share * colour
+    if not ragged:
+        part[border] = colour
 
 
 def heat_colours(shares: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -182,25 +189,41 @@ def _draw_letters(
         )
 
 
+def _columns(entries: Sequence[Entry], width_px: int) -> int:
+    """Return in how many columns a legend is set: as many as leave room for the longest label."""
+    longest = max((font(TEXT_PX).getlength(entry.label) for entry in entries), default=0.0)
+    column_px = min(max(longest + _SIGN_PX + 8, ENTRY_MIN_PX), ENTRY_MAX_PX)
+    return max(1, int(width_px // column_px))
+
+
 def legend_rows(entries: Sequence[Entry], width_px: int) -> int:
     """Return how many lines a legend of this width takes."""
-    return -(-len(entries) // max(1, width_px // ENTRY_PX))
+    return -(-len(entries) // _columns(entries, width_px))
 
 
 def legend(entries: Sequence[Entry], size_px: tuple[int, int]) -> Picture.Image:
-    """Draw as much of a legend as there is room for; how much is left out is said in its last place."""
-    width, height = size_px
-    sheet = Picture.new("RGB", (max(1, width), max(1, height)), BLACK)
+    """Draw as much of a legend as there is room for; how much is left out is said in its last place.
+
+    In a single column long labels are broken into lines while that leaves room for all.
+    """
+    width, height = max(1, size_px[0]), max(1, size_px[1])
+    sheet = Picture.new("RGB", (width, height), BLACK)
     pen, letters = ImageDraw.Draw(sheet), font(TEXT_PX)
-    columns, rows = max(1, width // ENTRY_PX), height // ROW_PX
-    room = columns * rows
-    shown = list(entries) if len(entries) <= room else list(entries[: max(0, room - 1)])
+    columns, rows = _columns(entries, width), height // ROW_PX
     step = width // columns
-    for place, entry in enumerate(shown):
+    room_px = step - _SIGN_PX - 4
+    lines = [wrap(entry.label, letters, room_px)[:2] for entry in entries]
+    if columns > 1 or sum(map(len, lines)) > rows:
+        lines = [[fit(entry.label, letters, room_px)] for entry in entries]
+    room = columns * rows
+    shown = list(entries) if sum(map(len, lines)) <= room else list(entries[: max(0, room - 1)])
+    place = 0
+    for entry, broken in zip(shown, lines, strict=False):
         x, y = (place // rows) * step, (place % rows) * ROW_PX
         _draw_sign(pen, entry, x + 4, y + 3)
-        label = fit(entry.label, letters, step - _SWATCH_PX - 16)
-        pen.text((x + _SWATCH_PX + 10, y + 1), label, font=letters, fill=WHITE)
+        for number, line in enumerate(broken):
+            pen.text((x + _SIGN_PX, y + 1 + number * ROW_PX), line, font=letters, fill=WHITE)
+        place += len(broken)
     if len(shown) < len(entries) and rows:
         x, y = (columns - 1) * step, (rows - 1) * ROW_PX
         pen.text((x + 4, y + 1), f"and {len(entries) - len(shown)} more", font=letters, fill=GREY)

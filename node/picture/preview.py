@@ -22,6 +22,7 @@ WIDEST_PLANE_PX = 720  #: a thin slab seen from its edge is shrunk to this
 NARROWEST_PX = 480  #: room for words under a narrow image
 FRAMES_SHOWN = 6  #: of images that stand for themselves
 LEGEND_ROWS_MAX = 40
+UNSEEN_MAX = 6  #: structures named that are on none of the planes
 NOTICE = "Research use only; not for diagnosis."
 _NOTHING = Code("", "", "")
 
@@ -204,9 +205,9 @@ def legend_of(views: Sequence[View]) -> list[Entry]:
 
 
 def _unseen(findings: Findings, views: Sequence[View]) -> list[Entry]:
+    """Return the legend of structures that none of the planes meets: how many, where they are many."""
     seen = {region.number for one in views for region in one.regions}
-    return [
-        Entry(f"{label_of(s.label, s.kind.meaning)} (not on these planes)", s.colour_rgb)
-        for s in findings.segments
-        if s.number not in seen
-    ]
+    missed = [segment for segment in findings.segments if segment.number not in seen]
+    if len(missed) > UNSEEN_MAX:
+        return [Entry(f"{len(missed)} more are not on these planes", (0, 0, 0))]
+    return [Entry(f"{label_of(s.label, s.kind.meaning)} (not on these planes)", s.colour_rgb) for s in missed]

@@ -21,7 +21,7 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
+from reportlab.platypus import CondPageBreak, Flowable, Image, Paragraph, SimpleDocTemplate, Spacer, Table
 
 from node.encode.common import RESEARCH_NOTICE
 from node.encode.material import Material
@@ -64,7 +64,6 @@ def _styles() -> dict[str, ParagraphStyle]:
             textColor=_ACCENT,
             spaceBefore=10,
             spaceAfter=4,
-            keepWithNext=1,
         ),
         "alert": ParagraphStyle("alert", body, textColor=_ALERT),
     }
@@ -98,13 +97,13 @@ def report_pdf(material: Material, window: Window | None, *, title: str) -> byte
             "Cautions and notes", [Paragraph("• " + _text(line), styles["body"]) for line in said]
         )
     if shown.details:
-        story += _section("Images", [_gallery(shown.details)])
+        story += _section("Images", [_gallery(shown.details)], 105 * mm)
         if shown.left_out:
             story.append(Paragraph(_text(shown.left_out), styles["small"]))
     about = [
         Paragraph(f"<b>{name}</b>: {_text(text)}", styles["small"]) for name, text in _about(material) if text
     ]
-    story += [KeepTogether(_section("About this analysis", about))]
+    story += _section("About this analysis", about, 45 * mm)
     target = io.BytesIO()
     document = SimpleDocTemplate(
         target,
@@ -162,8 +161,9 @@ def _text(text: str) -> str:
     return escape(printable(text))
 
 
-def _section(name: str, content: Sequence[Flowable]) -> list[Flowable]:
-    return [Paragraph(name, _styles()["section"]), *content] if content else []
+def _section(name: str, content: Sequence[Flowable], room: float = 30 * mm) -> list[Flowable]:
+    """Return a heading with what belongs to it, on a page with room for the beginning."""
+    return [CondPageBreak(room), Paragraph(name, _styles()["section"]), *content] if content else []
 
 
 def _alert(text: str) -> Table:

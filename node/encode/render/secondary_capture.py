@@ -111,7 +111,7 @@ def _told(material: Material, layout: Layout, which: str, heat: Heat | None) -> 
     width, height = layout.image_px
     sentences = [f"{what} drawn on {which}, with legend and notice burned in."]
     if (width, height) != (columns, rows):
-        oblong = "" if np.isclose(*image.spacing_mm[1:]) else " so that pixels are square"
+        oblong = "" if np.isclose(*image.spacing_mm[1:], rtol=0.005) else " so that pixels are square"
         sentences.append(f"Resampled from {columns} x {rows} to {width} x {height} pixels{oblong}.")
     return " ".join([*sentences, RESEARCH_NOTICE])
 
