@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from node.encode import encode
 from node.encode.common import save
 from node.encode.fallback import stand_ins
 from node.encode.fallback.binary import to_binary
@@ -37,12 +35,6 @@ from node.encode.sr.tree import walk
 from node.model import ResultObject
 from node.profile import LABELMAP_CLASS, Profile
 from tests.encode.helpers import (
-    LEFT_LUNG,
-    NODULE_SEGMENT,
-    RIGHT_LUNG,
-    a_job,
-    enhanced_volume,
-    findings_of,
     material_of,
     single_frame_volume,
 )
@@ -54,34 +46,10 @@ from tests.encode.judges import (
     needs_dsrdump,
     tid1500,
 )
+from tests.encode.labelmaps import LABELMAPS, SHAPE, a_case, copied, encoded
 from tests.phantoms import make_affine, to_world
 
-SHAPE = (9, 31, 27)  #: frames that end within a byte
 NO_LABELMAP = {LABELMAP_CLASS: False, SegmentationStorage: True}
-LABELMAPS = Profile(labelmap="always")
-
-
-def a_case(folder: Path, source: str):
-    """Return a volume, the masks of two lungs and a nodule that do not overlap, and their findings."""
-    affine = make_affine("oblique")
-    array = np.random.default_rng(5).integers(-1000, 200, SHAPE).astype(np.int16)
-    if source == "enhanced":
-        volume = enhanced_volume(folder / "in.dcm", array, affine)
-    else:
-        volume = single_frame_volume(folder / "in", array, affine, reverse=source == "reversed")
-    left, right, nodule = (np.zeros(SHAPE, bool) for _ in range(3))
-    left[1:8, 4:28, 2:12] = True
-    right[1:7, 4:28, 14:25] = True
-    nodule[3:5, 9:13, 16:21] = True
-    right &= ~nodule
-    masks = [left, right, nodule]
-    return volume, masks, findings_of(volume, masks, [LEFT_LUNG, RIGHT_LUNG, NODULE_SEGMENT])
-
-
-def encoded(case, folder: Path, profile: Profile):
-    volume, _, findings = case
-    folder.mkdir()
-    return encode(a_job(), findings, {"ct": volume}, folder, (profile,)).objects
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +57,11 @@ def jobs(tmp_path_factory):
     """The objects of one job: with a label map, and with a BINARY segmentation."""
     folder = tmp_path_factory.mktemp("jobs")
     case = a_case(folder, "single")
-    return case, encoded(case, folder / "map", LABELMAPS), encoded(case, folder / "bin", Profile())
-
-
-def copied(objects, folder: Path):
-    folder.mkdir(exist_ok=True)
-    return tuple(replace(o, path=Path(shutil.copy(o.path, folder / o.path.name))) for o in objects)
+    return (
+        case,
+        encoded(case, folder / "map", LABELMAPS).objects,
+        encoded(case, folder / "bin", Profile()).objects,
+    )
 
 
 @pytest.fixture
@@ -129,7 +96,7 @@ def world_voxels(mask: np.ndarray, affine: np.ndarray) -> set[tuple[float, ...]]
 def test_a_label_map_becomes_a_binary_segmentation_with_every_voxel_where_it_was(source, tmp_path):
     case = a_case(tmp_path, source)
     volume, masks, _ = case
-    made = encoded(case, tmp_path / "out", LABELMAPS)
+    made = encoded(case, tmp_path / "out", LABELMAPS).objects
     (one,) = things(stand_ins(made[:1], {}, NO_LABELMAP))
     assert one.sop_class_uid == SegmentationStorage
     assert dciodvfy_errors(one.path) == []
