@@ -116,8 +116,6 @@ def _read(instance: Instance, modalities: Collection[str]) -> _Picture:
     # Above the grey values of such an image lie the colours of a supplemental palette (C.8.16.2.1.1).
     if not format_.is_colour and text_of(ds, "PixelPresentation").upper() in ("COLOR", "MIXED"):
         raise refused(Reason.COLOUR_UNKNOWN, "The images mix grey values and the colours of a palette.")
-    if format_.frames > MAX_PLANES:
-        raise _too_many(format_.frames)
     groups = _groups(ds, format_.frames)
     looks, notes = _looks(ds, format_, groups)
     distances = [distance_of(ds, format_.rows, format_.columns, group) for group in groups]
@@ -202,7 +200,9 @@ def _check(pictures: Sequence[_Picture], spec: InputSpec) -> None:
             Reason.TOO_FEW_SLICES, f"The series has {some(count, 'image')}; {spec.slices_min} are needed."
         )
     if count > MAX_PLANES:
-        raise _too_many(count)
+        raise refused(
+            Reason.PIXEL_BUDGET, f"The series has {count} images, which is more than this node decodes."
+        )
     rows, columns = sizes[0]
     cost = COLOUR_COST if any(picture.pixels.is_colour for picture in pictures) else 1
     if count * rows * columns * cost > MAX_VOXELS:
@@ -210,12 +210,6 @@ def _check(pictures: Sequence[_Picture], spec: InputSpec) -> None:
             Reason.PIXEL_BUDGET,
             f"The series has {count} images of {rows} x {columns} pixels, more than this node decodes.",
         )
-
-
-def _too_many(count: int) -> Exception:
-    return refused(
-        Reason.PIXEL_BUDGET, f"The series has {count} images, which is more than this node decodes."
-    )
 
 
 def _decode(pictures: Sequence[_Picture]) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
