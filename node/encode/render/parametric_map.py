@@ -66,7 +66,7 @@ def make_parametric_maps(material: Material) -> Iterator[Dataset]:
             large += 1
         else:
             number += 1
-            yield _parametric_map(material, one, occupied, number)
+            yield _parametric_map(material, one, in_frame_order(occupied, material), number)
     if empty or large:
         raise NotApplicable(
             f"Of {len(maps)} maps {number} became a Parametric Map: {empty} hold nothing but 0, "
@@ -90,9 +90,18 @@ def written_slices(one: Map, material: Material) -> range:
     return range(occupied[0], occupied[-1] + 1) if occupied else range(0)
 
 
+def in_frame_order(indices: range, material: Material) -> range:
+    """Return the slices in the order of their frames: along the normal of the planes.
+
+    dcmqi takes the first frame for the lowest, wherever it says that it lies.
+    """
+    steps, rows, columns = material.volume.image.affine[:3, :3].T
+    return indices if np.dot(np.cross(columns, rows), steps) > 0 else indices[::-1]
+
+
 def _parametric_map(material: Material, one: Map, indices: range, number: int) -> Dataset:
     volume, header = material.volume, material.header
-    values = np.ascontiguousarray(one.array[indices.start : indices.stop], dtype="<f4")
+    values = np.ascontiguousarray(one.array[list(indices)], dtype="<f4")
     dataset = new_result(
         material, "parametric-map", sop_class=ParametricMapStorage, modality="OT", number=number
     )
@@ -129,9 +138,9 @@ def _parametric_map(material: Material, one: Map, indices: range, number: int) -
     # what it was derived by: nothing in CID 7203 says that a model computed it
     purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(ARTIFICIAL_INTELLIGENCE)
     groups = []
-    for index in indices:
+    for rank, index in enumerate(indices, start=1):
         group = plane_groups(volume.slices[index], derivation, purpose)
-        group.FrameContentSequence = [item(DimensionIndexValues=[index + 1])]
+        group.FrameContentSequence = [item(DimensionIndexValues=[rank])]
         groups.append(group)
     dataset.PerFrameFunctionalGroupsSequence = groups
     declare_schemes(dataset, dataset.SharedFunctionalGroupsSequence, material.algorithm.maker, header)
