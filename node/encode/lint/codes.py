@@ -91,6 +91,8 @@ def _meanings(scheme: str) -> dict[str, frozenset[str]]:
 
 
 def _agrees_with_standard(code: Code) -> bool:
+    if code.scheme == "UCUM":  # a unit is its own meaning; in words it is said in many ways
+        return True
     known = _meanings(code.scheme).get(code.value)
     return known is None or any(_agree(code.meaning, meaning) for meaning in known)
 
