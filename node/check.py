@@ -14,7 +14,8 @@ from node.compute import installed
 from node.compute.local import resolve_devices
 from node.config import Config, FolderDestination
 from node.errors import ConfigError
-from node.send.echo import echo
+from node.send.classes import told
+from node.send.echo import echo, lacking
 from pipelines.contract import Card
 
 #: Without these a hospital's everyday images cannot be read (PS3.5 annex A).
@@ -59,7 +60,11 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
             yield f"destination {name}: folder {destination.path}", _writable(destination.path)
         else:
             where = f"{destination.ae_title} at {destination.host}:{destination.port}"
-            yield f"destination {name}: C-ECHO to {where}", echo(destination, config.node.ae_title)
+            answer = echo(destination, config.node.ae_title)
+            yield f"destination {name}: C-ECHO to {where}", answer.complaint
+            if not answer.complaint:
+                lacks = "; ".join(lacking(destination, answer.taken))
+                yield f"destination {name} {told(answer.taken)}", lacks
 
 
 def _data(config: Config) -> str:

@@ -7,12 +7,14 @@ import socket
 import subprocess
 
 import pytest
+from pydicom.uid import EnhancedSRStorage, SegmentationStorage
 
 from node.check import complaints
 from node.config import read_config
 from node.errors import ConfigError
 from node.serve import serve
 from tests.harness import RADNODE
+from tests.peers import ContextRefusingPacs, RecordingPacs, RejectingPacs
 
 HEAD = '[node]\ndata = "data"\n[accept]\nreserve_gb = 0\n'
 DOOR = "[accept.dimse]\nport = 0\n"
@@ -101,3 +103,50 @@ def test_check_says_whose_a_port_is(tmp_path):
         told = dict(complaints(read_config(config)))
     assert f"port {port} is taken by " in told[f"port {port}"]
     assert "another program" not in told[f"port {port}"]
+
+
+def told_of(tmp_path, pacs, more: str = "") -> dict[str, str]:
+    config = tmp_path / "node.toml"
+    config.write_text(
+        HEAD
+        + DOOR
+        + '[destinations.pacs]\ntransport = "dimse"\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\n'
+        + f"port = {pacs.port}\ntimeout_s = 5\n{more}"
+    )
+    found = complaints(read_config(config))
+    return {place: complaint for place, complaint in found if place.startswith("destination pacs")}
+
+
+def test_check_says_what_a_destination_takes_and_stores_nothing(tmp_path):
+    with RecordingPacs() as pacs:
+        first, second = told_of(tmp_path, pacs).items()
+        assert pacs.received == []
+        assert pacs.associations == 1
+    assert first == (f"destination pacs: C-ECHO to ARCHIVE at 127.0.0.1:{pacs.port}", "")
+    place, complaint = second
+    assert place.startswith("destination pacs takes segmentation, Comprehensive 3D SR, ")
+    assert "not label map" in place
+    assert complaint == ""
+
+
+def test_check_complains_of_what_a_destination_is_to_be_given_and_does_not_take(tmp_path):
+    more = 'also = ["pdf", "fractional"]\n'
+    with ContextRefusingPacs(sop_classes=[SegmentationStorage]) as pacs:
+        _, (_, complaint) = told_of(tmp_path, pacs, more).items()
+    assert "no structured report" in complaint
+    assert 'also names "pdf"' in complaint
+    assert "fractional" not in complaint
+    with RecordingPacs(sop_classes=[EnhancedSRStorage]) as pacs:
+        _, (_, complaint) = told_of(tmp_path, pacs).items()
+    assert "no segmentation" in complaint
+    assert "structured report" not in complaint
+
+
+def test_check_says_who_is_not_there_or_rejects_us(tmp_path):
+    with RecordingPacs() as gone:
+        pass
+    ((_, complaint),) = told_of(tmp_path, gone).items()
+    assert "no answer" in complaint
+    with RejectingPacs(1, 1, 3) as pacs:
+        ((_, complaint),) = told_of(tmp_path, pacs).items()
+    assert "does it know the AE title RADNODE" in complaint

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from node.model import ResultObject, StandIn
-from node.profile import EXTRAS, LABELMAP_CLASS
+from node.profile import EXTRAS, LABELMAP_CLASS, Extra
 
 #: A transport calls it when the peer has said which SOP Classes it takes; it returns what goes in
 #: place of what: SOP Instance UID -> stand-in, for all that cannot go as it is.
@@ -44,6 +44,24 @@ RESULT_CLASSES: Mapping[str, str] = {
     str(EncapsulatedPDFStorage): "PDF",
     str(GrayscaleSoftcopyPresentationStateStorage): "presentation state",
     str(RTStructureSetStorage): "RT structure set",
+}
+
+#: Of these a destination needs one for outlines ...
+SEGMENTATIONS = (str(SegmentationStorage), LABELMAP_CLASS)
+#: ... one for its report (how far down one of Comprehensive 3D SR goes, its content decides) ...
+REPORTS = (str(Comprehensive3DSRStorage), str(ComprehensiveSRStorage), str(EnhancedSRStorage))
+#: ... and one for each extra.
+NEEDS: Mapping[Extra, tuple[str, ...]] = {
+    "fractional": (str(SegmentationStorage),),
+    "parametric-map": (
+        str(ParametricMapStorage),
+        str(MultiFrameTrueColorSecondaryCaptureImageStorage),
+    ),
+    "rtstruct": (str(RTStructureSetStorage),),
+    "presentation-state": (str(GrayscaleSoftcopyPresentationStateStorage),),
+    "secondary-capture": (str(MultiFrameTrueColorSecondaryCaptureImageStorage),),
+    "pdf": (str(EncapsulatedPDFStorage),),
+    "key-objects": (str(KeyObjectSelectionDocumentStorage),),
 }
 
 #: Results of presentation context negotiation (PS3.8 Table 9-18).
