@@ -24,6 +24,7 @@ from pipelines.contract import Detection, Evaluation, Measurement, Segment
 
 #: How far, in pixels, a drawing may be from what was found.
 NEAR = 0.02
+_GROUPS = {"1410": "contour group", "1411": "segment group", "1501": "image-level group"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def group_faults(dataset: Dataset, material: Material, habit: Habit) -> Iterator
         names = children(group, "TEXT", said.TRACKING_ID)
         uids = [str(content.UID) for content in children(group, "UIDREF", said.TRACKING_UID)]
         if len(names) != 1 or len(uids) != 1:
-            yield "a group does not have one Tracking Identifier and one Tracking Unique Identifier"
+            yield "a group is not tied to a finding by one Tracking Identifier and one Tracking UID"
             return
         by_uid.setdefault(uids[0], []).append(group)
     outlines, findings = material.outlines, material.findings
@@ -74,7 +75,8 @@ def _segment_faults(
     empty = not outlines.voxels(segment.number)
     meant = (("1501",) if habit.whole_images else ()) if empty else habit.segment
     if tuple(map(_template, groups)) != meant:
-        yield f"the groups tied to {what} by its Tracking UID are not {' and then '.join(meant) or 'none'}"
+        named = " and then ".join(f"one {_GROUPS[template]}" for template in meant) or "no group"
+        yield f"there is not {named} tied to {what} by its Tracking UID"
         return
     for group in groups:
         yield from _finding_faults(group, segment, what)
@@ -241,7 +243,8 @@ def _told_faults(
             expected = voxels * material.volume.image.voxel_ml
         same = math.isclose(_value(content), rounded(expected), rel_tol=1e-4, abs_tol=1e-3)
         if not same or _unit(content) != measurement.unit.value:
-            yield f"{what}: {measurement.name.meaning} is not the number that was found"
+            told = "the encoded segment" if measurement.segment is not None else "the findings"
+            yield f"{what}: {measurement.name.meaning} is not the number of {told}"
     failed = [Evaluation(name=m.name, value=MEASUREMENT_FAILURE) for m in about if m not in wanted]
     absent = [a for a in answers if a.name == said.PRESENCE]
     rest = [a for a in answers if a not in absent]
@@ -281,7 +284,8 @@ def _value(content: Dataset) -> float:
 
 def _unit(content: Dataset) -> str:
     values = content.get("MeasuredValueSequence") or ()
-    return code_of(values[0].MeasurementUnitsCodeSequence[0]).value if values else ""
+    units = values[0].get("MeasurementUnitsCodeSequence") if values else None
+    return code_of(units[0]).value if units else ""
 
 
 def _points(content: Dataset, dimensions: int) -> NDArray[np.float64]:
