@@ -542,6 +542,9 @@ def test_too_few_images_and_other_units_are_refused(tmp_path):
     assert refusal(path, spec=dataclasses.replace(PLANES, unit="[hnsf'U]")).code == "unit-not-accepted"
 
 
+PAIRS = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422"}
+PAIRS |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+
 HOSTILE = [
     ({"Rows": 65535, "Columns": 65535}, "pixel-budget"),
     ({"NumberOfFrames": 2**31 - 1}, "pixel-budget"),
@@ -553,6 +556,8 @@ HOSTILE = [
     ({"SamplesPerPixel": 3}, "colour-unknown"),
     ({"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_RCT"}, "colour-unknown"),
     ({"PixelPresentation": "MIXED"}, "colour-unknown"),
+    (PAIRS | {"PlanarConfiguration": 1}, "not-decodable"),  # pairs of pixels lie together or not at all
+    (PAIRS | {"Rows": 40, "Columns": 15}, "not-decodable"),
     ({"PixelData": None}, "no-pixels"),
     ({"BitsStored": 17}, "not-decodable"),
 ]
