@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -135,6 +136,10 @@ class SendTable(Table):
     longest_retry_s: Seconds = 900.0
 
 
+#: Fields of a Series Description as `string.Formatter` parses them: no format, no conversion.
+_FILLED_IN = {(name, "", None) for name in ("pipeline", "version", "what")}
+
+
 class ResultsTable(Table):
     """[results]: how results are numbered and named in a study."""
 
@@ -146,11 +151,15 @@ class ResultsTable(Table):
     @field_validator("series_description")
     @classmethod
     def _tells(cls, template: str) -> str:
+        told = "may hold {pipeline}, {version} and {what}, and no other braces"
         try:
-            filled = template.format(pipeline="", version="", what="")
-        except (LookupError, ValueError, AttributeError) as error:
-            raise ValueError("may hold {pipeline}, {version} and {what}, and no other braces") from error
-        if "{pipeline}" not in template or "{what}" not in template or "research" not in template:
+            parts = list(Formatter().parse(template))
+        except ValueError as error:
+            raise ValueError(told) from error
+        if any(part[1:] not in _FILLED_IN for part in parts if part[1] is not None):
+            raise ValueError(told)
+        filled = template.format(pipeline="", version="", what="")
+        if "{pipeline}" not in template or "{what}" not in template or "research" not in filled:
             raise ValueError("must hold {pipeline}, {what} and the word research")
         if len(filled) > 32:
             raise ValueError("leaves no room: at most 32 characters beside what is filled in")
@@ -410,6 +419,8 @@ def _complaint(detail: Any, raw: Mapping[str, Any]) -> str:
         kind = "ae_title"
     if kind == "string_pattern_mismatch" and loc[-1] == "host":
         kind = "host"
+    if kind == "value_error":  # a sentence of our own
+        return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}"
     sentence = next((said for start, said in _SENTENCES.items() if kind.startswith(start)), detail["msg"])
     if loc == ["rules"] and kind == "tuple_type":
         sentence = "must be a list of tables, each begun by [[rules]]"

@@ -8,10 +8,51 @@ import pytest
 
 from node.config import Config, FolderDestination, read_config
 from node.errors import ConfigError
+from node.profile import Presentation
 
 RULE = '[[rules]]\nname = "lungs"\npipeline = "lung-density"\n'
 ARCHIVE = '[destinations.archive]\ntransport = "dimse"\nae_title = "ARCHIVE"\nhost = "10.0.0.5"\nport = 104\n'
 AE = "must be an AE title, 1 to 16 characters without backslash (PS3.5 6.2), not"
+
+BAD_RESULTS = [
+    # how results are numbered and named
+    ("[results]\nseries_number = 0", "[results] series_number: must be at least 1, not 0"),
+    ("[results]\nseries_number = 2147483647", "[results] series_number: must be at most 2147482648, not"),
+    ("[results]\nmax_object_mb = 0", "[results] max_object_mb: must be more than 0, not 0"),
+    *(
+        (f"[results]\nseries_description = {template!r}", f"[results] series_description: {told}")
+        for template, told in (
+            ("{pipeline} {what}", "must hold {pipeline}, {what} and the word research"),
+            ("{what} research", "must hold {pipeline}, {what} and the word research"),
+            ("{pipeline} research", "must hold {pipeline}, {what} and the word research"),
+            ("{pipeline} {what} {patient} research", "may hold {pipeline}, {version} and {what}, and no"),
+            ("{pipeline} {what} {0} research", "may hold {pipeline}, {version} and {what}, and no"),
+            ("{pipeline} {what.__class__} research", "may hold {pipeline}, {version} and {what}, and no"),
+            ("{pipeline} {what} {research", "may hold {pipeline}, {version} and {what}, and no"),
+            ("{pipeline:>99} {what} research", "may hold {pipeline}, {version} and {what}, and no"),
+            ("{pipeline!r} {what} research", "may hold {pipeline}, {version} and {what}, and no"),
+            ("{pipeline} {what} research in the house of", "leaves no room: at most 32 characters"),
+            ("{pipeline}\\n{what} research", "must be 1 or more printable characters"),
+            ("", "must be 1 or more printable characters"),
+        )
+    ),
+    ("[results]\nserie_number = 3", "[results] serie_number: unknown key; did you mean 'series_number'?"),
+    # what a destination is given
+    (
+        ARCHIVE + 'report = "viewr"',
+        "[destinations.archive] report: must be 'viewer', 'air', 'segment-only' or",
+    ),
+    (ARCHIVE + 'segmentation = "both"', "[destinations.archive] segmentation: must be 'auto', 'binary' or"),
+    (
+        ARCHIVE + 'coordinates = "room"',
+        "[destinations.archive] coordinates: must be 'image' or 'patient', not",
+    ),
+    (
+        ARCHIVE + 'also = ["fax"]',
+        "[destinations.archive] also, entry 1: must be 'fractional', 'parametric-map",
+    ),
+    (ARCHIVE + 'also = "pdf"', "[destinations.archive] also: must be a list like [...], not 'pdf'"),
+]
 
 BAD_FILES = [
     # unknown names
@@ -133,6 +174,26 @@ def complaint(tmp_path: Path, text: str, environ: dict[str, str] | None = None) 
 @pytest.mark.parametrize(("text", "expected"), BAD_FILES, ids=range(len(BAD_FILES)))
 def test_a_mistake_is_named_with_its_table_and_key(tmp_path, text, expected):
     assert complaint(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_RESULTS, ids=range(len(BAD_RESULTS)))
+def test_a_mistake_about_results_is_named_with_what_may_be_said(tmp_path, text, expected):
+    assert complaint(tmp_path, text).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "AI {pipeline} {what} research",
+        "{what} {pipeline} {version} {{research}}",
+        "research {what}/{pipeline}",
+    ],
+)
+def test_a_template_that_tells_enough_is_taken(tmp_path, template):
+    path = tmp_path / "node.toml"
+    path.write_text(f"[results]\nseries_description = {template!r}\nseries_number = 700\n")
+    told = read_config(path, {}).results.presentation
+    assert told == Presentation(series_number=700, series_description=template)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import tomllib
 from importlib.metadata import requires
+from typing import get_args
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from node.cli import app
-from node.config import Config, read_config
+from node.config import Config, DimseDestination, read_config
+from node.profile import EXTRAS, Coordinates, Report, Segmentation
 from tests.paths import REPOSITORY
 
 
@@ -43,6 +45,22 @@ def test_the_annotated_configuration_names_every_key_with_its_default():
     for table in set(Config.model_fields) - {*free, "node"}:
         assert getattr(config, table) == getattr(defaults, table), table
     assert config.node.ae_title == defaults.node.ae_title
+
+
+def test_the_annotated_configuration_tells_what_a_destination_may_be_given():
+    path = REPOSITORY / "deploy" / "node.toml"
+    archive = read_config(path, {}).destinations["archive"]
+    text = path.read_text(encoding="utf-8")
+    assert set(tomllib.loads(text)["destinations"]["archive"]) == set(DimseDestination.model_fields)
+    for keyword, choices in (
+        ("report", Report),
+        ("segmentation", Segmentation),
+        ("coordinates", Coordinates),
+    ):
+        assert getattr(archive, keyword) == DimseDestination.model_fields[keyword].default
+        assert all(f'"{choice}"' in text for choice in get_args(choices)), keyword
+    assert archive.also == ()
+    assert all(f'"{extra}"' in text for extra in EXTRAS)
 
 
 def test_every_distribution_that_an_install_brings_is_pinned():

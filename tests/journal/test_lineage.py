@@ -106,5 +106,3 @@ def test_a_superseded_job_is_shown_as_such(journal):
     run(journal, second)
     assert [job["superseded_by"] for job in journal.jobs_of("1.2.3")] == [second.id, None]
     assert first.id != second.id
-
-
