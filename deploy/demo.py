@@ -20,7 +20,13 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import pydicom
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    EnhancedSRStorage,
+    ExplicitVRLittleEndian,
+    SegmentationStorage,
+)
 from pynetdicom import AE
 from rich.console import Console
 from rich.markup import escape
@@ -39,6 +45,8 @@ RADNODE = Path(sys.executable).parent / "radnode"
 OUT = ROOT / "demo-output"
 MARK = ".radnode-demo"  #: lies in every folder that the demo made, and so may remove
 SLICES = range(50, 601)  #: 300 mm of chest in slices that the pipeline takes
+#: Two Segmentations (what overlaps goes apart), measurements, overlay series, PDF, report.
+OBJECTS = 6
 RESULTS_WITHIN_S = 600.0
 LOOK_EVERY_S = 0.3
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
@@ -62,6 +70,7 @@ transport = "dimse"
 ae_title = "ARCHIVE"
 host = "127.0.0.1"
 port = {archive_port}
+also = ["secondary-capture", "pdf"]    # the same findings for whoever has no SEG and SR viewer
 
 [[rules]]
 name = "lungs on chest CT"
@@ -167,17 +176,17 @@ def send(files: Sequence[Path], port: int) -> None:
 
 
 def wait_for_results(archive: Archive, config: Path) -> list[pydicom.Dataset]:
-    """Wait until the Segmentation and both reports have arrived, or the node has given up."""
+    """Wait until the root report has arrived, which comes last, or the node has given up."""
     end = time.monotonic() + RESULTS_WITHIN_S
     with (
         closing(Journal.open(config.parent / "data", create=False)) as journal,
         Progress(console=console) as progress,
     ):
-        bar = progress.add_task("Waiting for results", total=3)
+        bar = progress.add_task("Waiting for results", total=OBJECTS)
         while time.monotonic() < end:
             objects = [pydicom.dcmread(file) for file in archive.received()]
             progress.update(bar, completed=len(objects))
-            if len(objects) >= 3:
+            if any(o.SOPClassUID == EnhancedSRStorage for o in objects):
                 return objects
             if gave_up(journal):
                 break
@@ -207,12 +216,15 @@ def show(
         table.add_row(structure, name, f"{value:.1f}", escape(unit), told)
     console.print(table)
 
-    segmentation = next(o for o in objects if o.SOPClassUID == SegmentationStorage)
-    picture = out / "overlay.png"
-    draw_received(segmentation, ct, picture)
+    segmentations = [o for o in objects if o.SOPClassUID == SegmentationStorage]
+    picture, document = out / "overlay.png", out / "report.pdf"
+    draw_received(segmentations, ct, picture)
+    (pdf,) = (o for o in objects if o.SOPClassUID == EncapsulatedPDFStorage)
+    document.write_bytes(pdf.EncapsulatedDocument[: pdf.EncapsulatedDocumentLength])
     console.print("\n[b]Where to look[/b]")
     for what, where in (
         ("overlay of the mask on three planes", picture),
+        ("report with pictures, taken out of the received DICOM", document),
         ("log of the node", out / "node.log"),
         ("received objects", out / "archive"),
     ):
@@ -244,15 +256,17 @@ def _concept(item: pydicom.Dataset) -> str:
     return str(item.ConceptNameCodeSequence[0].CodeMeaning) if "ConceptNameCodeSequence" in item else ""
 
 
-def draw_received(segmentation: pydicom.Dataset, ct: Sequence[Path], picture: Path) -> None:
-    """Draw the Segmentation, as received, over the CT it refers to."""
+def draw_received(segmentations: Sequence[pydicom.Dataset], ct: Sequence[Path], picture: Path) -> None:
+    """Draw the Segmentations, as received, over the CT they refer to."""
     volume = highdicom.get_volume_from_series([pydicom.dcmread(file) for file in ct], dtype=np.float32)
-    decoded = highdicom.seg.Segmentation.from_dataset(segmentation).get_volume()
-    masks = decoded.match_geometry(volume).array
-    layers = [
-        Layer(str(item.SegmentLabel), colour_of(item), masks[..., index].astype(bool))
-        for index, item in enumerate(segmentation.SegmentSequence)
-    ]
+    layers = []
+    for segmentation in segmentations:
+        decoded = highdicom.seg.Segmentation.from_dataset(segmentation).get_volume()
+        masks = decoded.match_geometry(volume).array
+        layers += [
+            Layer(str(item.SegmentLabel), colour_of(item), masks[..., index].astype(bool))
+            for index, item in enumerate(segmentation.SegmentSequence)
+        ]
     affine = np.asarray(volume.affine)
     caption = "SIMULATED DATA - research, not for diagnosis"
     draw(volume.array, affine, HOUNSFIELD, layers, caption).save(picture)

@@ -17,6 +17,8 @@ CLASSES = (
     "1.2.840.10008.5.1.4.1.1.88.22",  # Enhanced SR
     "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR
     "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D SR
+    "1.2.840.10008.5.1.4.1.1.7.4",  # Multi-frame True Color Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.104.1",  # Encapsulated PDF
 )
 SUCCESS = 0x0000
 CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3

@@ -21,7 +21,8 @@ def test_the_demo_ends_with_segmentation_and_reports_and_the_true_lung_volume(tm
     assert len(off_percent) == 2, "left and right"
     assert max(map(abs, off_percent)) < 2
     received = [pydicom.dcmread(file) for file in (tmp_path / "out" / "archive").glob("*.dcm")]
-    assert sorted(one.Modality for one in received) == ["SEG", "SR", "SR"]
+    assert sorted(one.Modality for one in received) == ["DOC", "OT", "SEG", "SEG", "SR", "SR"]
+    assert (tmp_path / "out" / "report.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "out" / "overlay.png").stat().st_size > 10_000
     assert "SIMULATED" in done.stdout
     assert all("Simulated" in str(one.PatientName) for one in received)
