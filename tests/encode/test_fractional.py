@@ -165,3 +165,12 @@ def test_a_profile_gets_the_probabilities_beside_the_outlines(tmp_path: Path) ->
     (tmp_path / "out").mkdir()
     outcome = encode(a_job(), findings, {"ct": volume}, tmp_path / "out", [profile])
     assert [thing.kind for thing in outcome.objects] == ["seg", "fractional", "sr-text"]
+
+
+def test_a_job_tells_why_it_has_no_probabilities(tmp_path: Path) -> None:
+    volume, findings = a_case(tmp_path / "in")
+    profile = Profile(report="text", also=("fractional",))
+    (tmp_path / "out").mkdir()
+    outcome = encode(a_job(), replace(findings, maps=()), {"ct": volume}, tmp_path / "out", [profile])
+    assert [thing.kind for thing in outcome.objects] == ["seg", "sr-text"]
+    assert [note for note in outcome.notes if "no fractional segmentation" in note]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,14 +37,13 @@ def binary_bytes(part: Part, plane_pixels: int) -> int:
 
 def pack_bits(planes: Iterator[NDArray[np.bool_]]) -> bytes:
     """Return frames as one bit per pixel, least significant first, frames without gaps (PS3.5 8.1.1)."""
-    packed: list[bytes] = []
+    packed = io.BytesIO()  # grows in place; a list to be joined would hold everything twice
     carried = np.zeros(0, dtype=bool)  # fewer than 8 pixels that await the next frame
     for plane in planes:
         pixels = np.concatenate([carried, plane.ravel()]) if carried.size else plane.ravel()
         whole = pixels.size // 8 * 8
-        packed.append(np.packbits(pixels[:whole], bitorder="little").tobytes())
+        packed.write(np.packbits(pixels[:whole], bitorder="little").tobytes())
         carried = pixels[whole:].copy()
-    packed.append(np.packbits(carried, bitorder="little").tobytes())
-    if sum(map(len, packed)) % 2:
-        packed.append(b"\0")
-    return b"".join(packed)
+    packed.write(np.packbits(carried, bitorder="little").tobytes())
+    packed.write(b"\0" * (packed.tell() % 2))
+    return packed.getvalue()

@@ -35,16 +35,14 @@ def make_labelmap(material: Material, part: Part) -> Dataset:
     dataset = new_segmentation(material, "seg", part, frames, encoding="LABELMAP", bits=bits)
     dataset.SegmentsOverlap = "NO"
     dataset.add_new("PixelPaddingValue", "US", 0)
-    planes = [_plane(material, part, index, bits) for index in range(slices)]
-    native = sum(plane.nbytes for plane in planes)
-    packed = [run_length_encoded(plane) for plane in planes]
-    if sum(map(len, packed)) < native:
+    packed = [run_length_encoded(_plane(material, part, index, bits)) for index in range(slices)]
+    if sum(map(len, packed)) < labelmap_bytes(part, dataset.Rows * dataset.Columns):
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = RLELossless
         dataset.add_new("PixelData", "OB", encapsulate(packed))
         dataset["PixelData"].is_undefined_length = True
     else:
-        data = b"".join(plane.tobytes() for plane in planes)
+        data = b"".join(_plane(material, part, index, bits).tobytes() for index in range(slices))
         dataset.add_new("PixelData", "OB" if bits == 8 else "OW", data + b"\0" * (len(data) % 2))
     return dataset
 
