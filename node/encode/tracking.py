@@ -19,8 +19,10 @@ def tracking_id(finding: Segment | Detection) -> str:
 def tracking_uid(material: Material, finding: Segment | Detection) -> str:
     """Return the UID that ties segment, contour and measurements of one finding together.
 
-    An organ keeps its UID when a newer version of the pipeline finds it again in the same series.
-    Of anything else nobody can say that it is the same, so its UID is of this job alone.
+    An organ keeps its UID when a newer version of the pipeline finds it again in the same series; its
+    label counts as well as its codes, because a tie that is lost does less harm than a wrong one
+    (two ribs of the same code). Of anything else nobody can say that it is the same, so its UID
+    is of this job alone.
     """
     what = "segment" if isinstance(finding, Segment) else "detection"
     if finding.category.value not in ANATOMICAL_CATEGORIES:

@@ -215,7 +215,8 @@ def _evidence(study_uid: str, volumes: Volumes, siblings: Sequence[ResultObject]
         known = series.setdefault((volume.study_uid, volume.series_uid), [])
         known += [instance for instance in instances_of(volume) if instance not in known]
     for sibling in siblings:
-        series[study_uid, sibling.series_uid] = [(sibling.sop_class_uid, sibling.sop_instance_uid)]
+        ours = series.setdefault((study_uid, sibling.series_uid), [])
+        ours.append((sibling.sop_class_uid, sibling.sop_instance_uid))
     studies: dict[str, list[Dataset]] = {}
     for (study, uid), instances in series.items():
         reference = item(SeriesInstanceUID=uid, ReferencedSOPSequence=sop_references(instances))
