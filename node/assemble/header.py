@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -55,6 +56,7 @@ PARSE_ERRORS: Final = (
     RecursionError,
     TypeError,
     ValueError,
+    BytesLengthException,  # no ValueError, unlike its siblings
     struct.error,
     zlib.error,
 )

@@ -14,7 +14,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.assemble import read_header, read_headers
-from node.assemble.header import MAX_ELEMENTS, MAX_ITEMS, PEEK_BYTES, parse
+from node.assemble.header import MAX_ELEMENTS, MAX_ITEMS, PEEK_BYTES, integer_of, parse
 from pipelines.contract import InputRefused
 from tests import phantoms
 
@@ -187,6 +187,13 @@ def test_a_refusal_quotes_nothing_from_the_data_set(tmp_path):
     body = element(0x00100010, b"PN", b"Canary^Secret ") + element(0x00081115, b"SQ", b"\1\2\3Canary")
     path.write_bytes(part10(body)[:-3])
     assert "Canary" not in str(refusal_of(path))
+
+
+def test_a_value_of_half_a_number_is_absent(tmp_path):
+    path = tmp_path / "half"
+    path.write_bytes(part10(element(0x00280010, b"US", b"\x03") + element(0x00280011, b"US", b"\x04\0")))
+    header = read_header(path)
+    assert integer_of(header, "Rows") is None and integer_of(header, "Columns") == 4
 
 
 def test_headers_come_by_uid_and_the_unreadable_ones_as_sentences(tmp_path, slice_path):
