@@ -176,9 +176,9 @@ def _frames(image: Image, findings: Findings, window: Window) -> list[View]:
         one = findings.maps[0]
         heat = heat_of(one, value_range(one.array, one.unit.value))
     chosen = found_at(findings, count)
-    if not chosen and heat:
+    if not chosen:
         chosen = [busiest_index(findings, 0, image.array.shape)]
-    chosen = thinned(chosen or [count // 2], FRAMES_SHOWN)
+    chosen = spread(chosen, detection_slices(findings, count), FRAMES_SHOWN)
     return [view(image, findings, window, index, how=NATIVE, heat=heat) for index in chosen]
 
 
@@ -188,6 +188,20 @@ def thinned(indices: Sequence[int], most: int) -> list[int]:
         return list(indices)
     places = np.linspace(0, len(indices) - 1, most).round().astype(int)
     return [indices[place] for place in places]
+
+
+def spread(within: Sequence[int], wanted: Sequence[int], most: int) -> list[int]:
+    """Return at most so many, in order: up to half of them of those wanted, the others evenly spread."""
+    if len(within) <= most:
+        return list(within)
+    keys = set(thinned(sorted(set(wanted)), most // 2))
+    return sorted(keys | set(thinned(within, most - len(keys))))
+
+
+def detection_slices(findings: Findings, count: int) -> list[int]:
+    """Return the slice in the middle of each detection."""
+    middles = (round(float(found.points[:, 0].mean())) for found in findings.detections)
+    return [min(max(middle, 0), count - 1) for middle in middles]
 
 
 def _panel_size(one: View) -> tuple[int, int]:

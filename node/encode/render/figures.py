@@ -10,7 +10,7 @@ from node.encode.material import Material
 from node.encode.render.secondary_capture import drawn_maps
 from node.picture.cut import Heat, View, busiest_index, heat_of, label_of, view
 from node.picture.draw import BAR_PX, Entry, colour_bar, entries_of, paint
-from node.picture.preview import beside_each_other, legend_of, outlined, views_of
+from node.picture.preview import beside_each_other, detection_slices, legend_of, outlined, views_of
 from node.picture.window import Window, value_range, window_of
 
 DETAILS_MAX = 12  #: pictures after the overview
@@ -68,8 +68,7 @@ def _by_slice(material: Material) -> dict[int, list[str]]:
     findings, outlines = material.findings, material.outlines
     count = len(material.volume.slices)
     named: dict[int, list[str]] = {}
-    for found in findings.detections:
-        index = min(max(round(float(found.points[:, 0].mean())), 0), count - 1)
+    for found, index in zip(findings.detections, detection_slices(findings, count), strict=True):
         named.setdefault(index, []).append(f"{found.number} {label_of(found.label, found.kind.meaning)}")
     for segment in findings.segments:
         if outlines and (largest := outlines.key_slice(segment.number)) is not None:

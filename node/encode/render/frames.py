@@ -20,7 +20,7 @@ from node.encode.material import Material
 from node.encode.numbers import grouped
 from node.picture.cut import View
 from node.picture.draw import BAR_PX, ROW_PX, TEXT_PX, colour_bar, entries_of, legend, paint
-from node.picture.preview import found_at, thinned
+from node.picture.preview import detection_slices, found_at, spread
 from node.picture.text import fit, font, printable, wrap
 
 PANEL_PX = 240  #: legend at the right
@@ -82,11 +82,9 @@ def chosen_slices(material: Material, most: int) -> tuple[list[int], str]:
     within = sorted(near & set(range(count))) or list(range(count))
     if len(within) <= most:
         return within, f"{len(within)} of {count} source images: those with findings and {MARGIN} beside them"
-    middles = [round(float(d.points[:, 0].mean())) for d in findings.detections]
     largest = [material.outlines.key_slice(s.number) for s in findings.segments] if material.outlines else []
-    wanted = sorted({i for i in (*middles, *largest) if i is not None and 0 <= i < count})
-    keys = set(thinned(wanted, most // 2))
-    shown = sorted(keys | set(thinned(within, most - len(keys))))
+    wanted = [*detection_slices(findings, count), *(index for index in largest if index is not None)]
+    shown = spread(within, wanted, most)
     return shown, f"{len(shown)} of {count} source images, evenly spread over those with findings"
 
 
