@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from node import flow
 from node.accept import Store, accept, find_files, spool_file
@@ -41,7 +43,14 @@ class Analysis:
         return all(job.state in (JobState.DONE, JobState.REFUSED) for job, _ in self.jobs)
 
 
-def analyze(path: Path, out: Path, config: Config, pipeline: str | None, watch: Watcher) -> Analysis:
+def analyze(
+    path: Path,
+    out: Path,
+    config: Config,
+    pipeline: str | None,
+    watch: Watcher,
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> Analysis:
     """Run pipelines over a file or folder of DICOM and write the result objects to ``out``.
 
     Parameters
@@ -51,6 +60,9 @@ def analyze(path: Path, out: Path, config: Config, pipeline: str | None, watch: 
         rules every pipeline sees each series of a modality that it takes.
     pipeline
         Run only this one, whatever the rules say.
+    given
+        What ``out`` is given: any of ``report``, ``segmentation``, ``coordinates`` and ``also`` of a
+        destination.
 
     Raises
     ------
@@ -61,7 +73,7 @@ def analyze(path: Path, out: Path, config: Config, pipeline: str | None, watch: 
     with (
         _folder(out),
         tempfile.TemporaryDirectory(prefix="radnode-") as scratch,
-        open_node(_folder_to_folder(config, Path(scratch), out.resolve(), pipeline)) as node,
+        open_node(_folder_to_folder(config, Path(scratch), out.resolve(), pipeline, given)) as node,
     ):
         result = Analysis()
         series_uids = _read(files, node, result, watch)
@@ -141,7 +153,9 @@ def _folder(out: Path) -> Iterator[None]:
         raise
 
 
-def _folder_to_folder(config: Config, data: Path, out: Path, pipeline: str | None) -> Config:
+def _folder_to_folder(
+    config: Config, data: Path, out: Path, pipeline: str | None, given: Mapping[str, Any]
+) -> Config:
     """Return the configuration of a node between two folders."""
     cards = installed(config.pipelines)
     if pipeline is not None and pipeline not in cards:
@@ -164,7 +178,7 @@ def _folder_to_folder(config: Config, data: Path, out: Path, pipeline: str | Non
             "accept": config.accept.model_copy(update={"reserve_gb": 0.0}),
             "compute": config.compute.model_copy(update={"tries": 1}),  # the person who waits may repeat
             "send": config.send.model_copy(update={"tries": 1}),
-            "destinations": {OUT: FolderDestination(transport="folder", path=out)},
+            "destinations": {OUT: FolderDestination(transport="folder", path=out, **given)},
             "rules": rules,
         }
     )

@@ -29,6 +29,7 @@ from node.job import Job, Withdrawal
 from node.journal import Journal
 from node.model import Series
 from node.notice import unsaid
+from node.profile import EXTRAS, Coordinates, Report, Segmentation
 from node.serve import serve as run_node
 from node.serve import utc_now
 from pipelines.contract import Card
@@ -46,6 +47,17 @@ ConfigPath = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 JobNumber = Annotated[int, typer.Argument(help="Number of the job, as `radnode status` shows it.")]
+
+
+_EXTRAS = f"<{'|'.join(EXTRAS)}>"
+
+
+def _extras(words: list[str] | None) -> list[str]:
+    for word in words or ():
+        if word not in EXTRAS:
+            choices = ", ".join(repr(extra) for extra in EXTRAS)
+            raise typer.BadParameter(f"{word!r} is not one of {choices}.")
+    return words or []
 
 
 def main() -> None:
@@ -102,11 +114,26 @@ def analyze_command(
     path: Annotated[Path, typer.Argument(help="A file or folder of DICOM.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Where the result objects go.")],
     pipeline: Annotated[str | None, typer.Option(help="Run only this one, whatever the rules say.")] = None,
+    report: Annotated[Report, typer.Option(help="Which reports are written.")] = "viewer",
+    segmentation: Annotated[Segmentation, typer.Option(help="How outlines are written.")] = "auto",
+    coordinates: Annotated[
+        Coordinates, typer.Option(help="Places are told on an image, or in space.")
+    ] = "image",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="What else is written; may be repeated.", callback=_extras, metavar=_EXTRAS),
+    ] = None,
     config: ConfigPath = None,
 ) -> None:
     """Run pipelines over a folder and write the result objects to another."""
+    given = {
+        "report": report,
+        "segmentation": segmentation,
+        "coordinates": coordinates,
+        "also": tuple(also or ()),
+    }
     with _progress() as watch:
-        result = analyze(path, out_folder, _config(config), pipeline, watch)
+        result = analyze(path, out_folder, _config(config), pipeline, watch, given)
     _tell(result, out_folder)
     sys.exit(0 if result.is_good else 1)
 

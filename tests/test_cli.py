@@ -9,13 +9,17 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
 from node import flow
 from node.accept import spool_file
+from node.cli import app
 from node.config import read_config
+from node.profile import EXTRAS, LABELMAP_CLASS, Coordinates, Report, Segmentation
 from node.serve import open_node, utc_now
 from tests.harness import RADNODE, wait_until
 from tests.toy_node import make_node, small_ct
@@ -48,6 +52,62 @@ def test_analyze_writes_objects_and_a_picture_and_says_what_it_found(toy, tmp_pa
     assert again.returncode == 0
     names = {file.name for file in (tmp_path / "out").glob("*.dcm")}
     assert names == {file.name for file in (tmp_path / "again").glob("*.dcm")}, "the same work, the same UIDs"
+
+
+def test_analyze_gives_what_it_is_asked_for(toy, tmp_path):
+    small_ct(tmp_path / "ct")
+    asked = ("--report", "air", "--segmentation", "labelmap", "--also", "rtstruct", "--also", "pdf")
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "out", "--config", toy, *asked)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {pydicom.dcmread(file).SOPClassUID for file in (tmp_path / "out").glob("*.dcm")}
+    assert made == {
+        LABELMAP_CLASS,
+        pydicom.uid.Comprehensive3DSRStorage,
+        pydicom.uid.RTStructureSetStorage,
+        pydicom.uid.EncapsulatedPDFStorage,
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("--report", get_args(Report)),
+        ("--segmentation", get_args(Segmentation)),
+        ("--coordinates", get_args(Coordinates)),
+        ("--also", EXTRAS),
+    ],
+)
+def test_analyze_names_the_choices_to_who_asks_for_another(tmp_path, option, choices):
+    words = ["analyze", str(tmp_path), "--out", str(tmp_path / "out"), option, "fax"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert all(f"'{choice}'" in done.stderr for choice in choices)
+
+
+def test_what_results_are_called_is_as_configured(toy, tmp_path):
+    small_ct(tmp_path / "ct")
+    config = tmp_path / "node.toml"
+    results = '[results]\nseries_number = 700\nseries_description = "research {what} by {pipeline}"\n'
+    text = toy.read_text().replace('folder = "toy', f'folder = "{toy.parent}/toy')
+    config.write_text(results + text, encoding="utf-8")
+    done = radnode(
+        "analyze",
+        tmp_path / "ct",
+        "--out",
+        tmp_path / "out",
+        "--config",
+        config,
+        "--also",
+        "secondary-capture",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = [pydicom.dcmread(file) for file in (tmp_path / "out").glob("*.dcm")]
+    assert {one.SeriesNumber: one.SeriesDescription for one in made} == {
+        700: "research segmentation by toy-threshold",
+        701: "research measurements by toy-threshold",
+        702: "research report by toy-threshold",
+        709: "research overlay by toy-threshold",
+    }
 
 
 def test_a_refusal_is_told_and_is_no_failure(toy, tmp_path):

@@ -31,10 +31,16 @@ BAD_RESULTS = [
             ("{pipeline} {what} {research", "may hold {pipeline}, {version} and {what}, and no"),
             ("{pipeline:>99} {what} research", "may hold {pipeline}, {version} and {what}, and no"),
             ("{pipeline!r} {what} research", "may hold {pipeline}, {version} and {what}, and no"),
-            ("{pipeline} {what} research in the house of", "leaves no room: at most 32 characters"),
-            ("{pipeline}\\n{what} research", "must be 1 or more printable characters"),
+            (
+                "{pipeline} {what} research in the house of many mansions",
+                "leaves no room: at most 32 characters",
+            ),
             ("", "must be 1 or more printable characters"),
         )
+    ),
+    (
+        '[results]\nseries_description = "{pipeline}\\n{what} research"',
+        "[results] series_description: must be 1 or more printable characters",
     ),
     ("[results]\nserie_number = 3", "[results] serie_number: unknown key; did you mean 'series_number'?"),
     # what a destination is given
