@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from node.config import KeepTable
 from node.errors import IllegalTransition, NodeError
 from node.job import JobState, Withdrawal
 from node.model import ResultObject, StandIn
@@ -170,6 +171,16 @@ def test_a_failed_rejection_outlives_a_newer_revision(journal):
     spec = a_spec(numbers=range(1, 5))
     journal.plan("1.2.3", expected_count=4, specs=[spec], reason="", now=NOON)
     assert journal.job(job.id).state is JobState.FAILED
+
+
+def test_a_series_whose_rejection_is_owed_does_not_age_out(journal):
+    job = computed(journal)
+    take(journal, job)
+    withdraw(journal, job)
+    assert journal.expired(after(1e9), KeepTable()) == []
+    journal.keep(job.id, a_receipt("2.25.900.0"))
+    journal.finish(job.id, NOON)
+    assert journal.expired(after(1e9), KeepTable()) == ["1.2.3"]
 
 
 def test_withdrawn_results_are_no_predecessor(journal):
