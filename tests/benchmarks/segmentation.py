@@ -41,6 +41,7 @@ class Told(NamedTuple):
     """What is measured of a writer."""
 
     seconds: float
+    cpu_s: float  #: of the process; what the clock would say on an idle machine
     peak_mb: float
     size: int  #: bytes written
 
@@ -96,11 +97,11 @@ class Stopwatch:
     def __init__(self) -> None:
         self.before_mb = _memory_mb("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far: proc(5)
-        self.begun = time.perf_counter()
+        self.begun, self.cpu_begun = time.perf_counter(), time.process_time()
 
     def told(self, size: int) -> Told:
-        seconds = time.perf_counter() - self.begun
-        return Told(seconds, _memory_mb("VmHWM") - self.before_mb, size)
+        seconds, cpu_s = time.perf_counter() - self.begun, time.process_time() - self.cpu_begun
+        return Told(seconds, cpu_s, _memory_mb("VmHWM") - self.before_mb, size)
 
 
 def _memory_mb(what: str) -> float:
