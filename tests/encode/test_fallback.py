@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from node.encode.common import save
-from node.encode.fallback import stand_ins
+from node.encode.fallback import LADDERS, stand_ins
 from node.encode.fallback.binary import to_binary
 from node.encode.fallback.picture import NARROWEST_PX, STRIP_PX
 from node.encode.fallback.references import point_at
@@ -33,7 +33,7 @@ from node.encode.lint import faults
 from node.encode.material import NotApplicable
 from node.encode.sr.tree import walk
 from node.model import ResultObject
-from node.profile import LABELMAP_CLASS, Profile
+from node.profile import EXTRAS, LABELMAP_CLASS, Profile
 from tests.encode.helpers import (
     material_of,
     single_frame_volume,
@@ -47,6 +47,7 @@ from tests.encode.judges import (
     tid1500,
 )
 from tests.encode.labelmaps import LABELMAPS, SHAPE, a_case, copied, encoded
+from tests.encode.rich import rich
 from tests.phantoms import make_affine, to_world
 
 NO_LABELMAP = {LABELMAP_CLASS: False, SegmentationStorage: True}
@@ -435,3 +436,47 @@ def test_a_parametric_map_becomes_colour_pictures_with_a_scale(tmp_path, floatin
     assert 0 < half.sum() < 3 * 255
     below = frames[:, 40 * zoom :].reshape(3, -1)
     assert (below.max(axis=1) == 255).all(), "the scale and the words stand below each picture"
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize("report", ["viewer", "air"])
+def test_in_a_whole_job_nothing_refers_to_what_was_replaced(tmp_path, report):
+    """Every kind of object there is, of a destination that knows neither label maps nor maps."""
+    found = rich(tmp_path / "in", overlap=False)
+    profile = Profile(report=report, labelmap="always", also=EXTRAS)
+    objects = encoded((found.volume, None, found.findings), tmp_path / "out", profile).objects
+    refused = {LABELMAP_CLASS, ParametricMapStorage, Comprehensive3DSRStorage}
+    taken = {uid: uid not in refused for ladder in LADDERS.items() for uid in (ladder[0], *ladder[1])}
+    replaced = stand_ins(objects, {}, taken)
+    assert {o.kind for o in objects if o.sop_class_uid in refused} <= {
+        o.kind for o in objects if o.sop_instance_uid in replaced
+    }
+    goes = [replaced[o.sop_instance_uid].thing if o.sop_instance_uid in replaced else o for o in objects]
+    before: set[str] = set()
+    for thing in goes:
+        assert dciodvfy_errors(thing.path) == [], thing.kind
+        data = thing.path.read_bytes()
+        for old in objects:
+            if old.sop_instance_uid in replaced:
+                assert old.sop_instance_uid.encode() not in data, (thing.kind, old.kind)
+                assert old.series_uid.encode() not in data, (thing.kind, old.kind)
+        assert set(thing.refers_to) <= before
+        before.add(thing.sop_instance_uid)
+    segs = [thing for thing in goes if thing.kind == "seg"]
+    material = replace(material_of(found.volume, found.findings, segs, profile=profile), siblings=tuple(goes))
+    turned = ("parametric-map: ", "sr-air: the class")  # of another class now, which their judges cannot know
+    assert [f for f in faults(goes, material) if not f.startswith(turned)] == []
+
+
+@pytest.mark.parametrize("coordinates", ["image", "patient"])
+def test_coordinates_in_the_patient_keep_a_report_from_coming_down(tmp_path, coordinates):
+    found = rich(tmp_path / "in", overlap=False)
+    profile = Profile(report="air", coordinates=coordinates)
+    objects = encoded((found.volume, None, found.findings), tmp_path / "out", profile).objects
+    taken = {Comprehensive3DSRStorage: False, ComprehensiveSRStorage: True}
+    (one,) = stand_ins(objects, {}, taken).values()
+    if coordinates == "image":
+        assert one.thing.sop_class_uid == ComprehensiveSRStorage
+    else:
+        assert one.thing is None
+        assert "there may be no SCOORD3D in it" in one.sentence

@@ -39,7 +39,7 @@ _OF_MAPS = (
     "ContentLabel",
     "ContentDescription",
     "ContentCreatorName",
-    "ContentQualification",
+    "BodyPartExamined",
     "FrameOfReferenceUID",
     "PositionReferenceIndicator",
     "AcquisitionContextSequence",
@@ -78,16 +78,16 @@ def to_picture(dataset: Dataset, target: str = MultiFrameTrueColorSecondaryCaptu
     frames = _frames(values, low, high, f"{name} {unit}".strip(), zoom)
     pixels = b"".join(np.asarray(frame, dtype=np.uint8).tobytes() for frame in frames)
 
+    dataset.SourceImageSequence = _sources(dataset)
     for keyword in _OF_MAPS:
         if keyword in dataset:
             delattr(dataset, keyword)
     dataset.SOPClassUID = target
     dataset.Modality, dataset.ConversionType = "OT", "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
-    for keyword in ("PatientOrientation", "Laterality"):  # type 2C: empty where not known
-        if keyword not in dataset:
-            setattr(dataset, keyword, None)
-    dataset.BurnedInAnnotation, dataset.RecognizableVisualFeatures = "NO", "NO"
+    dataset.PatientOrientation = dataset.Laterality = None  # type 2C: not known here
+    for keyword in ("BurnedInAnnotation", "RecognizableVisualFeatures"):  # as the map says of itself
+        setattr(dataset, keyword, dataset.get(keyword) or "NO")
     dataset.DerivationDescription = f"Colour rendering of a parametric map. {RESEARCH_NOTICE}"
     dataset.Rows, dataset.Columns, dataset.NumberOfFrames = height, width, count
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
@@ -116,6 +116,18 @@ def _values(dataset: Dataset) -> NDArray[np.float32]:
         frame *= np.float32(slope)
         frame += np.float32(intercept)
     return values
+
+
+def _sources(dataset: Dataset) -> list[Dataset]:
+    """Return the images that the frames of a map were made from, each once."""
+    groups = [*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence]
+    found: dict[tuple[str, str], Dataset] = {}
+    for group in groups:
+        for derivation in group.get("DerivationImageSequence") or ():
+            for source in derivation.get("SourceImageSequence") or ():
+                key = str(source.ReferencedSOPInstanceUID), str(source.get("ReferencedFrameNumber"))
+                found.setdefault(key, source)
+    return list(found.values())
 
 
 def _mapping(dataset: Dataset, group: Dataset) -> Dataset:
