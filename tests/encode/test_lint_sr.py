@@ -297,7 +297,7 @@ RULES: list[tuple[str, Choice, str, Damage, str]] = [
         "shape",
         VIEWER,
         "sr-measurements",
-        at("SCOORD", put("GraphicType", "MULTIPOINT"), "", 3),
+        at("SCOORD", put("GraphicType", "POINT"), "", 3),
         "another shape",
     ),
     (

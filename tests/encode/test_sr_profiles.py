@@ -206,9 +206,9 @@ def test_in_a_report_for_viewers_each_finding_has_a_drawing_on_an_image(made: Ma
     shapes = [
         (str(c.GraphicType), len(c.GraphicData) // 2) for c in walk(tree) if c.get("ValueType") == "SCOORD"
     ]
-    assert shapes[3] == ("POINT", 1) and shapes[4] == ("POLYLINE", 2)
-    # OHIF takes a closed polyline of 4 or 5 points for its rectangle tool and recomputes the numbers
-    assert all(shape == "POLYLINE" and count >= 7 for shape, count in (*shapes[:3], *shapes[5:]))
+    assert shapes[4] == ("POLYLINE", 2)
+    # OHIF makes a POINT its probe, 4 or 5 points its rectangle, and then shows numbers of its own
+    assert all(shape == "POLYLINE" and count >= 7 for shape, count in (*shapes[:4], *shapes[5:]))
 
 
 def test_detections_are_drawn_where_they_are_pixel_centres_half_a_pixel_in(made: Made) -> None:
@@ -216,12 +216,22 @@ def test_detections_are_drawn_where_they_are_pixel_centres_half_a_pixel_in(made:
     drawings = [c for c in walk(tree) if c.get("ValueType") == "SCOORD"][3:]
     volume = made.rich.volume
     for drawing, box in zip(
-        drawings, ([40.5, 23.5, 40.5, 23.5], *[[36.5, 20.5, 43.5, 26.5]] * 3), strict=True
+        drawings, ([40.0, 23.0, 41.0, 24.0], *[[36.5, 20.5, 43.5, 26.5]] * 3), strict=True
     ):
         points = np.array(drawing.GraphicData).reshape(-1, 2)
         assert [*points.min(axis=0), *points.max(axis=0)] == box
         source = drawing.ContentSequence[0].ReferencedSOPSequence[0]
         assert source.ReferencedSOPInstanceUID == volume.slices[5].sop_instance_uid
+
+
+def test_a_line_of_four_points_is_no_rectangle(made: Made, tmp_path: Path) -> None:
+    zigzag = np.array([[5.0, 3, 4], [5.0, 8, 9], [5.0, 4, 14], [5.0, 9, 20]])
+    findings = Findings(detections=(detection("line", zigzag),))
+    outcome = encode(a_job(), findings, {"ct": made.rich.volume}, tmp_path, [Profile()])
+    (drawing,) = [c for c in walk(pydicom.dcmread(outcome.objects[0].path)) if "GraphicData" in c]
+    points = np.array(drawing.GraphicData).reshape(-1, 2)
+    assert len(points) == 7
+    assert (points[::2] == zigzag[:, :0:-1] + 0.5).all()
 
 
 def test_a_box_of_several_slices_is_a_volume_for_machines(made: Made) -> None:
@@ -362,6 +372,14 @@ def test_a_kind_that_was_looked_for_and_not_detected_is_told(made: Made, tmp_pat
     assert "Nothing was found: no Nodule or Mass was detected." in lines["none"] and absent["none"] == 2
 
 
+def test_a_structure_of_which_nothing_was_measured_is_told_all_the_same(made: Made, tmp_path: Path) -> None:
+    findings = replace(made.rich.findings, detections=(), measurements=(), evaluations=())
+    outcome = encode(a_job(), findings, {"ct": made.rich.volume}, tmp_path, [Profile(report="text")])
+    tree = pydicom.dcmread(outcome.objects[-1].path)
+    lines = [str(c.TextValue) for c in walk(tree) if c.get("ValueType") == "TEXT"]
+    assert "Left lung: marked on 8 images." in lines and "Nodule: marked on 3 images." in lines
+
+
 def test_a_report_names_the_ones_it_supersedes_and_is_another_object_for_it(
     made: Made, tmp_path: Path
 ) -> None:
@@ -474,6 +492,7 @@ def test_detections_in_a_multi_frame_image_name_their_frame(tmp_path: Path) -> N
     outcome = encode(a_job(), findings, {"ct": volume}, tmp_path, [Profile(report="viewer")])
     measured, text = (pydicom.dcmread(o.path) for o in outcome.objects)
     (drawing,) = [c for c in walk(measured) if c.get("ValueType") == "SCOORD"]
+    assert np.array(drawing.GraphicData).reshape(-1, 2).mean(axis=0) == pytest.approx([12.5, 10.5], abs=0.2)
     frame = volume.slices[3].frame
     assert drawing.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber == frame
     lines = [str(c.TextValue) for c in walk(text) if c.get("ValueType") == "TEXT"]

@@ -33,12 +33,13 @@ class Habit:
 
     segment: tuple[str, ...]
     detection: tuple[str, ...]  #: one of these
+    bare_points: bool  #: whether a point is drawn as such, which OHIF makes its own probe
     whole_images: bool  #: whether it tells what is not about one finding, and what was not found
 
 
-VIEWER = Habit(segment=("1410", "1411"), detection=("1410",), whole_images=False)
-AIR = Habit(segment=("1411",), detection=("1410", "1411"), whole_images=True)
-SEGMENTS = Habit(segment=("1411",), detection=("1501",), whole_images=True)
+VIEWER = Habit(segment=("1410", "1411"), detection=("1410",), bare_points=False, whole_images=False)
+AIR = Habit(segment=("1411",), detection=("1410", "1411"), bare_points=True, whole_images=True)
+SEGMENTS = Habit(segment=("1411",), detection=("1501",), bare_points=True, whole_images=True)
 
 
 def group_faults(dataset: Dataset, material: Material, habit: Habit) -> Iterator[str]:
@@ -107,7 +108,7 @@ def _detection_faults(
     (group,) = groups
     yield from _finding_faults(group, detection, what)
     if "1501" not in habit.detection:
-        yield from _drawing_faults(group, detection, material)
+        yield from _drawing_faults(group, detection, material, habit)
     about = [m for m in material.findings.measurements if m.detection == detection.number]
     answers = [e for e in material.findings.evaluations if e.detection == detection.number]
     yield from _told_faults(group, about, answers, material, what, detection.confidence)
@@ -177,7 +178,7 @@ def _contour_faults(group: Dataset, number: int, material: Material) -> Iterator
         yield f"{what} leaves the segment"
 
 
-def _drawing_faults(group: Dataset, detection: Detection, material: Material) -> Iterator[str]:
+def _drawing_faults(group: Dataset, detection: Detection, material: Material, habit: Habit) -> Iterator[str]:
     """The drawing of a detection: where it was found, on an image of the series or in its frame."""
     what, volume = f"the drawing of detection {detection.number}", material.volume
     flat = children(group, "SCOORD", IMAGE_REGION)
@@ -186,9 +187,10 @@ def _drawing_faults(group: Dataset, detection: Detection, material: Material) ->
         yield f"{what} is missing, which would blank the report in OHIF, or there are several"
         return
     for content in (*flat, *deep):
-        if (content.GraphicType == "POINT") != (detection.shape == "point"):
+        is_point = detection.shape == "point" and habit.bare_points
+        if (content.GraphicType == "POINT") != is_point:
             yield f"{what} is of another shape"
-        if detection.shape in ("box", "contour"):
+        if detection.shape != "line" and not is_point:
             yield from _closed_faults(content, _points(content, 2 if flat else 3), what)
     if any(_plane(content, volume) is None for content in flat):
         yield f"{what} is not on an image that was used"
@@ -204,7 +206,8 @@ def _drawing_faults(group: Dataset, detection: Detection, material: Material) ->
     ends = np.abs(drawn.min(axis=0) - found.min(axis=0)), np.abs(drawn.max(axis=0) - found.max(axis=0))
     beside = max(float(end[1:].max()) for end in ends)
     low, high = found[:, 0].min() - 0.5 - NEAR, found[:, 0].max() + 0.5 + NEAR
-    if beside > NEAR or not (low <= drawn[:, 0].min() and drawn[:, 0].max() <= high):
+    pixel = 0.5 if detection.shape == "point" and not habit.bare_points else 0.0
+    if beside > NEAR + pixel or not (low <= drawn[:, 0].min() and drawn[:, 0].max() <= high):
         yield f"{what} is not where it was found"
     if len({_plane(content, volume) for content in flat}) != len(flat):
         yield f"{what} is twice on one image"

@@ -140,8 +140,10 @@ def detection_group(
     volume = material.volume
     drawn = regions.detection_regions(detection, volume)
     if for_display or len(drawn) == 1:
-        item_of = regions.patient_item if patient else regions.image_item
-        place = [item_of(regions.key_region(drawn), volume)]
+        region = regions.key_region(drawn)
+        if for_display:
+            region = regions.displayed(region, volume)
+        place = [regions.patient_item(region, volume) if patient else regions.image_item(region, volume)]
         return _measured(material, detection, place, "1410", for_display=for_display)
     if patient:
         source = tree.uidref(CONTAINS, SOURCE_SERIES, volume.series_uid)

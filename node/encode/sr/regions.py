@@ -13,7 +13,7 @@ from node.encode.items import image_reference
 from node.encode.material import Material
 from node.encode.seg.outlines import Outlines
 from node.encode.sr import tree
-from node.encode.sr.contour import closed, outline, thinned
+from node.encode.sr.contour import closed, outline, thinned, unmistakable
 from node.encode.sr.tree import CONTAINS, SELECTED_FROM
 from node.errors import EncodeError
 from node.model import Volume
@@ -81,13 +81,28 @@ def detection_regions(detection: Detection, volume: Volume) -> list[Region]:
         drawn = closed(points[:, :0:-1] + 0.5)
         place = float(points[0, 0])
         return [Region(index=index, shape="POLYLINE", points=drawn, indices=_indices(drawn, place))]
-    line = thinned(points)
+    line = unmistakable(thinned(points))
     return [Region(index=index, shape="POLYLINE", points=line[:, :0:-1] + 0.5, indices=line)]
 
 
 def key_region(regions: list[Region]) -> Region:
     """Return the one in the middle: where to look."""
     return regions[(len(regions) - 1) // 2]
+
+
+def displayed(region: Region, volume: Volume) -> Region:
+    """Return a region as viewers draw it with our numbers; a point becomes the outline of its pixel.
+
+    OHIF makes a POINT its own probe, and a line of 4 or 5 points its own rectangle (viewers.md
+    section 2); its numbers would then stand in the place of ours.
+    """
+    if region.shape != "POINT":
+        return region
+    _, rows, columns = volume.image.array.shape
+    corners = region.points[0] + np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    drawn = closed(np.clip(corners, 0, (columns, rows)))
+    place = float(region.indices[0, 0])
+    return Region(index=region.index, shape="POLYLINE", points=drawn, indices=_indices(drawn, place))
 
 
 def in_patient(material: Material) -> bool:

@@ -112,8 +112,11 @@ def _lines(material: Material) -> list[Dataset]:
     for segment in findings.segments:
         if segment.number in empty and not found_nothing(material):
             lines.append(_line(f"{segment.label}: {NOTHING_FOUND.lower()}."))
-        lines += [_number_line(n) for n in numbers if n.measurement.segment == segment.number]
-        lines += [_evaluation_line(e, segment.label) for e in answers if e.segment == segment.number]
+        told = [_number_line(n) for n in numbers if n.measurement.segment == segment.number]
+        told += [_evaluation_line(e, segment.label) for e in answers if e.segment == segment.number]
+        if not told and outlines is not None and (slices := len(outlines.voxels(segment.number))):
+            told = [_line(f"{segment.label}: marked on {slices} image{'s' if slices > 1 else ''}.")]
+        lines += told
     for detection in findings.detections:
         lines.append(_detection_line(material, detection))
         lines += [_number_line(n) for n in numbers if n.measurement.detection == detection.number]
