@@ -18,11 +18,11 @@ from pypdf import PdfReader
 from node.encode import encode
 from node.encode.common import RESEARCH_NOTICE, save
 from node.encode.lint import faults
-from node.encode.lint.render import document_faults
+from node.encode.lint.render import document_faults, pdf_faults
 from node.encode.render.pdf import make_pdf
 from node.encode.render.results import detection_rows, general_lines, measurement_rows, place_of
 from node.model import Outcome, ResultObject, Volume
-from node.profile import Profile, Report
+from node.profile import Presentation, Profile, Report
 from pipelines.contract import Findings
 from tests.encode.helpers import (
     LEFT_LUNG,
@@ -282,3 +282,12 @@ def without_notice(document: bytes) -> bytes:
     packed = zlib.compress(silent, 9)
     assert len(packed) <= end - place
     return document[:place] + packed.ljust(end - place, b"\0") + document[end:]
+
+
+def test_the_linter_knows_the_limit(case: tuple[Rich, Outcome]) -> None:
+    made, result = case
+    thing, siblings = report_of(result), [t for t in result.objects if t.kind == "seg"]
+    material = material_of(made.volume, made.findings, siblings)
+    small = replace(material, job=replace(material.job, presentation=Presentation(max_object_mb=0.01)))
+    found = list(pdf_faults(pydicom.dcmread(thing.path), thing, small))
+    assert found == ["it is larger than objects may be"]

@@ -17,6 +17,7 @@ from node.assemble.image import load_volume
 from node.encode import encode
 from node.encode.common import RESEARCH_NOTICE, save
 from node.encode.lint import faults
+from node.encode.lint.render import secondary_capture_faults
 from node.encode.render.frames import (
     BAND_PX,
     FRAMES_MAX,
@@ -381,3 +382,15 @@ def test_the_linter_sees_what_is_wrong(
 ) -> None:
     found = judged(damage)
     assert any(fault in one for one in found), found
+
+
+def test_the_linter_knows_the_limit_and_a_source_without_a_place(case: tuple[Rich, Outcome]) -> None:
+    made, result = case
+    thing, siblings = overlays(result)[0], [t for t in result.objects if t.kind == "seg"]
+    ds = pydicom.dcmread(thing.path)
+    material = material_of(made.volume, made.findings, siblings)
+    small = replace(material, job=replace(material.job, presentation=Presentation(max_object_mb=1)))
+    assert list(secondary_capture_faults(ds, thing, small)) == ["it is larger than objects may be"]
+    placeless = replace(made.volume, frame_of_reference_uid="")
+    found = list(secondary_capture_faults(ds, thing, replace(material, volumes={"ct": placeless})))
+    assert found == ["frames have a place in the patient that the source does not have"]
