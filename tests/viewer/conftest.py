@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.paths import REPOSITORY
-from tests.viewer import ohif
+from tests.viewer import dwv, npm, ohif
 from tests.viewer import orthanc as archive
 from tests.viewer.page import FLAGS, Viewer
 from tests.viewer.studies import Study
@@ -31,7 +31,7 @@ def site(orthanc: archive.Orthanc) -> Iterator[ohif.Site]:
     """The OHIF viewer, reading from the archive."""
     try:
         dist = ohif.fetch(CACHE)
-    except ohif.NotFetched as error:
+    except npm.NotFetched as error:
         pytest.skip(str(error))
     with ohif.Site(dist, orthanc.port) as served:
         yield served
@@ -66,3 +66,23 @@ def open_study(orthanc, site, browser) -> Iterator[Callable[[Study], Viewer]]:
     yield show
     for viewer in opened:
         viewer.close()
+
+
+@pytest.fixture(scope="session")
+def open_dwv(browser) -> Iterator[Callable[[], dwv.Dwv]]:
+    """Open an empty page of the second viewer."""
+    try:
+        packages = dwv.fetch(CACHE)
+    except npm.NotFetched as error:
+        pytest.skip(str(error))
+    opened: list[dwv.Dwv] = []
+
+    def show() -> dwv.Dwv:
+        for page in opened:
+            page.close()
+        opened[:] = [dwv.Dwv(browser, packages)]
+        return opened[0]
+
+    yield show
+    for page in opened:
+        page.close()

@@ -65,8 +65,12 @@ for (const kind of ['error', 'abort', 'timeout'])
 app.addEventListener('loadend', e => ended[e.dataid]?.(e.dataid));
 window.app = app;
 window.dwv = dwv;
-window.load = urls => new Promise(done => { const id = app.loadURLs(urls); ended[id] = done; });
-window.told = id => told[id] ?? [];
+window.load = urls => new Promise(done => {
+  const id = app.loadURLs(urls);
+  ended[id] = done;
+  setTimeout(() => { (told[id] ??= []).push('it never ends loading'); done(id); }, 10000);
+});
+window.told = id => [...(told[id] ?? [])];
 window.ready = true;
 </script>"""
 _MASK = """id => {
@@ -92,6 +96,19 @@ _ANNOTATIONS = """id => (app.getData(id)?.annotationGroup?.getList() ?? []).map(
   points: (a.mathShape?.getPoints?.() ?? a.mathShape?.getPointArray?.() ?? [])
     .map(p => [p.getX(), p.getY()]),
 }))"""
+
+_SHOW = """([id, position]) => {
+  const config = new dwv.ViewConfig('here');
+  config.opacity = 0.5;
+  if (!app.getViewConfig(id, 'here', true)) app.addDataViewConfig(id, config);
+  const group = app.getActiveLayerGroup();
+  group.getBaseViewLayer().getViewController().setCurrentPosition(new dwv.Point(position));
+  return group.getNumberOfLayers();
+}"""
+_DRAWS = """id => app.getDrawLayersByDataId(id).flatMap(layer => {
+  const shown = layer.getKonvaLayer().getChildren(g => g.isVisible());
+  return shown.flatMap(g => g.getChildren?.(c => c.isVisible()) ?? []);
+}).length"""
 
 
 def fetch(cache: Path) -> dict[str, Path]:
@@ -150,6 +167,14 @@ class Dwv:
     def annotations(self, data: str) -> list[dict[str, Any]]:
         """Return every annotation of loaded data; its points are (column, row) in pixels of DICOM."""
         return list(self.page.evaluate(_ANNOTATIONS, data))
+
+    def show(self, data: str, at_mm: NDArray[np.float64]) -> int:
+        """Draw loaded data over the image, turn to a position, and return how many layers there are."""
+        return int(self.page.evaluate(_SHOW, [data, at_mm.tolist()]))
+
+    def draws(self, data: str) -> int:
+        """Return how many annotations of shown data are on the plane that is shown."""
+        return int(self.page.evaluate(_DRAWS, data))
 
     def screenshot(self, path: Path) -> None:
         """Keep what is seen as a picture."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import shutil
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+
+import pydicom
+from pynetdicom import AE
 
 from tests.harness import wait_until
 
@@ -28,7 +34,7 @@ class Orthanc:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "orthanc.log"
-        self.port = _free_port()
+        self.port, self.dicom_port = _free_port(), _free_port()
         config = folder / "orthanc.json"
         config.write_text(json.dumps(self._config(folder)), encoding="utf-8")
         with self._log.open("wb") as log:
@@ -59,10 +65,54 @@ class Orthanc:
             status, answer = self._ask("POST", "/instances", file.read_bytes())
             assert status == 200, f"{file.name}: Orthanc answers {status}: {answer[:300]!r}"
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def store_over_dimse(self, file: Path) -> str:
+        """Send one DICOM file; return "" when it is taken, else why not, in a few words."""
+        dataset = pydicom.dcmread(file)
+        ae = AE()
+        ae.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
+        association = ae.associate("127.0.0.1", self.dicom_port)
+        if not association.is_established:
+            return "it accepts no presentation context of this class"
+        status = association.send_c_store(dataset).get("Status")
+        association.release()
+        if status != 0x0000:
+            return f"status {status:04X}" if status is not None else "no answer"
+        return "" if self.holds(file) else "it says success and does not have it"
+
+    def store_over_stow(self, file: Path) -> str:
+        """Store one DICOM file over DICOMweb; return "" when it is taken, else why not."""
+        boundary = "viewer-tests"
+        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        body = head + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
+        status, answer = self._ask("POST", "/dicom-web/studies", body, headers)
+        if status != 200:
+            return f"HTTP {status}"
+        if "00081198" in json.loads(answer):
+            return "it names the instance among those that failed"
+        return "" if self.holds(file) else "it says success and does not have it"
+
+    def holds(self, file: Path) -> bool:
+        """Whether it has the instance, with the data set as it was sent."""
+        dataset = pydicom.dcmread(file)
+        status, answer = self._ask("POST", "/tools/lookup", str(dataset.SOPInstanceUID).encode())
+        found = [thing["ID"] for thing in json.loads(answer) if thing["Type"] == "Instance"]
+        if status != 200 or len(found) != 1:
+            return False
+        kept = pydicom.dcmread(io.BytesIO(self._ask("GET", f"/instances/{found[0]}/file")[1]))
+        return bool(kept == dataset)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, dict(headers))
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -83,7 +133,9 @@ class Orthanc:
             "HttpPort": self.port,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
-            "DicomServerEnabled": False,
+            "DicomServerEnabled": True,
+            "DicomAet": "ORTHANC",
+            "DicomPort": self.dicom_port,
             "Plugins": [str(PLUGIN)],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False},
         }

@@ -54,8 +54,19 @@ _LABELMAP = """id => {
 #: Polylines and straight lines, each as "x,y x,y ...".
 _LINES = """layers => layers.flatMap(layer => [
   ...[...layer.querySelectorAll('polyline')].map(p => p.getAttribute('points') ?? ''),
-  ...[...layer.querySelectorAll('line')].map(l => ['x1', 'y1', 'x2', 'y2'].map(a => l.getAttribute(a)).join(' ')),
+  ...[...layer.querySelectorAll('line')]
+    .map(l => ['x1', 'y1', 'x2', 'y2'].map(a => l.getAttribute(a)).join(' ')),
 ])"""
+_CONTOURS = """() => {
+  const names = {};
+  for (const s of services.segmentationService.getSegmentations())
+    for (const one of Object.values(s.segments)) names[`${s.segmentationId} ${one.segmentIndex}`] = one.label;
+  return cornerstoneTools.annotation.state.getAllAnnotations().filter(a => a.data?.contour).map(a => ({
+    name: names[`${a.data.segmentation.segmentationId} ${a.data.segmentation.segmentIndex}`],
+    on: a.metadata.referencedImageId,
+    points: a.data.contour.polyline.map(p => [...p]),
+  }));
+}"""
 _CANVAS = """grid => {
   const canvas = document.querySelector(grid + ' canvas');
   const {data, width, height} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -98,11 +109,15 @@ class Viewer:
 
     def open(self, series_uid: str) -> None:
         """Double-click the series in the list and wait until the viewer has come to rest."""
+        self.click(series_uid)
+        self._until(f"s => {{ const d = ({_SERIES})(s); return d.isLoaded && !d.loading; }}", series_uid)
+        self.rest()
+
+    def click(self, series_uid: str) -> None:
+        """Double-click the series in the list."""
         self._until(f"s => !!({_SERIES})(s)", series_uid)
         thumbnail = self.series(series_uid, "d.displaySetInstanceUID")
         self.page.locator(f'[id="thumbnail-{thumbnail}"]').dblclick()
-        self._until(f"s => {{ const d = ({_SERIES})(s); return d.isLoaded && !d.loading; }}", series_uid)
-        self.rest()
 
     def rest(self) -> None:
         """Wait until what the viewport says and draws has not changed for two seconds."""
@@ -173,6 +188,17 @@ class Viewer:
                 planes = found.setdefault(number, {})
                 planes[plane] = planes.get(plane, False) | (labels == number)
         return found
+
+    def contours(self) -> list[tuple[str, Plane, NDArray[np.float64]]]:
+        """Return every contour of an opened structure set: its name, its plane, (points, 3) LPS mm."""
+        return [
+            (c["name"], _plane(c["on"]), np.array(c["points"], dtype=np.float64))
+            for c in self.page.evaluate(_CONTOURS)
+        ]
+
+    def paths(self) -> int:
+        """Return how many contours are drawn over the image."""
+        return self.page.locator(f"{_GRID} svg.svg-layer path").count()
 
     def _until(self, condition: str, argument: Any = None) -> None:
         from playwright.sync_api import TimeoutError as TooLong

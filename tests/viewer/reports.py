@@ -37,19 +37,34 @@ def read_findings(report: Path) -> list[Finding]:
         said = {_name(c): c for c in group.ContentSequence}
         uid = str(said["112040"].UID)
         finding = found.setdefault(uid, Finding(tracking_uid=uid, label=str(said["112039"].TextValue)))
+        finding.numbers += [number for content in group.ContentSequence for number in _number(content)]
         for content in _walk(group):
-            if content.ValueType == "NUM" and content.get("MeasuredValueSequence"):
-                value = content.MeasuredValueSequence[0]
-                unit = value.MeasurementUnitsCodeSequence[0].CodeValue
-                meaning = content.ConceptNameCodeSequence[0].CodeMeaning
-                finding.numbers.append((meaning, float(value.NumericValue), unit))
-            elif content.ValueType == "SCOORD" and finding.plane is None:
+            if content.ValueType == "SCOORD" and finding.plane is None:
                 source = content.ContentSequence[0].ReferencedSOPSequence[0]
                 frame = int(source.get("ReferencedFrameNumber", 1))
                 finding.plane = str(source.ReferencedSOPInstanceUID), frame
                 finding.graphic = str(content.GraphicType)
                 finding.points = np.array(content.GraphicData, dtype=np.float64).reshape(-1, 2)
     return list(found.values())
+
+
+def numbers_of(report: Path) -> list[tuple[str, float, str]]:
+    """Return name, value and UCUM unit of every measurement that has a value.
+
+    Measurements are what stands in a Measurement Group itself: a number that tells of another item,
+    such as the probability of an evaluation, or of an image in the library, is none.
+    """
+    dataset = pydicom.dcmread(report)
+    boxes = [c for c in dataset.ContentSequence if _name(c) == "126010"]
+    groups = [group for box in boxes for group in box.ContentSequence if _name(group) == "125007"]
+    return [number for group in groups for c in group.ContentSequence for number in _number(c)]
+
+
+def _number(content: Dataset) -> Iterator[tuple[str, float, str]]:
+    if content.ValueType == "NUM" and content.get("MeasuredValueSequence"):
+        value = content.MeasuredValueSequence[0]
+        unit = value.MeasurementUnitsCodeSequence[0].CodeValue
+        yield content.ConceptNameCodeSequence[0].CodeMeaning, float(value.NumericValue), unit
 
 
 def _name(content: Dataset) -> str:

@@ -16,9 +16,9 @@ from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 import simulate
 from node.encode import encode
 from node.encode.sr.tree import walk
-from node.model import ResultObject, Volume
+from node.model import ResultObject
 from node.profile import Profile
-from pipelines.contract import Code, Detection, Evaluation, Findings, Map, Measurement, Segment
+from pipelines.contract import Code, Detection, Evaluation, Findings, Map, Measurement
 from tests.encode.helpers import (
     ABNORMAL,
     LEFT_LUNG,
@@ -32,15 +32,23 @@ from tests.encode.helpers import (
     findings_of,
     single_frame_volume,
 )
-from tests.encode.rich import LENGTH, MILLIMETRE, MODERATE, NO_UNITS, SEVERITY
+from tests.encode.rich import LENGTH, MODERATE, NO_UNITS, SEVERITY
 from tests.harness import RADNODE
 from tests.phantoms import asymmetric_phantom, make_affine, to_world
 from tests.viewer.page import Plane
 from tests.viewer.reports import Finding, read_findings
 
 SHAPE = (9, 48, 40)  # rows x columns is no multiple of 8 x 8 on purpose
+MILLIMETRE = Code("mm", "UCUM", "mm")
 #: Outlines a viewer cannot tell apart by colour alone are no test of its colours.
 NODULE_IN_RED = replace(NODULE_SEGMENT, colour_rgb=(200, 60, 90))
+#: Shape of a detection -> its points: (slice, row, column).
+SHAPES: Mapping[str, list[list[int]]] = {
+    "point": [[1, 8, 31]],
+    "line": [[4, 6, 8], [4, 15, 30]],
+    "box": [[5, 10, 24], [7, 20, 33]],
+    "contour": [[6, 40, 6], [6, 40, 15], [6, 45, 15], [6, 43, 6]],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +115,7 @@ def phantom(
     *,
     multi_frame: bool = False,
     overlap: bool = False,
-    pointing: bool = False,
+    pointing: Sequence[str] = (),
     maps: bool = False,
     profiles: Sequence[Profile] = (Profile(),),
     **grid,
@@ -117,7 +125,7 @@ def phantom(
     Parameters
     ----------
     pointing
-        With detections of every shape, with their confidence and a measurement.
+        Shapes of detections to add (see `SHAPES`), with their confidence; a line has a length.
     maps
         With a heat map and the probabilities of a segment.
     grid
@@ -138,7 +146,7 @@ def phantom(
         volume = single_frame_volume(folder / "ct", made.array_hu, affine, **options)
     findings = findings_of(volume, masks, segments)
     if pointing:
-        findings = _with_detections(findings)
+        findings = _with_detections(findings, pointing)
     if maps:
         findings = replace(findings, maps=_maps(box))
     out = folder / "out"
@@ -171,14 +179,8 @@ def phantom(
     )
 
 
-def _with_detections(findings: Findings) -> Findings:
-    """Add one detection of every shape, each somewhere else."""
-    points = {
-        "point": [[1, 8, 31]],
-        "line": [[4, 6, 8], [4, 15, 30]],
-        "box": [[5, 10, 24], [7, 20, 33]],
-        "contour": [[6, 40, 6], [6, 40, 15], [6, 45, 15], [6, 43, 6]],
-    }
+def _with_detections(findings: Findings, shapes: Sequence[str]) -> Findings:
+    """Add one detection of each shape, each somewhere else."""
     detections = tuple(
         Detection(
             number=number,
@@ -191,14 +193,18 @@ def _with_detections(findings: Findings) -> Findings:
             laterality=RIGHT,
             anatomic_region=LUNG,
         )
-        for number, (shape, where) in enumerate(points.items(), start=1)
+        for number, (shape, where) in enumerate(((s, SHAPES[s]) for s in shapes), start=1)
     )
-    length = Measurement(name=LENGTH, value=18.25, unit=MILLIMETRE, detection=2)
+    lengths = [
+        Measurement(name=LENGTH, value=18.25, unit=MILLIMETRE, detection=d.number)
+        for d in detections
+        if d.shape == "line"
+    ]
     severity = Evaluation(name=SEVERITY, value=MODERATE, segment=2, probability=0.25)
     return replace(
         findings,
         detections=detections,
-        measurements=(*findings.measurements, length),
+        measurements=(*findings.measurements, *lengths),
         evaluations=(severity,),
     )
 

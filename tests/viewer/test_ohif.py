@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 
@@ -19,22 +18,28 @@ from tests.viewer.checks import (
     check_segments,
     check_sentences,
     check_text,
+    mirror,
     picture,
 )
 from tests.viewer.page import Viewer
-from tests.viewer.studies import Study, chest, phantom
+from tests.viewer.studies import SHAPES, Study, chest, phantom
 
 pytestmark = pytest.mark.viewer
 
 SQUARE = (2.5, 0.8, 0.8)  #: slices, rows, columns in mm
 LABELMAP = Profile(labelmap="always")
 STUDIES: dict[str, Callable[[Path], Study]] = {
-    "axial": lambda folder: phantom(folder, "axial", spacing_mm=SQUARE, pointing=True),
+    "axial": lambda folder: phantom(folder, "axial", spacing_mm=SQUARE, pointing=tuple(SHAPES)),
     "oblique": lambda folder: phantom(
         folder, "oblique", orientation="oblique", reversed_slices=True, spacing_mm=SQUARE
     ),
     "multi-frame": lambda folder: phantom(
-        folder, "multi-frame", multi_frame=True, orientation="sagittal", spacing_mm=SQUARE, pointing=True
+        folder,
+        "multi-frame",
+        multi_frame=True,
+        orientation="sagittal",
+        spacing_mm=SQUARE,
+        pointing=tuple(SHAPES),
     ),
     "overlap": lambda folder: phantom(folder, "overlap", overlap=True, spacing_mm=SQUARE),
     "labelmap": lambda folder: phantom(folder, "labelmap", spacing_mm=SQUARE, profiles=[LABELMAP]),
@@ -88,12 +93,7 @@ def test_ohif_still_misplaces_contours_on_oblong_pixels(tmp_path: Path, open_stu
 def spoilt(tmp_path_factory, open_study) -> Shown:
     """A study whose masks are mirrored and whose report has lost its contours."""
     study = phantom(tmp_path_factory.mktemp("spoilt"), "spoilt", spacing_mm=SQUARE)
-    seg = pydicom.dcmread(study.only("seg"))
-    frames = np.unpackbits(np.frombuffer(seg.PixelData, np.uint8), bitorder="little")
-    frames = frames[: seg.NumberOfFrames * seg.Rows * seg.Columns].reshape(-1, seg.Rows, seg.Columns)
-    seg.PixelData = np.packbits(frames[..., ::-1].ravel(), bitorder="little").tobytes()
-    seg.PixelData += b"\0" * (len(seg.PixelData) % 2)
-    seg.save_as(study.only("seg"))
+    mirror(study.only("seg"))
     report = pydicom.dcmread(study.only("sr-measurements"))
     (box,) = (c for c in report.ContentSequence if c.ConceptNameCodeSequence[0].CodeValue == "126010")
     box.ContentSequence = [
