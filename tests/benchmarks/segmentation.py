@@ -41,7 +41,7 @@ class Told(NamedTuple):
     """What is measured of a writer."""
 
     seconds: float
-    cpu_s: float  #: of the process; what the clock would say on an idle machine
+    cpu_s: float  #: of the process, whatever else the machine does
     peak_mb: float
     size: int  #: bytes written
 
@@ -81,7 +81,8 @@ def main(slices: int) -> None:
         for name, write in WRITERS.items():
             told = alone(write, work)
             print(
-                f"{name}: {told.seconds:.1f} s, {told.peak_mb:.0f} MB more at the peak, {told.size:,} bytes"
+                f"{name}: {told.seconds:.1f} s ({told.cpu_s:.1f} s of CPU), "
+                f"{told.peak_mb:.0f} MB more at the peak, {told.size:,} bytes"
             )
 
 
