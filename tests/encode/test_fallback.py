@@ -439,11 +439,10 @@ def test_a_parametric_map_becomes_colour_pictures_with_a_scale(tmp_path, floatin
 
 
 @needs_dciodvfy
-@pytest.mark.parametrize("report", ["viewer", "air"])
-def test_in_a_whole_job_nothing_refers_to_what_was_replaced(tmp_path, report):
+def test_in_a_whole_job_nothing_refers_to_what_was_replaced(tmp_path):
     """Every kind of object there is, of a destination that knows neither label maps nor maps."""
     found = rich(tmp_path / "in", overlap=False)
-    profile = Profile(report=report, labelmap="always", also=EXTRAS)
+    profile = Profile(report="air", labelmap="always", also=EXTRAS)
     objects = encoded((found.volume, None, found.findings), tmp_path / "out", profile).objects
     refused = {LABELMAP_CLASS, ParametricMapStorage, Comprehensive3DSRStorage}
     taken = {uid: uid not in refused for ladder in LADDERS.items() for uid in (ladder[0], *ladder[1])}
