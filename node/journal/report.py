@@ -79,7 +79,7 @@ def _arriving(connection: Connection) -> list[dict[str, Any]]:
 
 def _unrouted(connection: Connection) -> dict[str, Any]:
     table = schema.series
-    ours = select(schema.result.c.series_uid)
+    ours = select(schema.result.c.series_uid).union(select(schema.stand_in.c.series_uid))
     these = (~table.c.unsettled, table.c.routing.startswith("unrouted"), table.c.series_uid.not_in(ours))
     query = select(table).where(*these).order_by(table.c.last_arrival_at.desc()).limit(LONGEST_LIST)
     return {
