@@ -51,7 +51,7 @@ def stored(folder: Path, array: np.ndarray, orientation: str, source: str, **opt
 
 def real_volume(folder: Path, modality: str) -> Volume:
     """Return the volume of a folder with one real series."""
-    spec = InputSpec(modality=(modality,), unit="1")
+    spec = InputSpec(modality=(modality,), unit="[hnsf'U]" if modality == "CT" else "1")
     return load_volume(instances_of(sorted(folder.glob("*.dcm"))), spec)
 
 
