@@ -57,13 +57,22 @@ def polygons(plane: NDArray[np.bool_], points_max: int) -> Iterator[Polygon]:
     (the keyhole of PS3.3 C.8.8.6.3). One of too many points (at least 8)
     is cut in two along pixel edges.
     """
-    labels, count = ndimage.label(plane)  # components touch along edges
+    labels, _ = ndimage.label(plane)  # components touch along edges
     boxes = ndimage.find_objects(labels)
-    for number in range(1, count + 1):
+    boundaries = loops(plane)
+    holed = set()
+    for hole in (b for b in boundaries if signed_area(b) < 0):
+        x, y = hole[np.lexsort((hole[:, 1], hole[:, 0]))[0]].astype(int)
+        holed.add(int(labels[y, x - 1]))
+    for outer in (b for b in boundaries if signed_area(b) > 0):
+        x, y = outer[np.lexsort((outer[:, 0], outer[:, 1]))[0]].astype(int)
+        number = int(labels[y, x])
+        if number not in holed and len(outer) <= points_max:
+            yield outer
+            continue
         rows, columns = boxes[number - 1]
-        yield from _cut_to_size(
-            labels[rows, columns] == number, points_max, np.array([columns.start, rows.start])
-        )
+        part = labels[rows, columns] == number
+        yield from _cut_to_size(part, points_max, np.array([columns.start, rows.start]))
 
 
 def _cut_to_size(part: NDArray[np.bool_], points_max: int, corner: NDArray[np.int64]) -> Iterator[Polygon]:
