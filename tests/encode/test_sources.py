@@ -52,7 +52,9 @@ class Source:
 
 
 SOURCES = {
-    "CT": Source("ct_abdomen_siemens_j2k/CT*", "CT", unit="[hnsf'U]", first=4, count=8),
+    "CT": Source(
+        "ct_pet_mr_rtstruct_sts002/dicom/STS_002/CT/image/*.dcm", "CT", unit="[hnsf'U]", first=10, count=8
+    ),
     "MR, sagittal and oblique": Source("mr_head_t1_siemens_3d/*.dcm", "MR", first=90, count=8),
     "MR, enhanced multi-frame": Source("mr_head_enhanced_xa30_study/5_anat-T1w_acq-tfl/*", "MR"),
     "CR": Source("cxr/RG1_J2KI.dcm", "CR", kind="planes"),

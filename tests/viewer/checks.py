@@ -107,6 +107,7 @@ def check_measurements(viewer: Viewer, study: Study) -> None:
     told = {finding.label for finding in findings}
     meant = {*study.labels.values(), *study.detections}
     viewer.open(series)
+    viewer.wait_for_lines()
     viewer.screenshot(picture(study, "sr-measurements"))
     loaded = viewer.series(series, "d.measurements.map(m => m.loaded)")
     assert viewer.overlay() and any(loaded), "the report is blank: no measurement is drawn"

@@ -138,6 +138,14 @@ class Viewer:
         """Return the lines written beside drawn measurements."""
         return self.page.locator(f"{_GRID} svg.svg-layer tspan").all_text_contents()
 
+    def wait_for_lines(self, within_s: int = 15) -> None:
+        """Wait until lines are written beside measurements; a blank report never has any."""
+        for _ in range(2 * within_s):
+            if self.overlay():
+                self.rest()
+                return
+            self.page.wait_for_timeout(500)
+
     def drawn(self) -> list[NDArray[np.float64]]:
         """Return the lines drawn over the image, each (points, 2): pixels of the viewport."""
         texts = self.page.locator(f"{_GRID} svg.svg-layer").evaluate_all(_LINES)
