@@ -6,11 +6,10 @@ What was copied from the source is not judged here: it is the hospital's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sr._concepts_dict import concepts
@@ -26,6 +25,7 @@ CAPTIONED = frozenset({("112031", "DCM")})
 #: VR -> most characters of one value (PS3.5 6.2).
 LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240, "CS": 16, "AE": 16, "DS": 16, "IS": 12}
 TEXT_VRS = frozenset({"SH", "LO", "ST", "LT", "UT", "UC", "PN"})
+JUDGED_VRS = TEXT_VRS | LONGEST.keys() | {None}  #: None: pydicom has yet to find out
 #: Line ends and tabs may stand in running text.
 RUNNING_TEXT = frozenset({"ST", "LT", "UT"})
 #: Pixels, contours and documents hold neither codes nor text.
@@ -43,40 +43,55 @@ def code_faults(dataset: Dataset, material: Material) -> Iterator[str]:
         str(scheme.get("CodingSchemeDesignator"))
         for scheme in dataset.get("CodingSchemeIdentificationSequence") or ()
     }
-    told = set()
-    for item in _code_items(dataset):
-        code = code_of(item)
-        if code[:2] in copied or code in told:
+    codes: dict[Code, None] = {}
+    texts: dict[str, None] = {}
+    for item in _everything(dataset):
+        if "CodeMeaning" in item:
+            codes[code_of(item)] = None
+        else:
+            texts |= dict.fromkeys(_text_faults(item))
+    for code in codes:
+        if code[:2] not in copied:
+            yield from _faults_of(code, declared)
+    yield from texts
+
+
+def _faults_of(code: Code, declared: Collection[str]) -> Iterator[str]:
+    what = f"the code {code.value} {code.scheme}"
+    if not all(code):
+        yield f"{what} lacks a value, a scheme or a meaning"
+    elif code.scheme in RETIRED_SCHEMES:
+        yield f"{what} is of a retired scheme"
+    elif code.scheme.startswith("99") and code.scheme not in declared:
+        yield f"{what} is private, but its scheme is not declared"
+    elif code[:2] not in CAPTIONED and not _agrees_with_standard(code):
+        yield f"{what} does not mean {code.meaning!r}"
+
+
+def _text_faults(dataset: Dataset) -> Iterator[str]:
+    """Look at the text in one data set or item, not in the items below it."""
+    for tag in dataset.keys() - BULK:
+        if dataset.get_item(tag).VR not in JUDGED_VRS:  # not decoded for nothing
             continue
-        told.add(code)
-        what = f"the code {code.value} {code.scheme}"
-        if not all(code):
-            yield f"{what} lacks a value, a scheme or a meaning"
-        elif code.scheme in RETIRED_SCHEMES:
-            yield f"{what} is of a retired scheme"
-        elif code.scheme.startswith("99") and code.scheme not in declared:
-            yield f"{what} is private, but its scheme is not declared"
-        elif code[:2] not in CAPTIONED and not _agrees_with_standard(code):
-            yield f"{what} does not mean {code.meaning!r}"
-    yield from dict.fromkeys(fault for element in _elements(dataset) for fault in _text_faults(element))
+        element = dataset[tag]
+        values = element.value if isinstance(element.value, MultiValue | list) else [element.value]
+        for value in values:
+            text = "" if value is None else str(value)
+            yield from (f"{element.keyword} {fault}" for fault in _text_fault(text, element.VR))
 
 
-def _text_faults(element: DataElement) -> Iterator[str]:
-    if element.VR not in TEXT_VRS and element.VR not in LONGEST:
+def _text_fault(text: str, vr: str) -> Iterator[str]:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        yield "cannot be written in UTF-8"
         return
-    values = element.value if isinstance(element.value, MultiValue | list) else [element.value]
-    for value in values:
-        text = "" if value is None else str(value)
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            yield f"{element.keyword} cannot be written in UTF-8"
-            continue
-        allowed = "\r\n\t\f\x1b" if element.VR in RUNNING_TEXT else "\x1b"
+    if not text.isprintable():
+        allowed = "\r\n\t\f\x1b" if vr in RUNNING_TEXT else "\x1b"
         if any(ord(c) < 32 and c not in allowed for c in text):
-            yield f"{element.keyword} holds a control character"
-        if len(text) > LONGEST.get(element.VR, len(text)):
-            yield f"{element.keyword} is longer than its value representation allows"
+            yield "holds a control character"
+    if len(text) > LONGEST.get(vr, len(text)):
+        yield "is longer than its value representation allows"
 
 
 @cache
@@ -110,25 +125,16 @@ def _agree(said: str, known: str) -> bool:
 
 
 def _codes(dataset: Dataset) -> set[tuple[str, str]]:
-    return {code_of(item)[:2] for item in _code_items(dataset)}
+    return {code_of(item)[:2] for item in _everything(dataset) if "CodeMeaning" in item}
 
 
-def _code_items(dataset: Dataset) -> Iterator[Dataset]:
-    if "CodeMeaning" in dataset:
-        yield dataset
-    for item in _items(dataset):
-        yield from _code_items(item)
-
-
-def _elements(dataset: Dataset) -> Iterator[DataElement]:
-    yield from (dataset[tag] for tag in dataset.keys() - BULK if dataset[tag].VR != "SQ")
-    for item in _items(dataset):
-        yield from _elements(item)
-
-
-def _items(dataset: Dataset) -> Iterator[Dataset]:
+def _everything(dataset: Dataset) -> Iterator[Dataset]:
+    """Yield a data set and every item below it; of frames that are all alike, the first ones."""
+    yield dataset
     for tag in sorted(dataset.keys() - BULK):
-        element = dataset[tag]
-        if element.VR == "SQ":
-            many = element.keyword == "PerFrameFunctionalGroupsSequence"
-            yield from element.value[:FRAMES_LOOKED_AT] if many else element.value
+        if dataset.get_item(tag).VR in ("SQ", None, "UN"):
+            element = dataset[tag]
+            if element.VR == "SQ":
+                many = element.keyword == "PerFrameFunctionalGroupsSequence"
+                for item in element.value[:FRAMES_LOOKED_AT] if many else element.value:
+                    yield from _everything(item)
