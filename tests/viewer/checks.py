@@ -144,9 +144,14 @@ def _check_place(study: Study, finding: Finding) -> None:
     wanted = np.stack([columns, rows], axis=1) + 0.5
     if study.detections[finding.label].shape == "box":
         wanted = np.array([*wanted, *np.stack([wanted[:, 0], wanted[::-1, 1]], axis=1)])
-    # The box of whole voxels may be drawn through their centres or around them.
-    off = _distance(finding.points, wanted)
+    # Points may be added along straight lines, and a point is drawn as the outline of its pixel.
+    apart = np.linalg.norm(finding.points[:, None] - wanted[None], axis=2)
+    off = max(apart.min(axis=0).max(), *np.abs(_extent(finding.points) - _extent(wanted)))
     assert off <= 0.75, f"{finding.label}: the report points {off:.2f} pixels away"
+
+
+def _extent(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
 def _check_drawn(viewer: Viewer, study: Study, finding: Finding) -> None:

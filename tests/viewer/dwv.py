@@ -93,8 +93,8 @@ _ANNOTATIONS = """id => (app.getData(id)?.annotationGroup?.getList() ?? []).map(
   frame: a.referencedFrameNumber ?? 1,
   numbers: a.quantification ?? {},
   centre: (c => c && [c.getX(), c.getY()])(a.mathShape?.getCentroid?.()),
-  points: (a.mathShape?.getPoints?.() ?? a.mathShape?.getPointArray?.() ?? [])
-    .map(p => [p.getX(), p.getY()]),
+  points: (m => m.getPoints?.() ?? m.getPointArray?.() ?? (m.getBegin ? [m.getBegin(), m.getEnd()] : []))(
+    a.mathShape ?? {}).map(p => [p.getX(), p.getY()]),
 }))"""
 
 _SHOW = """([id, position]) => {

@@ -40,12 +40,14 @@ def check_annotations(viewer: Dwv, study: Study) -> None:
     for turn, finding in enumerate(findings):
         annotation = seen[finding.tracking_uid]
         assert annotation["label"] == finding.label
-        assert (annotation["instance"], annotation["frame"]) == finding.plane
+        at = annotation["instance"], annotation["frame"]
+        assert at == finding.plane, f"{finding.label} is on another plane"
         points = np.array(annotation["points"] or [annotation["centre"]], dtype=float)
-        apart = np.linalg.norm(points[:, None] - finding.points[None], axis=2)
-        assert apart.min(axis=0).max() < 0.01, f"{finding.label} is {apart.min(axis=0).max():.2f} px away"
+        apart = np.linalg.norm(points[:, None] - finding.points[None], axis=2).min(axis=1).max()
+        same = np.allclose([points.min(0), points.max(0)], [finding.points.min(0), finding.points.max(0)])
+        assert apart < 0.01 and same, f"{finding.label} is {points.tolist()}, not {finding.points.tolist()}"
         viewer.show(data, study.affines[finding.plane][:3, 3])
-        viewer.screenshot(picture(study, f"sr-measurements-{turn + 1}"))
+        viewer.screenshot(picture(study, f"dwv-sr-measurements-{turn + 1}"))
         assert viewer.draws(data), f"{finding.label} is not drawn on its plane"
 
 

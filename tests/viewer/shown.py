@@ -29,7 +29,6 @@ GIVEN_UP = {
 }
 #: The same of dwv.
 DWV_GIVEN_UP = {
-    "No reference point for arrow": "one POINT among the findings ends its reading; without it all are shown",
     "it never ends loading": "it never ends loading",
     "FRACTIONAL": "it has no support for fractional segmentations",
 }
