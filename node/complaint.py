@@ -1,0 +1,82 @@
+"""What pydantic finds wrong with a configuration, said as a person would."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: What pydantic finds wrong -> how we say it. ``{}`` is the value, the rest pydantic's context.
+_SENTENCES = {
+    "missing": "this key is required",
+    "int_": "must be a whole number, not {}",
+    "float_": "must be a number, not {}",
+    "finite_number": "must be a finite number, not {}",
+    "bool_": "must be true or false, not {}",
+    "string_type": "must be a text in quotes, not {}",
+    "path_type": "must be a text in quotes, not {}",
+    "tuple_type": "must be a list like [...], not {}",
+    "dict_type": "must be a table, not {}",
+    "model_": "must be a table, not {}",
+    "greater_than_equal": "must be at least {ge:g}, not {}",
+    "greater_than": "must be more than {gt:g}, not {}",
+    "less_than_equal": "must be at most {le:.12g}, not {}",
+    "literal_error": "must be {expected}, not {}",
+    "union_tag_invalid": "must be 'dimse' or 'folder', not '{tag}'",
+    "union_tag_not_found": "this key is required: 'dimse' or 'folder'",
+    "string_pattern_mismatch": "must be 1 or more printable characters, not {}",
+    "host": "must be the name or address of a machine, not {}",
+    "ae_title": "must be an AE title, 1 to 16 characters without backslash (PS3.5 6.2), not {}",
+}
+
+
+def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[Any], str], list[str]]) -> str:
+    """Turn one pydantic error into a sentence that names table and key.
+
+    Parameters
+    ----------
+    detail
+        As `pydantic.ValidationError.errors` gives it.
+    raw
+        The file as it was read.
+    known_keys
+        (names of the tables, transport of a destination) -> the keys that the table may have.
+    """
+    kind, loc = str(detail["type"]), [part for part in detail["loc"] if part != "[key]"]
+    if not loc:  # how tables go together, in our own words
+        return str(detail["msg"]).removeprefix("Value error, ")
+    if loc[0] == "destinations" and len(loc) > 2:
+        del loc[2]  # the transport, by which pydantic told the kinds of destination apart
+    if kind.startswith("union_tag"):
+        loc.append("transport")
+    place = _place(loc, raw)
+    if kind == "extra_forbidden":
+        chosen = detail["loc"][2] if loc[0] == "destinations" else ""
+        near = difflib.get_close_matches(str(loc[-1]), known_keys(loc[:-1], chosen), n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{place}: unknown {'table' if isinstance(detail['input'], dict) else 'key'}{hint}"
+    if kind in ("string_pattern_mismatch", "string_too_short") and {"ae_title", "callers"} & set(loc):
+        kind = "ae_title"
+    if kind == "string_pattern_mismatch" and loc[-1] == "host":
+        kind = "host"
+    if kind == "value_error":  # a sentence of our own
+        return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}"
+    sentence = next((said for start, said in _SENTENCES.items() if kind.startswith(start)), detail["msg"])
+    if loc == ["rules"] and kind == "tuple_type":
+        sentence = "must be a list of tables, each begun by [[rules]]"
+    value = repr(detail["input"])
+    value = value if len(value) <= 60 else f"{value[:60]}..."
+    return f"{place}: {sentence.format(value, **detail.get('ctx', {}))}"
+
+
+def _place(loc: list[Any], raw: Mapping[str, Any]) -> str:
+    """Return e.g. ``"[accept.dimse] port"``; rules are counted from one and named."""
+    if loc[0] == "rules" and len(loc) > 1:
+        entry = raw["rules"][loc[1]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        table = f"[[rules]] number {loc[1] + 1}" + (f" ({name!r})" if isinstance(name, str) else "")
+        return " ".join([table, *(str(part) for part in loc[2:3])])
+    if isinstance(loc[-1], int):  # an element of a list
+        return f"{_place(loc[:-1], raw)}, entry {loc[-1] + 1}"
+    *tables, key = (str(part) for part in loc)
+    return f"[{'.'.join(tables)}] {key}" if tables else f"[{key}]"
