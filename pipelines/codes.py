@@ -7,7 +7,7 @@ scheme designator that begins with 99 is declared private by PS3.16 section 8.2.
 
 from __future__ import annotations
 
-from pipelines.contract import Code
+from pipelines.concept import Code
 
 PRIVATE_SCHEME = "99RADNODE"
 

@@ -15,18 +15,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class Code(NamedTuple):
-    """A coded concept (PS3.3 section 8): value, coding scheme designator, meaning."""
-
-    value: str
-    scheme: str
-    meaning: str
+from pipelines.concept import Code as Code
+from pipelines.structures import structure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,8 +290,6 @@ def _input(table: Mapping[str, Any]) -> InputSpec:
 
 
 def _segment(table: Mapping[str, Any]) -> Segment:
-    from pipelines.structures import structure  # it is written in the words of this module
-
     named = {}
     if "structure" in table:
         row = structure(table["structure"])

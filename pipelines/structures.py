@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from pipelines.codes import ANATOMICAL_STRUCTURE, LEFT, MORPHOLOGICALLY_ABNORMAL, RIGHT
-from pipelines.contract import Code
+from pipelines.concept import Code
 
 #: CID 7150
 CATEGORIES = {

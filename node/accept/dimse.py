@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.accept import status
 from node.accept.classes import chosen_classes
-from node.accept.guard import Limits
+from node.accept.connection import Limits
 from node.accept.listener import Listener
 from node.accept.store import Request, Spool, Store
 from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes, in_order

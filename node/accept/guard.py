@@ -3,25 +3,23 @@
 pynetdicom believes any PDU length, waits for ever inside a PDU, keeps no bound on what a message
 may bring, and leaves half received files behind. Here instead
 
-* a PDU is measured before it is read, and must be whole within a deadline (`GuardedSocket`);
+* a PDU is measured before it is read, and must be whole within a deadline (`node.accept.connection`);
+* threads wait instead of looking, and data go straight to their file (`node.accept.upper`);
 * a command set has a largest size, only C-ECHO and C-STORE are understood, and a data set goes
   fragment by fragment into a file of ours (`_Messages`);
 * nothing that a peer sends ends in a stack trace, and whatever was half received when an
   association ends is thrown away (`GuardedAssociation`).
 
-`node.accept.listener` decides who gets an association at all. Both subclass, and reach only
+`node.accept.listener` decides who gets an association at all. All of them subclass, and reach only
 into what the subclasses of 3.0.4 need.
 """
 
 from __future__ import annotations
 
 import queue
-import select
-import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from pynetdicom import _config
@@ -33,8 +31,8 @@ from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
-from pynetdicom.transport import AssociationSocket
 
+from node.accept.connection import GuardedSocket, Limits
 from node.accept.upper import UpperLayer
 from node.log import describe, get_log
 
@@ -49,11 +47,8 @@ _MAX_COMMAND_BYTES = 64 << 10
 #: How long nothing may happen before an association looks at itself.
 _LOOK_EVERY_S = 0.05
 _PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, context, control header
-#: Some peers count the PDV headers (PS3.8 9.3.5.1) outside of the agreed length.
-_PDU_SLACK_BYTES = 1024
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
 _MAX_QUEUED = 16
-A_ABORT = struct.pack(">BBLBBBB", 0x07, 0, 4, 0, 0, 2, 0)  #: PS3.8 9.3.8, by the provider
 #: PS3.7 annex E: the Command Fields that we serve, C-STORE-RQ and C-ECHO-RQ.
 _SERVED = frozenset({0x0001, 0x0030})
 
@@ -69,130 +64,6 @@ class SpoolFile(Protocol):
 
 
 OpenSpool = Callable[[Association, Any, PresentationContext], SpoolFile]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much strangers may take."""
-
-    max_associations: int
-    max_connections_per_peer: int
-    max_pdu_bytes: int
-    request_timeout_s: float  #: until the A-ASSOCIATE-RQ is whole
-    pdu_timeout_s: float  #: from the first byte of a PDU to its last; between two of one message
-    idle_timeout_s: float  #: between two messages
-
-
-class GuardedSocket(AssociationSocket):
-    """A connection whose PDUs have a largest size and a deadline."""
-
-    def __init__(
-        self, assoc: GuardedAssociation, connection: socket.socket, heard: bytes, limits: Limits
-    ) -> None:
-        super().__init__(assoc, client_socket=connection)
-        self._heard = heard  #: the request, received in the waiting room
-        self._limits = limits
-        self._deadline = 0.0
-        self._buffer = bytearray()
-        self.last_heard = time.monotonic()
-
-    @property
-    def ready(self) -> bool:
-        if self.socket is None or not self._is_connected:
-            return False
-        if self.assoc.dul.state_machine.current_state == "Sta13":
-            return False  # we have said the last word: close, however much the peer still sends
-        if self._heard:
-            return True
-        try:
-            poll = select.poll()  # select() fails above descriptor 1023
-            poll.register(self.socket, select.POLLIN)
-            return bool(poll.poll(0))
-        except (OSError, ValueError):
-            self.event_queue.put("Evt17")  # PS3.8 table 9-10: transport connection closed
-            return False
-
-    @property
-    def has_heard(self) -> bool:
-        """Whether something was received that nobody has read yet."""
-        return bool(self._heard)
-
-    def unread(self, data: bytes | bytearray) -> None:
-        """Put back what was read too far."""
-        self._heard = bytes(data) + self._heard
-
-    def begin_pdu(self) -> None:
-        self._deadline = time.monotonic() + self._limits.pdu_timeout_s
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read exactly so many bytes, or what came before the peer closed.
-
-        Raises
-        ------
-        OSError
-            Too many bytes are announced, or they do not come in time.
-        """
-        self._check_length(nr_bytes)
-        data = bytearray(nr_bytes)
-        del data[self._fill(memoryview(data)) :]
-        return data
-
-    def recv_view(self, nr_bytes: int) -> memoryview:
-        """Do what `recv` does into one buffer, which the next call overwrites."""
-        self._check_length(nr_bytes)
-        if len(self._buffer) < nr_bytes:
-            self._buffer = bytearray(nr_bytes)
-        view = memoryview(self._buffer)[:nr_bytes]
-        return view[: self._fill(view)]
-
-    def _check_length(self, nr_bytes: int) -> None:
-        if nr_bytes > max(self._limits.max_pdu_bytes + _PDU_SLACK_BYTES, len(self._heard)):
-            log.warning("pdu_too_long", bytes=nr_bytes, limit=self._limits.max_pdu_bytes)
-            self._abort()
-            raise OSError("the PDU is too long")
-
-    def _fill(self, view: memoryview) -> int:
-        """Read into all of a view; return how much there was before the peer closed."""
-        filled = min(len(view), len(self._heard))
-        view[:filled] = self._heard[:filled]
-        self._heard = self._heard[filled:]
-        while filled < len(view):
-            left_s = self._deadline - time.monotonic()
-            try:
-                if left_s <= 0:
-                    raise TimeoutError("the PDU did not come in time")
-                connection = self._open()
-                connection.settimeout(left_s)
-                count = connection.recv_into(view[filled:])
-            except TimeoutError:
-                log.warning("pdu_too_slow", bytes=filled, limit=self._limits.pdu_timeout_s)
-                self._abort()
-                raise
-            if count == 0:
-                break
-            filled += count
-            self.last_heard = time.monotonic()
-        return filled
-
-    def send(self, bytestream: bytes) -> None:
-        if self.socket is not None:
-            self.socket.settimeout(self._limits.pdu_timeout_s)
-            super().send(bytestream)
-
-    def _open(self) -> socket.socket:
-        if self.socket is None:
-            raise OSError("the connection is closed")
-        return self.socket
-
-    def cut(self) -> None:
-        """Close the connection; every read and write of it ends."""
-        hang_up(self.socket)
-
-    def _shutdown_socket(self) -> None:
-        self.cut()
-
-    def _abort(self) -> None:
-        say(self.socket, A_ABORT)
 
 
 class _Messages(DIMSEServiceProvider):
@@ -384,23 +255,3 @@ def _command_field(encoded: bytes) -> int | None:
             return int.from_bytes(encoded[at + 8 : at + 10], "little")
         at += 8 + length
     return None
-
-
-def say(connection: socket.socket | None, pdu: bytes) -> None:
-    """Send a last short PDU if the peer can take it at once."""
-    if connection is not None:
-        try:
-            connection.setblocking(False)
-            connection.send(pdu)
-        except OSError:
-            return  # it is being cut off anyway
-
-
-def hang_up(connection: socket.socket | None) -> None:
-    if connection is not None:
-        try:
-            connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # already gone
-        finally:
-            connection.close()

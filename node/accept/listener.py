@@ -22,7 +22,8 @@ from typing import Any
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from node.accept.guard import A_ABORT, GuardedAssociation, GuardedSocket, Limits, OpenSpool, hang_up, say
+from node.accept.connection import A_ABORT, GuardedSocket, Limits, hang_up, say
+from node.accept.guard import GuardedAssociation, OpenSpool
 from node.accept.port import listen_on
 from node.log import describe, get_log
 

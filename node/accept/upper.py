@@ -15,15 +15,14 @@ import select
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.timer import Timer
 
+from node.accept.connection import GuardedSocket
 from node.log import describe, get_log
-
-if TYPE_CHECKING:
-    from node.accept.guard import GuardedAssociation, GuardedSocket
 
 log = get_log("accept")
 
@@ -101,7 +100,7 @@ class Messages(Protocol):
 class UpperLayer(DULServiceProvider):
     """The state machine, with a deadline inside a PDU, without polling and without stack traces."""
 
-    def __init__(self, assoc: GuardedAssociation, messages: Messages) -> None:
+    def __init__(self, assoc: Association, messages: Messages) -> None:
         super().__init__(assoc)
         self.daemon = True
         self.connection: GuardedSocket
