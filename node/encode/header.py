@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pydicom
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 
 from node.encode import attributes
@@ -37,6 +37,7 @@ UNREADABLE = (
     NotImplementedError,
     EOFError,
     struct.error,
+    BytesLengthException,
 )
 
 #: Transfer syntax -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1).

@@ -22,7 +22,7 @@ from pipelines.contract import (
 )
 
 SHAPE = (4, 5, 6)  #: slices, rows, columns
-ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
+ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 ML = Code("mL", "UCUM", "milliliter")
 VOLUME = Code("118565006", "SCT", "Volume")
