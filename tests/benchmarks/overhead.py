@@ -81,7 +81,7 @@ def of_the_rival(files, mask, archive) -> float:
     sources.sort(key=lambda ds: float(ds.ImagePositionPatient[2]))
     code = highdicom.sr.CodedConcept("85756007", "SCT", "Tissue")
     described = highdicom.seg.SegmentDescription(
-        1, "Bright things", highdicom.sr.CodedConcept("123037004", "SCT", "Anatomical Structure"), code,
+        1, "Bright things", highdicom.sr.CodedConcept("91723000", "SCT", "Anatomical Structure"), code,
         highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         highdicom.AlgorithmIdentificationSequence(
             "rival", highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"), "1"
