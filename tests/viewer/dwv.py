@@ -86,6 +86,14 @@ _MASK = """id => {
     values: btoa(text),
   };
 }"""
+_VALUES = """id => {
+  const buffer = app.getData(id)?.image?.getBuffer();
+  if (!buffer) return '';
+  const bytes = new Uint8Array(Float32Array.from(buffer).buffer);
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  return btoa(text);
+}"""
 _ANNOTATIONS = """id => (app.getData(id)?.annotationGroup?.getList() ?? []).map(a => ({
   tracking: a.trackingUid,
   label: a.trackingId,
@@ -163,6 +171,10 @@ class Dwv:
             return None
         values = np.frombuffer(base64.b64decode(got["values"]), np.uint8)
         return values.reshape(got["shape"]), np.array(got["origins"], dtype=np.float64)
+
+    def values(self, data: str) -> NDArray[np.float32]:
+        """Return all values of loaded pixels as they lie in memory; none where there are none."""
+        return np.frombuffer(base64.b64decode(self.page.evaluate(_VALUES, data)), np.float32)
 
     def annotations(self, data: str) -> list[dict[str, Any]]:
         """Return every annotation of loaded data; its points are (column, row) in pixels of DICOM."""

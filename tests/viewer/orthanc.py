@@ -89,7 +89,7 @@ class Orthanc:
         status, answer = self._ask("POST", "/dicom-web/studies", body, headers)
         if status != 200:
             return f"HTTP {status}"
-        if "00081198" in json.loads(answer):
+        if json.loads(answer).get("00081198", {}).get("Value"):
             return "it names the instance among those that failed"
         return "" if self.holds(file) else "it says success and does not have it"
 
