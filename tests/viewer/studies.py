@@ -11,13 +11,13 @@ import highdicom
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 import simulate
 from node.encode import encode
+from node.encode.kinds import KINDS, NEXT_OF_KIND
 from node.encode.sr.tree import walk
 from node.model import ResultObject
-from node.profile import Profile
+from node.profile import Presentation, Profile
 from pipelines.contract import Code, Detection, Evaluation, Findings, Map, Measurement
 from tests.encode.helpers import (
     ABNORMAL,
@@ -232,13 +232,28 @@ def chest(folder: Path) -> Study:
 
 def read_study(name: str, images: Sequence[Path], results: Sequence[Path]) -> Study:
     """Return what is true of single-frame images and results as highdicom and pydicom read them."""
-    kinds = {SegmentationStorage: "seg", ComprehensiveSRStorage: "sr-measurements"}
-    by_kind = {kinds.get(pydicom.dcmread(f).SOPClassUID, "sr-text"): (f,) for f in results}
-    assert len(by_kind) == len(results) == 3, results
-    seg = highdicom.seg.segread(by_kind["seg"][0])
+    by_offset = {kind.series_offset: key for key, kind in KINDS.items()}
+    by_kind: dict[str, tuple[Path, ...]] = {}
+    for file in results:
+        number = int(pydicom.dcmread(file, specific_tags=["SeriesNumber"]).SeriesNumber)
+        kind = by_offset[(number - Presentation().series_number) % NEXT_OF_KIND]
+        by_kind[kind] = (*by_kind.get(kind, ()), file)
     headers = [pydicom.dcmread(f, stop_before_pixels=True) for f in images]
     uids = [str(h.SOPInstanceUID) for h in headers]
-    voxels = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
+    masks: dict[int, dict[Plane, NDArray[np.bool_]]] = {}
+    labels: dict[int, str] = {}
+    colours: dict[int, tuple[int, int, int]] = {}
+    for file in by_kind["seg"]:
+        seg = highdicom.seg.segread(file)
+        voxels = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
+        for k, segment in enumerate(seg.SegmentSequence):
+            number = len(labels) + 1
+            lab = segment.RecommendedDisplayCIELabValue
+            labels[number] = str(segment.SegmentLabel)
+            colours[number] = tuple(highdicom.color.CIELabColor.from_dicom_value(lab).to_rgb())
+            masks[number] = {
+                (u, 1): voxels[i, ..., k] > 0 for i, u in enumerate(uids) if voxels[i, ..., k].any()
+            }
     affines = {}
     for header in headers:
         x, y = np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3))
@@ -247,23 +262,13 @@ def read_study(name: str, images: Sequence[Path], results: Sequence[Path]) -> St
         affine[:3, 2] = x * float(header.PixelSpacing[1])
         affine[:3, 3] = np.array(header.ImagePositionPatient, float)
         affines[str(header.SOPInstanceUID), 1] = affine
-    numbers = [int(s.SegmentNumber) for s in seg.SegmentSequence]
-    colours = {
-        int(s.SegmentNumber): tuple(
-            highdicom.color.CIELabColor.from_dicom_value(s.RecommendedDisplayCIELabValue).to_rgb()
-        )
-        for s in seg.SegmentSequence
-    }
     return Study(
         name=name,
         study_uid=str(headers[0].StudyInstanceUID),
         images=tuple(images),
         results=by_kind,
-        masks={
-            n: {(u, 1): voxels[i, ..., k] > 0 for i, u in enumerate(uids) if voxels[i, ..., k].any()}
-            for k, n in enumerate(numbers)
-        },
-        labels={int(s.SegmentNumber): str(s.SegmentLabel) for s in seg.SegmentSequence},
+        masks=masks,
+        labels=labels,
         colours=colours,
         affines=affines,
         planes=tuple(affines),
