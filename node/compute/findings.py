@@ -22,6 +22,10 @@ from pipelines.contract import Card, Case, Evaluation, Findings, Image, Measurem
 
 LONGEST_CAUTION = 1024  #: a paragraph
 
+#: Names by which a report says what a finding is and where it lies (PS3.16 TID 1411); a reader cannot
+#: tell a result of the same name from them.
+TAKEN_NAMES = frozenset({("121071", "DCM"), ("276214006", "SCT"), ("363698007", "SCT")})
+
 #: How far an affine may be from the image's own, in mm; float32 arithmetic stays below.
 AFFINE_MM = 1e-4
 
@@ -108,6 +112,7 @@ def _of_measurements(findings: Findings) -> Iterator[str]:
     seen: set[Any] = set()
     for one in findings.measurements:
         what = f"the measurement {one.name.meaning!r}"
+        yield from _of_name(one, what)
         for code in (one.name, one.method, one.derivation):
             yield from of_code(code, what)
         yield from of_unit(one.unit, what)
@@ -132,6 +137,7 @@ def _of_evaluations(findings: Findings) -> Iterator[str]:
     seen: set[Any] = set()
     for one in findings.evaluations:
         what = f"the evaluation {one.name.meaning!r}"
+        yield from _of_name(one, what)
         for code in (one.name, one.value):
             yield from of_code(code, what)
         yield from of_share(one.probability, what, "probability")
@@ -148,6 +154,11 @@ def _there(findings: Findings) -> dict[str, set[int]]:
         "segment": {segment.number for segment in findings.segments},
         "detection": {detection.number for detection in findings.detections},
     }
+
+
+def _of_name(one: Measurement | Evaluation, what: str) -> Iterator[str]:
+    if one.name[:2] in TAKEN_NAMES:
+        yield f"{what} has the name by which a report says what or where a finding is; give it another"
 
 
 def _of_place(one: Measurement | Evaluation, there: Mapping[str, set[int]], what: str) -> Iterator[str]:

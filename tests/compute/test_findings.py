@@ -132,6 +132,16 @@ SPOILT = [
         evaluated(probability=float("nan")),
         "the evaluation 'Spleen' has a probability of nan, not from 0 to 1",
     ),
+    (
+        evaluated(name=Code("121071", "DCM", "Finding")),
+        "the evaluation 'Finding' has the name by which a report says what or where a finding is; "
+        "give it another",
+    ),
+    (
+        measured(name=Code("363698007", "SCT", "Finding Site")),
+        "the measurement 'Finding Site' has the name by which a report says what or where a finding is; "
+        "give it another",
+    ),
     (evaluated(segment=9), "the evaluation 'Spleen' is about segment 9, which is not there"),
     (findings(evaluations=GOOD.evaluations * 2), "the evaluation 'Spleen' of the whole image is there twice"),
     (findings(cautions="Motion."), "its cautions are not a short list of sentences"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,8 +94,7 @@ def _segment_faults(
             yield f"the group of {what} does not name the series that was segmented"
         about = [m for m in material.findings.measurements if m.segment == segment.number]
         answers = [e for e in material.findings.evaluations if e.segment == segment.number]
-        absent = [Evaluation(name=said.PRESENCE, value=said.ABSENT)] if empty else []
-        yield from _told_faults(group, about, [*absent, *answers], material, what)
+        yield from _told_faults(group, about, answers, material, what, is_absent=empty)
 
 
 def _detection_faults(
@@ -111,7 +110,7 @@ def _detection_faults(
         yield from _drawing_faults(group, detection, material, habit)
     about = [m for m in material.findings.measurements if m.detection == detection.number]
     answers = [e for e in material.findings.evaluations if e.detection == detection.number]
-    yield from _told_faults(group, about, answers, material, what, detection.confidence)
+    yield from _told_faults(group, about, answers, material, what, confidence=detection.confidence)
 
 
 def _rest_faults(groups: list[Dataset], material: Material, habit: Habit) -> Iterator[str]:
@@ -128,12 +127,10 @@ def _rest_faults(groups: list[Dataset], material: Material, habit: Habit) -> Ite
     numbers = [name_of(content)[:2] for group in groups for content in children(group, "NUM")]
     if sorted(numbers) != sorted(m.name[:2] for m in loose if math.isfinite(m.value)):
         yield "the numbers about the whole image are not those of the findings"
-    codes = [answer for group in groups for answer in _answers(group)]
-    nothing = [(said.SUMMARY[:2], said.NOTHING_FOUND[:2], None)] if said.found_nothing(material) else []
+    nothing = [Evaluation(name=said.SUMMARY, value=said.NOTHING_FOUND)] * said.found_nothing(material)
     failed = [Evaluation(name=m.name, value=MEASUREMENT_FAILURE) for m in loose if not math.isfinite(m.value)]
     absent = [Evaluation(name=said.PRESENCE, value=said.ABSENT) for _ in said.undetected(material)]
-    meant = map(_expected_answer, [*failed, *answers, *absent])
-    if sorted(map(str, codes)) != sorted(map(str, [*meant, *nothing])):
+    if not answers_agree(groups, [*failed, *answers, *absent, *nothing], in_order=False):
         yield "the answers about the whole image are not those of the findings, or nothing found is not said"
 
 
@@ -226,9 +223,14 @@ def _told_faults(
     answers: list[Evaluation],
     material: Material,
     what: str,
+    *,
     confidence: float | None = None,
+    is_absent: bool = False,
 ) -> Iterator[str]:
-    """Numbers and answers, each with its code, in the order of the findings."""
+    """Numbers and answers, each with its code, in the order of the findings.
+
+    That something ``is_absent`` stands before all that its pipeline says of it.
+    """
     items = children(group, "NUM")
     if confidence is not None:
         first = items.pop(0) if items else Dataset()
@@ -249,13 +251,32 @@ def _told_faults(
             told = "the encoded segment" if measurement.segment is not None else "the findings"
             yield f"{what}: {measurement.name.meaning} is not the number of {told}"
     failed = [Evaluation(name=m.name, value=MEASUREMENT_FAILURE) for m in about if m not in wanted]
-    absent = [a for a in answers if a.name == said.PRESENCE]
-    rest = [a for a in answers if a not in absent]
-    if _answers(group) != [_expected_answer(answer) for answer in (*absent, *failed, *rest)]:
+    absent = [Evaluation(name=said.PRESENCE, value=said.ABSENT)] * is_absent
+    if not answers_agree([group], [*absent, *failed, *answers]):
         yield f"the answers about {what} are not those of the findings"
 
 
+#: Name, value, and probability in percent.
 Answer = tuple[tuple[str, ...], tuple[str, ...], float | None]
+
+
+def answers_agree(
+    groups: Sequence[Dataset],
+    meant: Sequence[Evaluation],
+    *,
+    in_order: bool = True,
+) -> bool:
+    """Return whether the answers in some groups are those that are meant.
+
+    Compared one by one; a probability is written with seven digits.
+    """
+    found, expected = [a for group in groups for a in _answers(group)], [_expected_answer(e) for e in meant]
+    if not in_order:
+        found, expected = sorted(found, key=_rank), sorted(expected, key=_rank)
+    return len(found) == len(expected) and all(
+        one[:2] == other[:2] and _same_chance(one[2], other[2])
+        for one, other in zip(found, expected, strict=True)
+    )
 
 
 def _answers(group: Dataset) -> list[Answer]:
@@ -264,15 +285,26 @@ def _answers(group: Dataset) -> list[Answer]:
     for content in children(group, "CODE"):
         if content.RelationshipType != "CONTAINS" or name_of(content)[:2] in aside:
             continue
-        chances = [round(_value(c), 3) for c in children(content, "NUM", said.CERTAINTY)]
+        chances = [_value(c) for c in children(content, "NUM", said.CERTAINTY)]
         value = code_of(content.ConceptCodeSequence[0])[:2]
         found.append((name_of(content)[:2], value, chances[0] if chances else None))
     return found
 
 
 def _expected_answer(answer: Evaluation) -> Answer:
-    chance = None if answer.probability is None else round(100 * answer.probability, 3)
+    chance = None if answer.probability is None else 100 * answer.probability
     return answer.name[:2], answer.value[:2], chance
+
+
+def _same_chance(found: float | None, meant: float | None) -> bool:
+    if found is None or meant is None:
+        return found is meant
+    return math.isclose(found, meant, rel_tol=1e-6)
+
+
+def _rank(answer: Answer) -> tuple[tuple[str, ...], tuple[str, ...], float]:
+    """Sort by; rounding leaves the order of probabilities."""
+    return answer[0], answer[1], -1.0 if answer[2] is None else answer[2]
 
 
 def _template(group: Dataset) -> str:
