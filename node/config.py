@@ -152,12 +152,14 @@ class ResultsTable(Table):
     @field_validator("series_description")
     @classmethod
     def _tells(cls, template: str) -> str:
-        told = "may hold {pipeline}, {version} and {what}, and no other braces"
+        told = "may hold {pipeline}, {version} and {what}, and no other braces or backslashes"
         try:
             parts = list(Formatter().parse(template))
         except ValueError as error:
             raise ValueError(told) from error
         if any(part[1:] not in _FILLED_IN for part in parts if part[1] is not None):
+            raise ValueError(told)
+        if any(text in template for text in ("{{", "}}", "\\")):
             raise ValueError(told)
         filled = template.format(pipeline="", version="", what="")
         if "{pipeline}" not in template or "{what}" not in template or "research" not in filled:

@@ -46,13 +46,13 @@ def test_a_disk_that_is_full_for_a_moment_costs_a_job_one_try(node, monkeypatch)
 
 
 def test_a_job_whose_end_the_journal_did_not_take_is_given_up_when_it_does(node, monkeypatch):
-    monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.claimed=sleep:1,compute.claimed=enospc")
+    monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.claimed=sleep:3,compute.claimed=enospc")
     slot = threading.Thread(target=_computer(node, set(), threading.Event()))
     slot.start()
     wait_until(lambda: node.journal.job(1).state is JobState.COMPUTING, "the job is claimed")
     with sqlite3.connect(node.config.node.data / "journal.sqlite") as other:
         other.execute("BEGIN IMMEDIATE")
-        slot.join(3.0)
+        slot.join(5.0)
         assert slot.is_alive(), "it waits for the journal"
         assert node.journal.job(1).state is JobState.COMPUTING
     slot.join()

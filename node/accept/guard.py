@@ -16,6 +16,7 @@ into what the subclasses of 3.0.4 need.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import struct
 import time
@@ -125,15 +126,17 @@ class _Messages(DIMSEServiceProvider):
         return self.message is not None
 
     def drop(self) -> None:
-        """Throw away what was received and not served."""
+        """Throw away what was received and not served. Who serves may take some of it meanwhile."""
         self.message = None
-        files = [self._file]
-        while not self.msg_queue.empty():
-            _, waiting = self.msg_queue.get_nowait()
-            files.append(getattr(waiting, "_dataset_file", None))
-        for file in files:
-            if file is not None:
-                file.discard()
+        file, self._file = self._file, None
+        if file is not None:
+            file.discard()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _, waiting = self.msg_queue.get_nowait()
+                file = getattr(waiting, "_dataset_file", None)
+                if file is not None:
+                    file.discard()
 
     def _take(self, context_id: int, control: int, data: memoryview) -> None:
         if self.message is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from node.journal import schema
 from node.journal.database import Database
@@ -22,7 +22,9 @@ class Recording(Database):
 
     def __init__(self, engine: Engine, data: Path) -> None:
         super().__init__(engine, data)
-        self._recorder: Together[Instance, Recorded] = Together(self._record)
+        self._recorder: Together[Instance, Recorded] = Together(
+            self._record, alone=(IntegrityError, DataError)
+        )
 
     def record(self, instance: Instance) -> Recorded:
         """Write down an instance, durably.

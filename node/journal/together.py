@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,14 +28,25 @@ class Together(Generic[Asked, Answer]):
     Parameters
     ----------
     work
-        Takes what was asked and returns an answer to each, in the same order. When it raises, it
-        is called again for each alone, so that one cannot spoil it for the others.
+        Takes what was asked and returns an answer to each, in the same order. When it raises, all
+        of them have failed.
+    alone
+        What it may raise because of one of them: then it is called again for each alone, so that
+        the one cannot spoil it for the others. Not what concerns all, such as a locked database:
+        each would wait for it in turn.
     most
         That it is given at once.
     """
 
-    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Answer]], most: int = 64) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[Asked]], Sequence[Answer]],
+        *,
+        alone: tuple[type[Exception], ...] = (),
+        most: int = 64,
+    ) -> None:
         self._work = work
+        self._alone = alone
         self._most = most
         self._turn = threading.Lock()  #: who has it works, for itself and for all who wait
         self._waiting: list[_Request[Asked, Answer]] = []
@@ -59,15 +71,16 @@ class Together(Generic[Asked, Answer]):
         try:
             for request, answer in zip(batch, self._work([r.asked for r in batch]), strict=True):
                 request.answer = answer
-        except Exception as error:  # noqa: BLE001  it is raised where it belongs
-            if len(batch) == 1:
-                batch[0].error = error
-            else:
+        except self._alone as error:
+            if len(batch) > 1:
                 self._one_by_one(batch)
-        except BaseException as error:  # the thread is being ended, in the middle of it
+            else:
+                batch[0].error = error
+        except BaseException as error:  # each waits for its own, in its own thread
             for request in batch:
-                request.error = error
-            raise
+                request.error = copy.copy(error)
+            if not isinstance(error, Exception):
+                raise
         finally:
             for request in batch:
                 request.is_done = True

@@ -89,7 +89,7 @@ def test_a_label_map_describes_its_background_and_every_pixel_value(tmp_path: Pa
     assert made.sop_class_uid == ds.SOPClassUID == LABELMAP_CLASS
     assert (ds.SegmentationType, ds.SegmentsOverlap, ds.PixelPaddingValue) == ("LABELMAP", "NO", 0)
     assert (ds.BitsAllocated, ds.BitsStored, ds.HighBit) == (8, 8, 7)
-    background = ds.SegmentSequence[0]
+    background = ds.SegmentSequence[-1]
     assert background.SegmentNumber == 0 and "TrackingUID" not in background
     assert background.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Background"
     assert set(np.unique(ds.pixel_array)) == {s.SegmentNumber for s in ds.SegmentSequence}
@@ -154,8 +154,8 @@ def test_segments_that_overlap_become_a_label_map_each_group(tmp_path: Path) -> 
     made = segs_of(volume, findings_of(volume, masks, SEGMENTS), tmp_path / "out", profile=ALWAYS)
     assert len({thing.series_uid for thing in made}) == len(made) == 2
     first, second = (pydicom.dcmread(thing.path) for thing in made)
-    assert [s.SegmentLabel for s in first.SegmentSequence] == ["Background", "Left lung", "Right lung"]
-    assert [s.SegmentLabel for s in second.SegmentSequence] == ["Background", "Nodule"]
+    assert [s.SegmentLabel for s in first.SegmentSequence] == ["Left lung", "Right lung", "Background"]
+    assert [s.SegmentLabel for s in second.SegmentSequence] == ["Nodule", "Background"]
     np.testing.assert_array_equal(second.pixel_array == 1, masks[2])
 
 

@@ -270,10 +270,12 @@ def one_plane_less(ds: Dataset) -> None:
 LABELMAP: Rules = [
     ("class", put("Modality", "CT"), "not Label Map Segmentation"),
     ("depth", put("BitsStored", 7), "without 8 or 16 bits"),
-    ("no background", lambda ds: ds.SegmentSequence.pop(0), "background is not described"),
+    ("no background", lambda ds: ds.SegmentSequence.pop(-1), "background is not described"),
     (
         "background's kind",
-        in_segment(in_first("SegmentedPropertyTypeCodeSequence", put("CodeValue", "39607008"))),
+        lambda ds: setattr(
+            ds.SegmentSequence[-1].SegmentedPropertyTypeCodeSequence[0], "CodeValue", "39607008"
+        ),
         "background is not described",
     ),
     ("padding", drop("PixelPaddingValue"), "Pixel Padding Value"),

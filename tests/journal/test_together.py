@@ -55,7 +55,7 @@ def test_what_fails_for_one_fails_for_nobody_else() -> None:
             raise ValueError("three")
         return list(asked)
 
-    together = Together(work)
+    together = Together(work, alone=(ValueError,))
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(together.do, 0)
         assert busy.wait(10)
@@ -67,3 +67,29 @@ def test_what_fails_for_one_fails_for_nobody_else() -> None:
         assert [others[n].result(10) for n in (1, 2, 4, 5)] == [1, 2, 4, 5]
         with pytest.raises(ValueError, match="three"):
             others[3].result(10)
+
+
+def test_what_concerns_all_is_told_to_all_at_once() -> None:
+    busy, go_on, called = threading.Event(), threading.Event(), []
+
+    def work(asked: Sequence[int]) -> list[int]:
+        called.append(len(asked))
+        busy.set()
+        assert go_on.wait(10)
+        if 0 in asked:
+            return list(asked)
+        raise OSError("the disk is away")
+
+    together = Together(work, alone=(ValueError,))
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(together.do, 0)
+        assert busy.wait(10)
+        others = [pool.submit(together.do, n) for n in range(1, 6)]
+        while len(together._waiting) < len(others):
+            pass
+        go_on.set()
+        assert first.result(10) == 0
+        errors = [one.exception(10) for one in others]
+    assert [str(error) for error in errors] == ["the disk is away"] * 5
+    assert len({id(error) for error in errors}) == 5, "each thread raises its own"
+    assert called == [1, 5]

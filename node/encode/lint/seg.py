@@ -199,10 +199,10 @@ def _plane_faults(seg: EncodedSeg, volume: Volume) -> Iterator[str]:
 
 def _background_faults(dataset: Dataset) -> Iterator[str]:
     """Label maps describe what is no segment as well (PS3.3 C.8.20.2.3)."""
-    first = dataset.SegmentSequence[0]
-    kinds = first.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
-    if int(first.SegmentNumber) != 0 or code_of(kinds[0])[:2] != BACKGROUND[:2]:
-        yield "the background is not described as segment 0"
+    last = dataset.SegmentSequence[-1]
+    kinds = last.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
+    if int(last.SegmentNumber) != 0 or code_of(kinds[0])[:2] != BACKGROUND[:2]:
+        yield "the background is not described as segment 0, behind the others"
     if dataset.get("PixelPaddingValue") != 0:
         yield "Pixel Padding Value does not name the background"
     if any("SegmentIdentificationSequence" in g for g in dataset.PerFrameFunctionalGroupsSequence):

@@ -105,7 +105,7 @@ def new_segmentation(
     dataset.PixelRepresentation = 0
     dataset.SegmentationType = encoding
     described = [segment_item(material, s, number) for number, s in enumerate(part.segments, start=1)]
-    dataset.SegmentSequence = [background_item(material), *described] if exclusive else described
+    dataset.SegmentSequence = [*described, background_item(material)] if exclusive else described
     declare_schemes(dataset, dataset.SegmentSequence, material.algorithm.maker, header)
     dataset.NumberOfFrames = len(frames)
     add_references(dataset, material.volumes, material.role)

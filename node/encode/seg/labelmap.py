@@ -1,7 +1,8 @@
 """Outlines as a Label Map Segmentation: each pixel holds a Segment Number (Supplement 243, PS3.3 A.51).
 
 Background is segment 0: described like any other, as every pixel value must be (C.8.20.2.3), and
-named by Pixel Padding Value, by which dcmqi and 3D Slicer know it. MONOCHROME2 with a display
+named by Pixel Padding Value, by which dcmqi and 3D Slicer know it. It is described last, because
+OHIF takes a segment's colour by its place in the sequence, not by its number. MONOCHROME2 with a display
 colour per segment, because viewers read the colours and not a palette.
 """
 
