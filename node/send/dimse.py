@@ -64,6 +64,13 @@ _PACKED = frozenset(
 #: Offered besides the file's own syntax, the better one first.
 _FALLBACKS = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
+#: What nothing that is about it can be understood without ...
+MEANT = "seg"
+#: ... but for sentences; those are worth having, whatever else is missing.
+TOLD = "sr-text"
+#: Refused objects, beside the first, that are named in a sentence.
+TOLD_AT_MOST = 5
+
 # Otherwise a file that is sent would be decoded and encoded again on the way.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
@@ -115,11 +122,12 @@ def _all(
     now: Callable[[], datetime],
 ) -> Iterator[Receipt]:
     """Send each object, or what stands in for it."""
+    kinds = {thing.sop_instance_uid: thing.kind for thing in objects}
     refused: dict[str, str] = {}  # SOP Instance UID -> why
     for thing in objects:
         uid = thing.sop_instance_uid
-        if any(other in refused for other in thing.refers_to):
-            refused[uid] = f"{uid} was not sent: it refers to an object that was refused."
+        if thing.kind != TOLD and any(kinds[other] == MEANT for other in thing.refers_to if other in refused):
+            refused[uid] = f"{thing.kind} {uid} was not sent: it is about a segmentation that was refused."
             continue
         stand_in = replaced.get(uid, StandIn(thing=thing, sentence=""))
         sent = stand_in.thing
@@ -145,7 +153,7 @@ def _all(
         )
     if refused:
         first, *others = refused.values()
-        more = f" And {len(others)} more object{'s'[: len(others) != 1]}." if others else ""
+        more = f" And {len(others)} more: {' '.join(others[:TOLD_AT_MOST])}" if others else ""
         raise PeerRefused(first + more)
 
 

@@ -66,7 +66,7 @@ def saved(dataset: Dataset, folder: Path, *, refers_to: tuple[str, ...] = ()) ->
     path = folder / f"{dataset.SOPInstanceUID}.dcm"
     dataset.save_as(path, enforce_file_format=True)
     return ResultObject(
-        kind="sr-text" if "ValueType" in dataset else "sc",
+        kind="sr-measurements" if "ValueType" in dataset else "seg",
         sop_instance_uid=str(dataset.SOPInstanceUID),
         sop_class_uid=str(dataset.SOPClassUID),
         series_uid=str(dataset.SeriesInstanceUID),

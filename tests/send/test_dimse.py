@@ -117,10 +117,21 @@ def test_what_refers_to_a_refused_object_is_withheld_and_the_rest_is_sent(object
     alone = saved(report("2.25.8.1"), tmp_path)
     so_far = []
     with RefusingPacs(0x0122, only=[SecondaryCaptureImageStorage]) as pacs:
-        with pytest.raises(PeerRefused, match="And 1 more object"):
+        with pytest.raises(PeerRefused, match="And 1 more: sr-measurements"):
             deliver([sr, seg, alone], pacs, so_far=so_far)
         assert pacs.uids == [seg.sop_instance_uid, alone.sop_instance_uid]
     assert [r.sop_instance_uid for r in so_far] == [alone.sop_instance_uid]
+
+
+def test_what_can_be_read_without_the_refused_object_is_sent(objects, deliver):
+    """Sentences without their outlines, a report without its overlay: better than nothing."""
+    report, outlines = objects
+    overlay = replace(outlines, kind="secondary-capture")
+    for pair in ((replace(report, kind="sr-text"), outlines), (report, overlay)):
+        so_far = []
+        with RefusingPacs(0x0122, only=[SecondaryCaptureImageStorage]) as pacs, pytest.raises(PeerRefused):
+            deliver(pair, pacs, so_far=so_far)
+        assert [r.sop_instance_uid for r in so_far] == [report.sop_instance_uid]
 
 
 def test_a_peer_that_takes_the_picture_but_not_the_report_leaves_a_receipt_and_an_error(objects, deliver):
