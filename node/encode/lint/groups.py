@@ -127,10 +127,11 @@ def _rest_faults(groups: list[Dataset], material: Material, habit: Habit) -> Ite
     numbers = [name_of(content)[:2] for group in groups for content in children(group, "NUM")]
     if sorted(numbers) != sorted(m.name[:2] for m in loose if math.isfinite(m.value)):
         yield "the numbers about the whole image are not those of the findings"
-    nothing = [Evaluation(name=said.SUMMARY, value=said.NOTHING_FOUND)] * said.found_nothing(material)
+    summary = said.summary_of(material)
+    whole = [] if summary is None else [Evaluation(name=said.SUMMARY, value=summary)]
     failed = [Evaluation(name=m.name, value=MEASUREMENT_FAILURE) for m in loose if not math.isfinite(m.value)]
     absent = [Evaluation(name=said.PRESENCE, value=said.ABSENT) for _ in said.undetected(material)]
-    if not answers_agree(groups, [*failed, *answers, *absent, *nothing], in_order=False):
+    if not answers_agree(groups, [*failed, *answers, *absent, *whole], in_order=False):
         yield "the answers about the whole image are not those of the findings, or nothing found is not said"
 
 

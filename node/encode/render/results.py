@@ -8,7 +8,8 @@ import numpy as np
 
 from node.encode.material import Material
 from node.encode.numbers import Number, grouped
-from node.encode.sr.text import NOTHING_FOUND, image_notes
+from node.encode.sr.groups import found_nothing, undetected
+from node.encode.sr.text import image_notes, map_sentence, nothing_sentences
 from pipelines.contract import Detection, Evaluation
 
 
@@ -44,17 +45,18 @@ def general_lines(material: Material) -> list[str]:
     """Return what was found about the whole image, or that nothing was."""
     findings, outlines = material.findings, material.outlines
     empty = [s.label for s in findings.segments if outlines is not None and not outlines.voxels(s.number)]
-    lines = [evaluation_text(e) for e in findings.evaluations if e.segment is None and e.detection is None]
+    lines = nothing_sentences(material)
+    lines += [evaluation_text(e) for e in findings.evaluations if e.segment is None and e.detection is None]
     there = len(findings.segments) - len(empty)
     if there:
         lines.append(f"{there} structure{'s' if there > 1 else ''} outlined.")
-    if empty:
-        lines.append(f"{NOTHING_FOUND} of: {', '.join(empty)}.")
+    if empty and not found_nothing(material):
+        lines.append(f"No part of the image was marked as: {', '.join(empty)}.")
     if count := len(findings.detections):
         lines.append(f"{count} detection{'s' if count > 1 else ''}.")
-    for one in findings.maps:
-        lines.append(f"Map of {one.quantity.meaning.lower()}: {one.label}.")
-    return lines or [f"{NOTHING_FOUND} by this analysis."] * (not material.numbers)
+    if not found_nothing(material):
+        lines += [f"{kind.meaning}: none was detected." for kind in undetected(material)]
+    return [*lines, *(map_sentence(one) for one in findings.maps)]
 
 
 def measurement_rows(material: Material) -> list[Row]:

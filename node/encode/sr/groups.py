@@ -50,6 +50,7 @@ ABSENT = Code("121054", "DCM", "Absent")
 #: CID 6047; it says neither normal nor healthy, only that the analysis ran and found nothing.
 SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
 NOTHING_FOUND = Code("111241", "DCM", "All algorithms succeeded; without findings")
+SOMETHING_FOUND = Code("111242", "DCM", "All algorithms succeeded; with findings")
 
 Finding = Segment | Detection
 
@@ -204,19 +205,38 @@ def absence_groups(material: Material) -> list[Dataset]:
         about = _tracking(material, cut(kind.meaning, 64), material.job.uid(f"tracking absent {kind[:2]}"))
         said = [tree.code(CONTAINS, FINDING, kind), tree.code(CONTAINS, PRESENCE, ABSENT)]
         groups.append(_group([*about, *algorithm, *said], "1501"))
-    if found_nothing(material):
+    if (summary := summary_of(material)) is not None:
         about = _tracking(material, "Analysis", material.job.uid("tracking analysis"))
-        groups.append(_group([*about, *algorithm, tree.code(CONTAINS, SUMMARY, NOTHING_FOUND)], "1501"))
+        groups.append(_group([*about, *algorithm, tree.code(CONTAINS, SUMMARY, summary)], "1501"))
     return groups
 
 
+def summary_of(material: Material) -> Code | None:
+    """Return what is said of the analysis as a whole, where no group says what was found.
+
+    A report has a group at least, and a map has none of its own.
+    """
+    if found_nothing(material):
+        return NOTHING_FOUND
+    findings = material.findings
+    told = (findings.segments, findings.detections, findings.measurements, findings.evaluations)
+    return None if any(told) or undetected(material) else SOMETHING_FOUND
+
+
 def found_nothing(material: Material) -> bool:
-    """Return whether things were looked for and none is there; an answer or a number alone is a finding."""
+    """Return whether nothing at all was found: all reports ask here before they say so.
+
+    Every answer is a finding, and so are a number and a map, unless they are about structures of
+    which no voxel is there.
+    """
     findings, outlines = material.findings, material.outlines
-    if findings.detections or any(outlines and outlines.voxels(s.number) for s in findings.segments):
-        return False
-    looked_for = bool(findings.segments or material.job.card.detects)
-    return looked_for or not (findings.measurements or findings.evaluations)
+    return not (
+        findings.detections
+        or findings.evaluations
+        or any(outlines and outlines.voxels(s.number) for s in findings.segments)
+        or any(m.segment is None and not m.union for m in findings.measurements)
+        or any(one.segment is None for one in findings.maps)
+    )
 
 
 def undetected(material: Material) -> list[Code]:

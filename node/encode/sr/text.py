@@ -41,7 +41,7 @@ from node.encode.sr.groups import (
 from node.encode.sr.regions import Region, detection_regions, image_item, key_region
 from node.encode.sr.tree import CONTAINS, INFERRED_FROM
 from node.model import Volume, Volumes
-from pipelines.contract import Code, Detection, Evaluation
+from pipelines.contract import Code, Detection, Evaluation, Map
 
 TITLE = Code("18748-4", "LN", "Diagnostic Imaging Report")
 FINDINGS = Code("59776-5", "LN", "Findings")
@@ -100,15 +100,7 @@ def _lines(material: Material) -> list[Dataset]:
     empty = {
         s.number: s.label for s in findings.segments if outlines is not None and not outlines.voxels(s.number)
     }
-    if found_nothing(material):
-        if empty:
-            marked = _listed(empty.values())
-            lines.append(_line(f"{NOTHING_FOUND}: no part of the image was marked as {marked}."))
-        if missing := undetected(material):
-            names = _listed(kind.meaning for kind in missing)
-            lines.append(_line(f"{NOTHING_FOUND}: no {names} was detected."))
-        if not lines:
-            lines.append(_line(f"{NOTHING_FOUND} by this analysis."))
+    lines += [_line(sentence) for sentence in nothing_sentences(material)]
     for segment in findings.segments:
         if segment.number in empty and not found_nothing(material):
             lines.append(_line(f"{segment.label}: {NOTHING_FOUND.lower()}."))
@@ -123,12 +115,31 @@ def _lines(material: Material) -> list[Dataset]:
         lines += [_evaluation_line(e, detection.label) for e in answers if e.detection == detection.number]
     if not found_nothing(material):
         lines += [_line(f"{kind.meaning}: none was detected.") for kind in undetected(material)]
+    lines += [_line(map_sentence(one)) for one in findings.maps]
     loose = [n for n in numbers if n.measurement.segment is None and n.measurement.detection is None]
     lines += [_number_line(n) for n in loose]
     lines += [_evaluation_line(e, "") for e in answers if e.segment is None and e.detection is None]
     lines += [tree.text(CONTAINS, COMMENT, f"Caution: {caution}") for caution in findings.cautions]
     lines += [tree.text(CONTAINS, COMMENT, note) for note in image_notes(material.volumes)]
     return lines
+
+
+def nothing_sentences(material: Material) -> list[str]:
+    """Return that nothing was found, and of what; no sentence where something was."""
+    if not found_nothing(material):
+        return []
+    said = []
+    if empty := [segment.label for segment in material.findings.segments]:
+        said.append(f"{NOTHING_FOUND}: no part of the image was marked as {_listed(empty)}.")
+    if missing := undetected(material):
+        names = _listed(kind.meaning for kind in missing)
+        said.append(f"{NOTHING_FOUND}: no {names} was detected.")
+    return said or [f"{NOTHING_FOUND} by this analysis."]
+
+
+def map_sentence(one: Map) -> str:
+    """Return which map there is."""
+    return f"Map of {one.quantity.meaning.lower()}: {one.label}."
 
 
 def detection_sentence(material: Material, detection: Detection) -> str:
