@@ -159,10 +159,10 @@ class ResultsTable(Table):
             raise ValueError(told) from error
         if any(part[1:] not in _FILLED_IN for part in parts if part[1] is not None):
             raise ValueError(told)
-        if any(text in template for text in ("{{", "}}", "\\")):
+        if "\\" in template:
             raise ValueError(told)
         filled = template.format(pipeline="", version="", what="")
-        if "{pipeline}" not in template or "{what}" not in template or "research" not in filled:
+        if not {"pipeline", "what"} <= {part[1] for part in parts} or "research" not in filled:
             raise ValueError("must hold {pipeline}, {what} and the word research")
         if len(filled) > 32:
             raise ValueError("leaves no room: at most 32 characters beside what is filled in")

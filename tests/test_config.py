@@ -30,7 +30,7 @@ BAD_RESULTS = [
             ("{pipeline} {what.__class__} research", "may hold {pipeline}, {version} and {what}, and no"),
             ("{pipeline} {what} {research", "may hold {pipeline}, {version} and {what}, and no"),
             ("{pipeline:>99} {what} research", "may hold {pipeline}, {version} and {what}, and no"),
-            ("{{pipeline}} {{what}} research", "may hold {pipeline}, {version} and {what}, and no"),
+            ("{{pipeline}} {{what}} research", "must hold {pipeline}, {what} and the word research"),
             ("{pipeline} {what} a\\b research", "may hold {pipeline}, {version} and {what}, and no"),
             ("{pipeline!r} {what} research", "may hold {pipeline}, {version} and {what}, and no"),
             (
