@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import label
 from skimage.draw import polygon2mask
 
-from node.encode.render.edges import loops, polygons, signed_area
+from node.encode.render.edges import corners, loops, polygons, signed_area
 
 masks = arrays(bool, st.tuples(st.integers(1, 11), st.integers(1, 11)))
 
@@ -69,3 +70,14 @@ def test_only_corners_are_points() -> None:
     plane[10:390, 5:300] = True
     (boundary,) = loops(plane)
     assert sorted(map(tuple, boundary.tolist())) == [(5, 10), (5, 390), (300, 10), (300, 390)]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.72])
+def test_corners_are_counted_as_they_are_traced(share: float) -> None:
+    plane = np.random.default_rng(6).random((40, 31)) < share
+    labels, _ = label(plane)
+    counted = corners(labels)
+    assert counted[0] == 0
+    for number in range(1, len(counted)):
+        assert counted[number] == sum(map(len, loops(labels == number)))
+    assert counted.sum() == sum(map(len, loops(plane))) == corners(plane.astype(np.int8)).sum()

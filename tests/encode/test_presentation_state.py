@@ -15,6 +15,8 @@ import pytest
 from pydicom.dataset import Dataset
 from skimage.draw import polygon2mask
 
+from node.encode.render import presentation_state
+from node.encode.render.presentation_state import LOOPS_MAX
 from node.profile import Presentation
 from pipelines.contract import Detection
 from tests.encode.extras import (
@@ -216,6 +218,36 @@ def test_images_in_colour_and_images_without_findings_get_a_reason_instead(tmp_p
     assert any("max_object_mb" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.72])
+def test_noise_is_drawn_by_what_is_largest_in_it_and_little_else_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    noise = np.random.default_rng(4).random((3, 200, 200)) < share
+    volume = stored(tmp_path / "in", np.zeros(noise.shape, np.int16), "axial", "single")
+    findings = findings_of(volume, [noise], [LEFT_LUNG])
+    traced: list[int] = []
+    loops = presentation_state.loops
+    monkeypatch.setattr(presentation_state, "loops", lambda p: traced.append(len(found := loops(p))) or found)
+    result = result_of(volume, findings, tmp_path / "out", KIND)
+    only(result, KIND)
+    assert len(traced) == 2 * len(noise)  # once by the maker, once by the judge
+    assert max(traced) <= 3 * LOOPS_MAX
+
+
+def test_what_is_too_ragged_for_any_reader_gets_a_reason_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(5).random((2, 60, 60)) < 0.6
+    volume = stored(tmp_path / "in", np.zeros(noise.shape, np.int16), "axial", "single")
+    findings = findings_of(volume, [noise], [LEFT_LUNG])
+    for number, limit in enumerate(("CORNERS_MAX", "LINES_MAX")):
+        with monkeypatch.context() as patch:
+            patch.setattr(presentation_state, limit, 10)
+            result = result_of(volume, findings, tmp_path / f"out{number}", KIND)
+        assert of_kind(result, KIND) == []
+        assert any("Use the Segmentation" in note for note in result.notes)
+
+
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
@@ -253,7 +285,7 @@ def test_a_very_ragged_segment_is_drawn_within_bounds(tmp_path: Path) -> None:
     findings = findings_of(volume, [ragged], [LEFT_LUNG])
     ds = pydicom.dcmread(only(result_of(volume, findings, tmp_path / "out", KIND), KIND))
     graphics = ds.GraphicAnnotationSequence[1].GraphicObjectSequence
-    assert len(graphics) == 200
+    assert len(graphics) == LOOPS_MAX
     assert max(g.NumberOfGraphicPoints for g in graphics) <= 4000
 
 

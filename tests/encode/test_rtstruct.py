@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from scipy.ndimage import gaussian_filter
 from skimage.draw import polygon2mask
 
+from node.encode.render import rtstruct
 from node.model import Volume
 from node.profile import Presentation
 from pipelines.contract import Detection
@@ -208,6 +209,17 @@ def test_without_a_frame_of_reference_or_a_finding_there_is_a_reason_instead(tmp
     small = Presentation(max_object_mb=0.001)
     result = result_of(case.volume, case.findings, tmp_path / "small", "rtstruct", presentation=small)
     assert any("max_object_mb" in note for note in result.notes)
+
+
+def test_noise_is_refused_before_anything_of_it_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(4).random((4, 200, 200)) < 0.3
+    volume = stored(tmp_path / "in", np.zeros(noise.shape, np.int16), "axial", "single")
+    monkeypatch.setattr(rtstruct, "polygons", None)  # calling it would fail the job
+    result = result_of(volume, findings_of(volume, [noise], [LEFT_LUNG]), tmp_path / "out", "rtstruct")
+    assert of_kind(result, "rtstruct") == []
+    assert any("Use the Segmentation" in note for note in result.notes)
 
 
 @needs_shared

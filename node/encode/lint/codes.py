@@ -32,8 +32,9 @@ RUNNING_TEXT = frozenset({"ST", "LT", "UT"})
 BULK = frozenset(
     tag_for_keyword(k) for k in ("PixelData", "FloatPixelData", "ContourData", "EncapsulatedDocument")
 )
-#: Frames repeat the same codes; so many are looked at.
-FRAMES_LOOKED_AT = 2
+#: Frames, contours and drawings repeat the same codes and texts by the thousand; so many are looked at.
+LOOKED_AT = 2
+REPETITIVE = frozenset({"PerFrameFunctionalGroupsSequence", "ContourSequence", "GraphicObjectSequence"})
 
 
 def code_faults(dataset: Dataset, material: Material) -> Iterator[str]:
@@ -129,12 +130,12 @@ def _codes(dataset: Dataset) -> set[tuple[str, str]]:
 
 
 def _everything(dataset: Dataset) -> Iterator[Dataset]:
-    """Yield a data set and every item below it; of frames that are all alike, the first ones."""
+    """Yield a data set and every item below it; of those that are all alike, the first ones."""
     yield dataset
     for tag in sorted(dataset.keys() - BULK):
         if dataset.get_item(tag).VR in ("SQ", None, "UN"):
             element = dataset[tag]
             if element.VR == "SQ":
-                many = element.keyword == "PerFrameFunctionalGroupsSequence"
-                for item in element.value[:FRAMES_LOOKED_AT] if many else element.value:
+                many = element.keyword in REPETITIVE
+                for item in element.value[:LOOKED_AT] if many else element.value:
                     yield from _everything(item)

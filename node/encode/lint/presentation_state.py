@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,7 @@ from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from node.encode.common import RESEARCH_NOTICE
 from node.encode.material import Material
-from node.encode.render.edges import loops
-from node.encode.render.presentation_state import LOOPS_MAX, NOTICE_LAYER, POINTS_MAX, drawings
+from node.encode.render.presentation_state import NOTICE_LAYER, Drawing, drawings
 from node.encode.render.softcopy import read_greys
 from node.encode.tracking import tracking_uid
 from node.model import ResultObject
@@ -33,9 +32,10 @@ def presentation_state_faults(dataset: Dataset, result: ResultObject, material: 
     if {str(a.GraphicLayer) for a in dataset.GraphicAnnotationSequence} != set(layers):
         yield "the drawings are not on the layers that are described"
     yield from _area_faults(dataset, material)
-    yield from _reference_faults(dataset, material)
-    yield from _drawing_faults(dataset, material)
-    yield from _grey_faults(dataset, material)
+    meant = drawings(material)  # traced once: a ragged mask has many boundaries
+    yield from _reference_faults(dataset, meant, material)
+    yield from _drawing_faults(dataset, meant, material)
+    yield from _grey_faults(dataset, meant, material)
 
 
 def _area_faults(dataset: Dataset, material: Material) -> Iterator[str]:
@@ -46,12 +46,12 @@ def _area_faults(dataset: Dataset, material: Material) -> Iterator[str]:
             yield "the displayed area is not the whole image"
 
 
-def _reference_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+def _reference_faults(dataset: Dataset, meant: Sequence[Drawing], material: Material) -> Iterator[str]:
     series = dataset.ReferencedSeriesSequence
     if [str(s.SeriesInstanceUID) for s in series] != [material.volume.series_uid]:
         yield "the referenced series is not that of the source"
     named = [place for s in series for r in s.ReferencedImageSequence for place in _places(r)]
-    wanted = {_place(material, drawing.index) for drawing in drawings(material)}
+    wanted = {_place(material, drawing.index) for drawing in meant}
     if len(set(named)) != len(named) or set(named) != wanted:
         yield "the referenced images are not those with findings"
     parts = [*dataset.GraphicAnnotationSequence, *(dataset.get("SoftcopyVOILUTSequence") or ())]
@@ -60,7 +60,7 @@ def _reference_faults(dataset: Dataset, material: Material) -> Iterator[str]:
         yield "something is said of an image that is not referenced"
 
 
-def _drawing_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+def _drawing_faults(dataset: Dataset, meant: Sequence[Drawing], material: Material) -> Iterator[str]:
     """Every finding on every slice that shows it, where it is, and nothing else."""
     _, rows, columns = material.volume.image.array.shape
     drawn: dict[tuple[str, Place], list[NDArray[np.float64]]] = {}
@@ -82,7 +82,7 @@ def _drawing_faults(dataset: Dataset, material: Material) -> Iterator[str]:
             drawn.setdefault((str(graphic.TrackingUID), place), []).append(points)
     if notices != 1:
         yield "it does not say on every image that it is for research only"
-    expected = {(tracking_uid(material, d.finding), _place(material, d.index)): d for d in drawings(material)}
+    expected = {(tracking_uid(material, d.finding), _place(material, d.index)): d for d in meant}
     if set(drawn) != set(expected):
         yield "the drawings are not those of the findings"
         return
@@ -90,7 +90,8 @@ def _drawing_faults(dataset: Dataset, material: Material) -> Iterator[str]:
     for key, drawing in expected.items():
         finding, lines = drawing.finding, drawn[key]
         if isinstance(finding, Segment) and material.outlines is not None:
-            wrong += not _encloses(lines, material.outlines.plane(finding.number, drawing.index))
+            plane = material.outlines.plane(finding.number, drawing.index)
+            wrong += not (_encloses(lines, plane) if drawing.is_whole else len(lines) == len(drawing.lines))
         else:
             wrong += len(lines) != 1 or not np.array_equal(lines[0], drawing.lines[0].astype(np.float32))
     if wrong:
@@ -99,9 +100,6 @@ def _drawing_faults(dataset: Dataset, material: Material) -> Iterator[str]:
 
 def _encloses(lines: list[NDArray[np.float64]], plane: NDArray[np.bool_]) -> bool:
     """Whether boundaries enclose as many pixels as a mask has, within the same box."""
-    boundaries = loops(plane)
-    if len(boundaries) > LOOPS_MAX or max(map(len, boundaries)) > POINTS_MAX:
-        return True  # ragged beyond what is drawn to the last pixel
     x, y = (np.concatenate([line[:-1, axis] for line in lines]) for axis in (0, 1))
     x_next, y_next = (np.concatenate([line[1:, axis] for line in lines]) for axis in (0, 1))
     area = (np.dot(x, y_next) - np.dot(x_next, y)) / 2
@@ -110,9 +108,9 @@ def _encloses(lines: list[NDArray[np.float64]], plane: NDArray[np.bool_]) -> boo
     return bool(np.isclose(area, plane.sum()) and (x.min(), x.max(), y.min(), y.max()) == box)
 
 
-def _grey_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+def _grey_faults(dataset: Dataset, meant: Sequence[Drawing], material: Material) -> Iterator[str]:
     """The state replaces what the images say of their grey values, so it must say it again."""
-    indices = sorted({drawing.index for drawing in drawings(material)})
+    indices = sorted({drawing.index for drawing in meant})
     greys = read_greys([material.volume.slices[index] for index in indices])
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     if slope is not None and {(float(slope), float(intercept))} != {(g.slope, g.intercept) for g in greys}:

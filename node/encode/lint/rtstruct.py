@@ -108,7 +108,8 @@ def _segment_faults(
     voxels = sum(outlines.voxels(segment.number).values())
     if not np.isclose(float(roi.ROIVolume), voxels * material.volume.image.voxel_ml, rtol=1e-4, atol=1e-6):
         yield f"{name} has another volume than its segment"
-    filled: dict[int, NDArray[np.int64]] = {}
+    filled: dict[int, NDArray[np.int32]] = {}
+    slices = {(s.sop_instance_uid, s.frame): index for index, s in enumerate(material.volume.slices)}
     for contour in contours:
         points = contour_points(contour)
         if contour.ContourGeometricType != "CLOSED_PLANAR" or len(points) != contour.NumberOfContourPoints:
@@ -116,7 +117,7 @@ def _segment_faults(
             return
         index = _index(points, material)
         edges = np.rint(index + 0.5).astype(int)
-        plane = _plane(contour, material)
+        plane = slices.get(_place(contour))
         if (
             plane is None
             or np.abs(index[:, 0] - plane).max() > _NEAR
@@ -124,7 +125,8 @@ def _segment_faults(
         ):
             yield f"{name} has a contour that does not lie on pixel edges of its image"
             return
-        filled.setdefault(plane, np.zeros([n + 1 for n in outlines.shape[1:]], int))
+        if plane not in filled:
+            filled[plane] = np.zeros([n + 1 for n in outlines.shape[1:]], np.int32)
         _add_edges(filled[plane], edges[:, 1], edges[:, 2])
     if set(filled) != set(outlines.voxels(segment.number)):
         yield f"{name} is not on the slices where its segment has voxels"
@@ -136,7 +138,7 @@ def _segment_faults(
             return
 
 
-def _add_edges(steps: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+def _add_edges(steps: NDArray[np.int32], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
     """Note where the inside of a clockwise polygon along pixel edges begins and ends.
 
     Summed along both axes, ``steps`` (rows + 1, columns + 1) says how often each pixel is enclosed.
@@ -155,7 +157,8 @@ def _detection_faults(
         yield f"{name} is drawn as another shape than was detected"
     if detection.shape != "box" and len(contours) != 1:
         yield f"{name} has more than one contour"
-    if any(_plane(contour, material) is None for contour in contours):
+    places = {(plane.sop_instance_uid, plane.frame) for plane in material.volume.slices}
+    if not {_place(contour) for contour in contours} <= places:
         yield f"{name} refers to an image that is not of the source"
     said = np.concatenate([_index(contour_points(contour), material) for contour in contours])
     limits = np.array(material.volume.image.array.shape) - 0.5
@@ -174,9 +177,7 @@ def _index(points_mm: NDArray[np.float64], material: Material) -> NDArray[np.flo
     return np.asarray(steps.T, dtype=np.float64)
 
 
-def _plane(contour: Dataset, material: Material) -> int | None:
-    """Return the slice whose image a contour refers to."""
+def _place(contour: Dataset) -> tuple[str, int | None]:
+    """Return the image that a contour refers to: SOP Instance UID and frame."""
     reference = contour.ContourImageSequence[0]
-    named = (str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber"))
-    places = ((s.sop_instance_uid, s.frame) for s in material.volume.slices)
-    return next((index for index, place in enumerate(places) if place == named), None)
+    return str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber")

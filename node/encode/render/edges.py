@@ -9,6 +9,7 @@ the area of the pixels, which a contour through pixel centres would cut short.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,30 @@ def loops(plane: NDArray[np.bool_]) -> list[Polygon]:
 def signed_area(polygon: Polygon) -> float:
     """Return the area inside in pixels; negative for the boundary of a hole."""
     x, y = polygon[:, 0], polygon[:, 1]
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y)) / 2
+    closing = x[-1] * y[0] - x[0] * y[-1]
+    return float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]) + closing) / 2
+
+
+def corners(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return how many corners the boundaries of each component have, without tracing them: (components + 1,).
+
+    Parameters
+    ----------
+    labels
+        (rows, columns): 0 outside, else the number of the component, whose pixels touch along edges.
+    """
+    box = ndimage.find_objects((labels != 0).astype(np.uint8))
+    framed = np.pad(labels[box[0]] if box else labels[:0, :0], 1)
+    windows = (framed[:-1, :-1], framed[:-1, 1:], framed[1:, 1:], framed[1:, :-1])  # clockwise
+    count = int(labels.max(initial=0)) + 1
+    found = np.zeros(count, np.int64)
+    for turn in range(4):
+        here, one, across, other = (windows[(turn + step) % 4] for step in range(4))
+        convex = (here > 0) & (one == 0) & (other == 0)
+        concave = (here == 0) & (one > 0) & (across > 0) & (other > 0)
+        found += np.bincount(here[convex], minlength=count)
+        found += np.bincount(across[concave], minlength=count)
+    return found
 
 
 def polygons(plane: NDArray[np.bool_], points_max: int) -> Iterator[Polygon]:
@@ -59,7 +83,8 @@ def polygons(plane: NDArray[np.bool_], points_max: int) -> Iterator[Polygon]:
     """
     labels, _ = ndimage.label(plane)  # components touch along edges
     boxes = ndimage.find_objects(labels)
-    boundaries = loops(plane)
+    large = corners(labels) > points_max  # cut in two whatever their boundaries are, so not traced yet
+    boundaries = loops(plane & ~large[labels])
     holed = set()
     for hole in (b for b in boundaries if signed_area(b) < 0):
         x, y = hole[np.lexsort((hole[:, 1], hole[:, 0]))[0]].astype(int)
@@ -67,20 +92,23 @@ def polygons(plane: NDArray[np.bool_], points_max: int) -> Iterator[Polygon]:
     for outer in (b for b in boundaries if signed_area(b) > 0):
         x, y = outer[np.lexsort((outer[:, 0], outer[:, 1]))[0]].astype(int)
         number = int(labels[y, x])
-        if number not in holed and len(outer) <= points_max:
+        if number in holed:
+            large[number] = True
+        else:
             yield outer
-            continue
+    for number in np.flatnonzero(large).tolist():
         rows, columns = boxes[number - 1]
         part = labels[rows, columns] == number
         yield from _cut_to_size(part, points_max, np.array([columns.start, rows.start]))
 
 
 def _cut_to_size(part: NDArray[np.bool_], points_max: int, corner: NDArray[np.int64]) -> Iterator[Polygon]:
-    boundaries = loops(part)
-    holes = len(boundaries) - 1
-    if sum(map(len, boundaries)) + 3 * holes <= points_max:
-        yield _keyholed(part, boundaries) + corner
-        return
+    if corners(part.astype(np.int8)).sum() <= points_max:
+        boundaries = loops(part)
+        holes = len(boundaries) - 1
+        if sum(map(len, boundaries)) + 3 * holes <= points_max:
+            yield _keyholed(part, boundaries) + corner
+            return
     axis = int(part.shape[1] > part.shape[0])
     middle = part.shape[axis] // 2
     for first, half in zip((0, middle), np.split(part, [middle], axis=axis), strict=True):

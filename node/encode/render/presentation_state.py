@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
+from scipy import ndimage
 from skimage.measure import approximate_polygon
 
 from node.encode.common import RESEARCH_NOTICE, new_result
 from node.encode.items import image_reference, item
 from node.encode.material import Material, NotApplicable
 from node.encode.numbers import grouped
-from node.encode.render.edges import loops, signed_area
+from node.encode.render.edges import corners, loops, signed_area
 from node.encode.render.references import plane_references
 from node.encode.render.softcopy import Grey, read_greys
 from node.encode.repair import cut, decimal_string
@@ -33,9 +34,16 @@ from pipelines.contract import Detection, Segment
 #: The layer of the research notice; those of the findings are "AI RESEARCH 1", "AI RESEARCH 2" ...
 NOTICE_LAYER = "AI RESEARCH ONLY"
 #: A ragged segment is drawn by this many boundaries of a slice, the largest.
-LOOPS_MAX = 200
+LOOPS_MAX = 100
+#: More lines, or corners of boundaries, than that no reader wants to see, and no job to wait for.
+LINES_MAX = 20_000
+CORNERS_MAX = 1_000_000
 #: Graphic Data of more points would not fit the 64 KiB of its VR in Explicit VR (PS3.5 7.1.2).
 POINTS_MAX = 4000
+_RAGGED = (
+    "No presentation state was made: the outlines are too ragged to be drawn. Use the Segmentation, which "
+    "holds every voxel."
+)
 _POINT_BYTES = 8
 _OBJECT_BYTES = 300  #: of a graphic object beside its points, with its share of the sequences above
 
@@ -52,6 +60,7 @@ class Drawing:
     #: Each (points, 2) float64: (column, row) as in `node.encode.render.edges`; a closed line repeats
     #: its first point, one point alone is a point.
     lines: tuple[NDArray[np.float64], ...]
+    is_whole: bool = True  #: nothing was left out or simplified
 
 
 def make_presentation_state(material: Material) -> Iterator[Dataset]:
@@ -66,7 +75,7 @@ def make_presentation_state(material: Material) -> Iterator[Dataset]:
     volume = material.volume
     if volume.image.colour is not None:
         raise NotApplicable("No presentation state was made: it is for grey images, these are in colour.")
-    shown = list(drawings(material))
+    shown = drawings(material)
     if not shown:
         raise NotApplicable("No presentation state was made: there is nothing to draw.")
     size = sum(_OBJECT_BYTES + _POINT_BYTES * len(line) for drawing in shown for line in drawing.lines)
@@ -83,18 +92,90 @@ def make_presentation_state(material: Material) -> Iterator[Dataset]:
     yield _state(material, shown, greys)
 
 
-def drawings(material: Material) -> Iterator[Drawing]:
-    """Yield what is drawn, finding by finding, slice by slice."""
-    findings, outlines = material.findings, material.outlines
-    for number, segment in enumerate(findings.segments, start=1):
-        for index in sorted(outlines.voxels(segment.number)) if outlines is not None else ():
-            boundaries = loops(outlines.plane(segment.number, index)) if outlines is not None else []
-            boundaries.sort(key=lambda boundary: -abs(signed_area(boundary)))
-            lines = tuple(_closed(boundary) for boundary in boundaries[:LOOPS_MAX])
-            yield Drawing(finding=segment, layer=_layer(number), index=index, lines=lines)
+def drawings(material: Material) -> list[Drawing]:
+    """Return what is drawn, finding by finding, slice by slice.
+
+    Raises
+    ------
+    NotApplicable
+        There are more lines, or boundaries with more corners, than a reader can be shown.
+    """
+    if sum(_corners(_largest(plane)) for *_, plane in _planes(material)) > CORNERS_MAX:
+        raise NotApplicable(_RAGGED)  # to count them costs little beside tracing them
+    shown: list[Drawing] = []
+    lines = 0
+    for drawing in _of_segments(material):
+        shown.append(drawing)
+        lines += len(drawing.lines)
+        if lines > LINES_MAX:
+            raise NotApplicable(_RAGGED)
+    return [*shown, *_of_detections(material)]
+
+
+def _planes(material: Material) -> Iterator[tuple[int, Segment, int, NDArray[np.bool_]]]:
+    """Yield (number of its layer, segment, slice, mask), as far as the segments have voxels."""
+    outlines = material.outlines
+    if outlines is None:
+        return
+    for number, segment in enumerate(material.findings.segments, start=1):
+        for index in sorted(outlines.voxels(segment.number)):
+            yield number, segment, index, outlines.plane(segment.number, index)
+
+
+def _corners(plane: NDArray[np.bool_]) -> int:
+    return int(corners(plane.astype(np.int8)).sum())
+
+
+def _of_segments(material: Material) -> Iterator[Drawing]:
+    for number, segment, index, mask in _planes(material):
+        plane = _largest(mask)
+        boundaries = loops(plane)
+        boundaries.sort(key=lambda boundary: -abs(signed_area(boundary)))
+        lines = tuple(_closed(boundary) for boundary in boundaries[:LOOPS_MAX])
+        yield Drawing(
+            finding=segment,
+            layer=_layer(number),
+            index=index,
+            lines=lines,
+            is_whole=plane is mask and [len(line) - 1 for line in lines] == [*map(len, boundaries)],
+        )
+
+
+def _of_detections(material: Material) -> Iterator[Drawing]:
+    findings = material.findings
     for number, detection in enumerate(findings.detections, start=len(findings.segments) + 1):
         for region in detection_regions(detection, material.volume):
             yield Drawing(finding=detection, layer=_layer(number), index=region.index, lines=(region.points,))
+
+
+def _largest(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask, or, where it is ragged, what is large in it: (rows, columns), bool.
+
+    Noise has ten thousand boundaries a slice. Those that would not be drawn are not traced either.
+    """
+    if _corners(plane) <= 4 * LOOPS_MAX:  # no boundary has fewer than 4
+        return plane
+    diagonally = np.ones((3, 3), bool)
+    labels, count = ndimage.label(plane)
+    holes, apart = ndimage.label(np.pad(~plane, 1, constant_values=True), diagonally)
+    if count + apart - 1 <= LOOPS_MAX:
+        return plane
+    kept = _among_largest(labels)
+    holes, _ = ndimage.label(np.pad(~kept, 1, constant_values=True), diagonally)
+    outside = holes == holes[0, 0]
+    whole: NDArray[np.bool_] = ~(_among_largest(holes) | outside)[1:-1, 1:-1]
+    return whole
+
+
+def _among_largest(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return where the largest components are."""
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    chosen = np.zeros(len(sizes), bool)
+    chosen[np.argsort(-sizes, kind="stable")[:LOOPS_MAX]] = True
+    chosen[0] = False
+    wanted: NDArray[np.bool_] = chosen[labels]
+    return wanted
 
 
 def _layer(number: int) -> str:

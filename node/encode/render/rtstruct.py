@@ -15,13 +15,14 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import RTStructureSetStorage
+from scipy import ndimage
 
 from node.encode.common import RESEARCH_NOTICE, algorithm_identification, declare_schemes, new_result
 from node.encode.items import coded, image_reference, item
 from node.encode.material import Material, NotApplicable
 from node.encode.numbers import grouped
 from node.encode.planes import add_frame_of_reference, check_planes
-from node.encode.render.edges import polygons
+from node.encode.render.edges import corners, polygons
 from node.encode.render.references import plane_references
 from node.encode.repair import cut, decimal_string
 from node.encode.sr.regions import detection_regions, position_mm
@@ -32,6 +33,10 @@ from pipelines.contract import Detection, Segment
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 #: Contour Data of more points would not fit the 64 KiB of its VR in Explicit VR (PS3.5 7.1.2).
 POINTS_MAX = 1500
+#: Noise has more contours, or more corners, than anything an organ or a lesion was seen to have. To
+#: trace them would take the job minutes, and whoever opens them as well.
+CONTOURS_MAX = 20_000
+CORNERS_MAX = 2_000_000
 #: Digits after the point of a coordinate in mm; a tenth of a micrometre.
 DECIMALS = 4
 CONTOUR_DATA = Tag(0x30060050)
@@ -55,11 +60,12 @@ def make_rtstruct(material: Material) -> Iterator[Dataset]:
     Raises
     ------
     NotApplicable
-        There is no frame of reference, nothing to draw, or more than an object may hold.
+        There is no frame of reference, nothing to draw, or too much.
     """
     if not (material.volume.frame_of_reference_uid and material.volume.image.is_spatial):
         raise NotApplicable("No RT Structure Set was made: the images have no frame of reference.")
     check_planes(material.volume)
+    _check_amount(material)
     regions: list[_Region] = []
     room = material.job.presentation.max_object_mb * 1e6
     findings: list[Finding] = [*material.findings.segments, *material.findings.detections]
@@ -73,6 +79,23 @@ def make_rtstruct(material: Material) -> Iterator[Dataset]:
     if not regions:
         raise NotApplicable("No RT Structure Set was made: nothing was outlined.")
     yield _structure_set(material, regions)
+
+
+def _check_amount(material: Material) -> None:
+    """Count what there is to trace, which costs next to nothing, before tracing it."""
+    outlines, parts, turns = material.outlines, 0, 0
+    if outlines is None:
+        return
+    for segment in material.findings.segments:
+        for index in outlines.voxels(segment.number):
+            labels, count = ndimage.label(outlines.plane(segment.number, index))
+            parts, turns = parts + count, turns + int(corners(labels).sum())
+            if parts > CONTOURS_MAX or turns > CORNERS_MAX:
+                raise NotApplicable(
+                    "No RT Structure Set was made: the outlines are too ragged, with more than "
+                    f"{CONTOURS_MAX} contours or {CORNERS_MAX} corners. Use the Segmentation, "
+                    "which holds every voxel."
+                )
 
 
 def contour_points(contour: Dataset) -> NDArray[np.float64]:
