@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from node.picture.text import printable
 from node.picture.window import Window, greys
+from node.slices import middle, reached
 from pipelines.contract import Findings, Image, Map, Shape
 
 _LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))  #: per patient axis: towards less, towards more
@@ -158,8 +159,7 @@ def marks_at(findings: Findings, index: int, shape: tuple[int, ...], how: Cut = 
     """Return the detections that reach a plane."""
     found = []
     for detection in findings.detections:
-        depths = np.rint(detection.points[:, how.through])
-        if depths.min() <= index <= depths.max():
+        if index in reached(detection, shape[how.through], how.through):
             sure = "" if detection.confidence is None else f" {100 * detection.confidence:.0f} %"
             found.append(
                 Mark(
@@ -242,8 +242,7 @@ def busiest_index(findings: Findings, axis: int, shape: tuple[int, ...]) -> int:
         counts += np.count_nonzero(findings.labelmap, axis=others)
     if not counts.any():
         for detection in findings.detections:
-            middle = round(float(detection.points[:, axis].mean()))
-            counts[min(max(middle, 0), shape[axis] - 1)] += 1.0
+            counts[middle(detection, shape[axis], axis)] += 1.0
     if not counts.any():
         for one in findings.maps:
             counts += np.nan_to_num(np.abs(one.array), posinf=0.0).sum(axis=others, dtype=np.float64)

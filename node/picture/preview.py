@@ -15,6 +15,7 @@ from node.picture.cut import NATIVE, View, busiest_index, heat_of, label_of, upr
 from node.picture.draw import ROW_PX, TEXT_PX, Entry, colour_bar, entries_of, legend, legend_rows, paint
 from node.picture.text import font, printable, wrap
 from node.picture.window import HOUNSFIELD, Window, value_range, window_of
+from node.slices import middle, reached
 from pipelines.contract import Card, Case, Code, Findings, Image, Segment
 
 PLANE_HEIGHT_PX = 360
@@ -92,8 +93,7 @@ def found_at(findings: Findings, count: int) -> list[int]:
     elif findings.labelmap is not None:
         there |= findings.labelmap.any(axis=(1, 2))
     for detection in findings.detections:
-        depths = np.rint(detection.points[:, 0]).astype(int)
-        there[max(0, depths.min()) : depths.max() + 1] = True
+        there[reached(detection, count)] = True
     return [int(index) for index in np.flatnonzero(there)]
 
 
@@ -200,8 +200,7 @@ def spread(within: Sequence[int], wanted: Sequence[int], most: int) -> list[int]
 
 def detection_slices(findings: Findings, count: int) -> list[int]:
     """Return the slice in the middle of each detection."""
-    middles = (round(float(found.points[:, 0].mean())) for found in findings.detections)
-    return [min(max(middle, 0), count - 1) for middle in middles]
+    return [middle(found, count) for found in findings.detections]
 
 
 def _panel_size(one: View) -> tuple[int, int]:

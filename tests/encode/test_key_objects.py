@@ -83,8 +83,8 @@ def test_it_says_in_words_what_each_image_shows_and_that_it_is_research(tmp_path
         item.TextValue for item in ds.ContentSequence if item.ValueType == "TEXT" and "only" in item.TextValue
     ]
     assert text.startswith("Research use only. Not for diagnosis.")
-    assert "Left lung, Right lung: slice 3 of 12." in text
-    assert "Nodule point, Nodule line, Nodule box, Nodule contour: slice 6 of 12." in text
+    assert "Left lung, Right lung: image 3." in text
+    assert "Nodule point, Nodule line, Nodule box, Nodule contour: image 6." in text
 
 
 def test_where_nothing_was_found_no_image_stands_out(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_results_are_told_in_the_order_in_which_they_are_read(case: tuple[Rich, 
     found = detection_rows(material)
     assert found[1].cells[2:] == ("70 %", "Length 8.5 mm")
     assert found[2].cells[3] == "Length could not be measured"
-    assert place_of(made.findings.detections[2]) == "Right Lung, images 5 to 7"
+    assert place_of(made.findings.detections[2], made.volume) == "Right Lung, images 5 to 7"
 
 
 def test_finding_nothing_is_a_result(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image as Picture
 
 from node.encode.material import Material
+from node.encode.places import image_name, sentence_case
 from node.encode.render.secondary_capture import drawn_maps
 from node.picture.cut import Heat, View, busiest_index, heat_of, label_of, view
 from node.picture.draw import BAR_PX, Entry, colour_bar, entries_of, paint
@@ -89,7 +90,7 @@ def _detail(
         picture = taller
     keys = [entry for entry in entries_of(one.regions, one.marks) if entry.label in names or entry.sign]
     more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
-    place = f"Image {index + 1} of {len(material.volume.slices)}"
+    place = sentence_case(image_name(material.volume, index))
     if heat is not None:
         return Figure(picture, f"{place}: {heat.label}")
     return Figure(picture, f"{place}{more}", tuple(keys[:NAMED_MAX]))

@@ -94,7 +94,7 @@ def compose(view: View, layout: Layout, place: str, material: Material) -> NDArr
     Parameters
     ----------
     place
-        Which image this is, e.g. "Image 12 of 64".
+        Which image this is, e.g. "Image 12".
     """
     frame = Picture.new("RGB", (layout.width, layout.height), "black")
     frame.paste(paint(view, layout.image_px), (0, 0))

@@ -14,6 +14,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from node.encode.common import RESEARCH_NOTICE, declare_schemes, new_result
 from node.encode.items import item, sop_references
 from node.encode.material import Material, NotApplicable
+from node.encode.places import image_name
 from node.encode.render.references import plane_references
 from node.encode.repair import cut
 from node.encode.sr import tree
@@ -43,7 +44,10 @@ def make_key_objects(material: Material) -> Iterator[Dataset]:
     algorithm = material.algorithm
     said = [
         f"{RESEARCH_NOTICE} Selected automatically by {algorithm.name} {algorithm.version}.",
-        *(f"{', '.join(labels)}: {_place(material, index)}." for index, labels in sorted(reasons.items())),
+        *(
+            f"{', '.join(labels)}: {image_name(material.volume, index)}."
+            for index, labels in sorted(reasons.items())
+        ),
     ]
     root = tree.container(
         None,
@@ -78,13 +82,6 @@ def key_slices(material: Material) -> dict[int, list[str]]:
         index = key_region(detection_regions(detection, material.volume)).index
         reasons.setdefault(index, []).append(cut(detection.label, 64))
     return reasons
-
-
-def _place(material: Material, index: int) -> str:
-    """Return where a slice is found, for people."""
-    slices = len(material.volume.slices)
-    frame = material.volume.slices[index].frame
-    return f"slice {index + 1} of {slices}" + ("" if frame is None else f", frame {frame}")
 
 
 def _sibling(thing: ResultObject) -> Dataset:

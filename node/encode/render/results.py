@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from node.encode.material import Material
 from node.encode.numbers import Number, grouped
+from node.encode.places import images_name
 from node.encode.sr.groups import found_nothing, undetected
 from node.encode.sr.text import image_notes, map_sentence, nothing_sentences
+from node.model import Volume
+from node.slices import reached
 from pipelines.contract import Detection, Evaluation
 
 
@@ -95,17 +96,20 @@ def detection_rows(material: Material) -> list[Row]:
         sure = "" if found.confidence is None else f"{grouped(round(100 * found.confidence, 1))} %"
         what = found.label if found.label == found.kind.meaning else f"{found.label} ({found.kind.meaning})"
         rows.append(
-            Row((f"{found.number}  {what}", place_of(found), sure, "; ".join(more)), True, found.colour_rgb)
+            Row(
+                (f"{found.number}  {what}", place_of(found, material.volume), sure, "; ".join(more)),
+                True,
+                found.colour_rgb,
+            )
         )
     return rows
 
 
-def place_of(found: Detection) -> str:
+def place_of(found: Detection, volume: Volume) -> str:
     """Return where a detection lies: region, side, images."""
-    depths = np.rint(found.points[:, 0]).astype(int) + 1
-    low, high = int(depths.min()), int(depths.max())
+    where = reached(found, len(volume.slices))
+    images = images_name(volume, where[0], where[-1])
     region = " ".join(code.meaning for code in (found.laterality, found.anatomic_region) if code).strip()
-    images = f"image {low}" if low == high else f"images {low} to {high}"
     return f"{region}, {images}" if region else images
 
 

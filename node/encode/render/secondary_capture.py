@@ -17,6 +17,7 @@ from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 from node.encode.common import RESEARCH_NOTICE, new_result
 from node.encode.items import coded, image_reference, item
 from node.encode.material import Material
+from node.encode.places import image_name, sentence_case
 from node.encode.planes import (
     SOURCE_FOR_PROCESSING,
     add_frame_of_reference,
@@ -157,7 +158,6 @@ def _add_pixels(
     layout: Layout,
     shown: Sequence[int],
 ) -> None:
-    count = len(material.volume.slices)
     dataset.NumberOfFrames = len(shown)
     dataset.Rows, dataset.Columns = layout.height, layout.width
     dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
@@ -168,7 +168,7 @@ def _add_pixels(
         compose(
             view(material.volume.image, material.findings, window, index, heat=heat),
             layout,
-            f"Image {index + 1} of {count}",
+            sentence_case(image_name(material.volume, index)),
             material,
         )
         for index in shown

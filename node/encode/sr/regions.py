@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from node.encode.sr.contour import closed, outline, thinned, unmistakable
 from node.encode.sr.tree import CONTAINS, SELECTED_FROM
 from node.errors import EncodeError
 from node.model import Volume
+from node.slices import middle, reached
 from pipelines.contract import Code, Detection
 
 IMAGE_REGION = Code("111030", "DCM", "Image Region")
@@ -67,14 +67,14 @@ def detection_regions(detection: Detection, volume: Volume) -> list[Region]:
         raise EncodeError(f"detection {detection.number} does not lie on the image")
     points = np.clip(points, -0.5, edge)
     if detection.shape == "box":
-        (first, top, left), (last, bottom, right) = points.min(axis=0), points.max(axis=0)
+        (top, left), (bottom, right) = points[:, 1:].min(axis=0), points[:, 1:].max(axis=0)
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) + 0.5
         drawn = closed(corners)
         return [
             Region(index=i, shape="POLYLINE", points=drawn, indices=_indices(drawn, i))
-            for i in range(_nearest(first, slices), _nearest(last, slices) + 1)
+            for i in reached(detection, slices)
         ]
-    index = _nearest(float(points[:, 0].mean()), slices)
+    index = middle(detection, slices)
     if detection.shape == "point":
         return [Region(index=index, shape="POINT", points=points[:1, :0:-1] + 0.5, indices=points[:1])]
     if detection.shape == "contour":
@@ -144,7 +144,3 @@ def position_mm(region: Region, volume: Volume) -> NDArray[np.float64]:
 def _indices(points: NDArray[np.float64], place: float) -> NDArray[np.float64]:
     """Return (points, 3) (slice, row, column) of (points, 2) SCOORD (column, row)."""
     return np.column_stack([np.full(len(points), place), points[:, ::-1] - 0.5])
-
-
-def _nearest(place: float, count: int) -> int:
-    return min(max(math.floor(place + 0.5), 0), count - 1)

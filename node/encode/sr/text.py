@@ -12,16 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import EnhancedSRStorage
 
 from node.encode.common import RESEARCH_NOTICE
-from node.encode.header import UNREADABLE
 from node.encode.material import Material
 from node.encode.numbers import Number, grouped
+from node.encode.places import image_name
 from node.encode.sr import tree
 from node.encode.sr.document import (
     algorithm_items,
@@ -40,7 +38,7 @@ from node.encode.sr.groups import (
 )
 from node.encode.sr.regions import Region, detection_regions, image_item, key_region
 from node.encode.sr.tree import CONTAINS, INFERRED_FROM
-from node.model import Volume, Volumes
+from node.model import Volumes
 from pipelines.contract import Code, Detection, Evaluation, Map
 
 TITLE = Code("18748-4", "LN", "Diagnostic Imaging Report")
@@ -156,18 +154,6 @@ def detection_sentence(material: Material, detection: Detection) -> str:
         place += f" (seen on {len(drawn)} images)"
     sure = "" if detection.confidence is None else f", confidence {grouped(100 * detection.confidence)} %"
     return f"{what}, on {place}{sure}."
-
-
-def image_name(volume: Volume, index: int) -> str:
-    """Return what a reader calls one slice: its frame or Instance Number, else its place in the series."""
-    plane = volume.slices[index]
-    if plane.frame is not None:
-        return f"frame {plane.frame}"
-    try:
-        found = pydicom.dcmread(plane.path, stop_before_pixels=True, specific_tags=["InstanceNumber"])
-        return f"image {int(found.InstanceNumber)}"
-    except (OSError, InvalidDicomError, *UNREADABLE):
-        return f"image {index + 1} of {len(volume.slices)}"
 
 
 def _middle(region: Region) -> NDArray[np.float64]:
