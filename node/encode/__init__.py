@@ -23,9 +23,10 @@ from pydicom.dataset import Dataset
 
 from node.durable import sync_folder
 from node.encode.common import save
-from node.encode.header import read_header
+from node.encode.header import UNREADABLE, read_header
 from node.encode.identity import EncodeJob
-from node.encode.lint import lint
+from node.encode.kinds import KINDS
+from node.encode.lint import faults_of, lint
 from node.encode.material import Material, NotApplicable
 from node.encode.numbers import reported
 from node.encode.render.key_objects import make_key_objects
@@ -60,6 +61,8 @@ EXTRA_MAKERS: Mapping[Extra, Maker] = {
     "pdf": make_pdf,
     "key-objects": make_key_objects,
 }
+#: Extras that have nothing to do with reports, so that profiles with different reports share them.
+ON_OUTLINES = frozenset({"fractional", "parametric-map", "rtstruct", "presentation-state"})
 #: The reports of each profile; the last is the root, which refers to all objects of the job.
 REPORT_MAKERS: Mapping[Report, tuple[tuple[str, Maker], ...]] = {
     "viewer": (("sr-measurements", make_measurements), ("sr-text", make_text)),
@@ -79,12 +82,13 @@ def encode(
     """Write the findings of one job as DICOM objects: synced files in ``folder``, which exists.
 
     What profiles have in common is made once. There is always a report: finding nothing is a result.
+    An extra that cannot be made, or that its judge refuses, is left out with a note.
 
     Raises
     ------
     EncodeError
-        The objects would be wrong; every fault is listed. Whatever lies in the folder is not to
-        be sent.
+        The segmentations or a report would be wrong; every fault is listed. Whatever lies in the
+        folder is not to be sent.
     """
     role = findings.role or next(iter(job.card.inputs), next(iter(volumes)))
     if role not in volumes:
@@ -124,9 +128,11 @@ def _encode_one(material: Material, shelf: _Shelf) -> tuple[list[ResultObject], 
     *reports, root = REPORT_MAKERS[profile.report]
     for kind, maker in reports:
         things += shelf.make(kind, maker, replace(material, siblings=tuple(things)))
-    basis = replace(material, siblings=tuple(things))  # an extra stands beside the others, not on them
+    before = tuple(things)  # an extra stands beside the others, not on them
+    segs = tuple(thing for thing in before if thing.kind == "seg")
     for extra in profile.also:
-        things += shelf.make(extra, EXTRA_MAKERS[extra], basis)
+        basis = replace(material, siblings=segs if extra in ON_OUTLINES else before)
+        things += shelf.make_extra(extra, EXTRA_MAKERS[extra], basis)
     material = replace(material, siblings=tuple(things))
     kind, maker = root
     return [*things, *shelf.make(kind, maker, material)], material
@@ -140,12 +146,12 @@ class _Shelf:
     made: dict[tuple[Any, ...], list[ResultObject]] = field(default_factory=dict)
     known: dict[str, ResultObject] = field(default_factory=dict)  #: by SOP Instance UID, each once
     notes: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)  #: kinds of all files written, kept or not
     judged: set[str] = field(default_factory=set)  #: SOP Instance UIDs of what was found in order
 
     def make(self, kind: str, maker: Maker, material: Material, variant: str = "") -> list[ResultObject]:
         """Return the objects of a kind, made now if they have not been made from the same before."""
-        siblings = material.siblings
-        key = (kind, variant, material.profile.coordinates, *(s.sop_instance_uid for s in siblings))
+        siblings, key = material.siblings, self._key(kind, material, variant)
         if key not in self.made:
             self.made[key] = []
             try:
@@ -153,13 +159,52 @@ class _Shelf:
                     thing = self.known.get(str(dataset.SOPInstanceUID))  # another profile's choice too
                     if thing is None:
                         path = self.folder / self._name(kind)
-                        thing = save(dataset, path, kind=kind, siblings=siblings)
+                        thing = self._save(dataset, path, kind, siblings)
                         self.known[thing.sop_instance_uid] = thing
                     self.made[key].append(thing)
             except NotApplicable as error:
-                self.notes += [str(error)] * (str(error) not in self.notes)
+                self._note(str(error))
         return self.made[key]
 
+    def _key(self, kind: str, material: Material, variant: str) -> tuple[Any, ...]:
+        coordinates = material.profile.coordinates if kind.startswith("sr-") else ""
+        return (kind, variant, coordinates, *(s.sop_instance_uid for s in material.siblings))
+
+    def make_extra(self, kind: Extra, maker: Maker, material: Material) -> list[ResultObject]:
+        """Return the objects of an extra that are fit to be sent; the others are gone, with a note.
+
+        They are judged before the root report is made, which would refer to them.
+        """
+        try:
+            made = self.make(kind, maker, material)
+        except (EncodeError, MemoryError, *UNREADABLE) as error:
+            told = str(error) if isinstance(error, EncodeError) else type(error).__name__  # may quote values
+            made = self.made[self._key(kind, material, "")]
+            which = "Not every" if made else "No"
+            self._note(f"{which} {KINDS[kind].what} ({kind}) was made: {told}.")
+        for thing in [thing for thing in made if thing.sop_instance_uid not in self.judged]:
+            if found := list(faults_of(thing, material)):
+                self._note(f"The {KINDS[kind].what} ({kind}) was left out: {'; '.join(found)}.")
+                made.remove(thing)
+                del self.known[thing.sop_instance_uid]
+                thing.path.unlink()
+            else:
+                self.judged.add(thing.sop_instance_uid)
+        return made
+
+    def _save(
+        self, dataset: Dataset, path: Path, kind: str, siblings: Sequence[ResultObject]
+    ) -> ResultObject:
+        try:
+            return save(dataset, path, kind=kind, siblings=siblings)
+        except BaseException:
+            path.unlink(missing_ok=True)  # a part of an object is none
+            raise
+
+    def _note(self, sentence: str) -> None:
+        self.notes += [sentence] * (sentence not in self.notes)
+
     def _name(self, kind: str) -> str:
-        number = 1 + sum(thing.kind == kind for thing in self.known.values())
+        self.named.append(kind)
+        number = self.named.count(kind)
         return f"{kind}.dcm" if number == 1 else f"{kind}-{number}.dcm"

@@ -12,8 +12,8 @@ does not. It runs in production (standards R-49): an object with a fault is not 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -27,8 +27,8 @@ from node.encode.lint.render import pdf_faults, secondary_capture_faults
 from node.encode.lint.rtstruct import rtstruct_faults
 from node.encode.lint.seg import fractional_faults, seg_faults
 from node.encode.lint.sr import air_faults, measurement_faults, segments_faults, text_faults
-from node.encode.lint.whole import object_faults, set_faults
-from node.encode.material import Material
+from node.encode.lint.whole import SHARED, object_faults, set_faults
+from node.encode.material import Material, NotApplicable
 from node.errors import EncodeError
 from node.model import ResultObject
 
@@ -76,25 +76,25 @@ def faults(
 ) -> Iterator[str]:
     """Yield every fault as a sentence without patient data; parameters as in `lint`."""
     judged = set() if judged is None else judged
-    datasets: list[Dataset] = []
+    headers: list[Dataset] = []  # what is compared between objects: the rest of one may be a gigabyte
     for result in objects:
-        found: list[str] = []
-        try:
-            dataset = pydicom.dcmread(result.path, defer_size="1 MB")
-            datasets.append(dataset)
-            if result.sop_instance_uid in judged:
-                continue
-            for fault in chain(
-                object_faults(dataset, result, material),
-                code_faults(dataset, material),
-                JUDGES[result.kind](dataset, result, material),
-            ):
-                found.append(fault)  # one by one: what was found before a judge gives up counts too
-        except EncodeError as error:
-            found.append(str(error))
-        except UNREADABLE as error:  # a damaged object: some attribute is absent or malformed
-            told = f": {error}" if isinstance(error, AttributeError) else ""  # others may quote values
-            found.append(f"cannot be judged, {type(error).__name__}{told}")
+        found = [] if result.sop_instance_uid in judged else list(faults_of(result, material))
         yield from (f"{result.kind}: {fault}" for fault in found)
         judged |= {result.sop_instance_uid} if not found else set()
-    yield from set_faults(objects, datasets)
+        with contextlib.suppress(*UNREADABLE):  # which was said above
+            headers.append(pydicom.dcmread(result.path, specific_tags=list(SHARED)))
+    yield from set_faults(objects, headers)
+
+
+def faults_of(result: ResultObject, material: Material) -> Iterator[str]:
+    """Yield every fault of one object by itself."""
+    try:
+        dataset = pydicom.dcmread(result.path, defer_size="1 MB")
+        yield from object_faults(dataset, result, material)
+        yield from code_faults(dataset, material)
+        yield from JUDGES[result.kind](dataset, result, material)
+    except (EncodeError, NotApplicable) as error:
+        yield str(error)
+    except UNREADABLE as error:  # a damaged object: some attribute is absent or malformed
+        told = f": {error}" if isinstance(error, AttributeError) else ""  # others may quote values
+        yield f"cannot be judged, {type(error).__name__}{told}"

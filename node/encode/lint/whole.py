@@ -19,7 +19,7 @@ from node.encode.material import Material
 from node.model import ResultObject
 
 #: Attributes that every object of a job must carry with the same value.
-_SHARED = (*(a.keyword for a in (*PATIENT, *STUDY)), "StudyInstanceUID", "TimezoneOffsetFromUTC")
+SHARED = (*(a.keyword for a in (*PATIENT, *STUDY)), "StudyInstanceUID", "TimezoneOffsetFromUTC")
 _TYPE_2 = tuple(a.keyword for a in (*PATIENT, *STUDY) if a.type2)
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 #: Software that wrote the bytes must never pass for the algorithm (standards finding 7).
@@ -109,6 +109,6 @@ def set_faults(objects: Sequence[ResultObject], datasets: Sequence[Dataset]) -> 
             yield f"{result.kind} comes before an object that it refers to"
         before.add(result.sop_instance_uid)
     for other in datasets[1:]:
-        for keyword in _SHARED:
+        for keyword in SHARED:
             if datasets[0].get(keyword) != other.get(keyword):
                 yield f"the objects disagree about {keyword}"
