@@ -53,6 +53,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     together = measure_segment(("volume",), lungs, made.volume.image, union=(1, 2))
     measurements = (*made.findings.measurements, *together)
     made = replace(made, findings=replace(made.findings, measurements=measurements))
+    made = replace(made, volume=replace(made.volume, notes=("1 localizer left out",)))
     outcomes, materials = {}, {}
     for number, choice in enumerate((VIEWER, AIR, PATIENT, SEGMENTS, TEXT)):
         out = folder / str(number)
@@ -236,6 +237,18 @@ RULES: list[tuple[str, Choice, str, Damage, str]] = [
         "template 1500",
     ),
     ("library", AIR, "sr-air", without("IMAGE", ""), "image library"),
+    *(
+        (f"{what} untold", choice, kind, at("TEXT", put("TextValue", "Something."), "121106", which), said)
+        for choice, kind in ((AIR, "sr-air"), (SEGMENTS, "sr-segments"), (TEXT, "sr-text"))
+        for which, (what, said) in enumerate(
+            (
+                ("notice", "for research only"),
+                ("warning", "1 warnings of the card are missing"),
+                ("caution", "1 cautions are missing"),
+                ("note", "1 notes about the images are missing"),
+            )
+        )
+    ),
     # groups of any kind
     ("no tracking id", AIR, "sr-air", without("TEXT", "112039"), "not tied"),
     ("no tracking uid", SEGMENTS, "sr-segments", without("UIDREF", "112040", 3), "not tied"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
@@ -35,6 +35,7 @@ def air_faults(dataset: Dataset, result: ResultObject, material: Material) -> It
     yield from _root_faults(dataset, measurements.TITLE, Comprehensive3DSRStorage)
     yield from _reference_faults(dataset, material)
     yield from groups.group_faults(dataset, material, groups.AIR)
+    yield from _remark_faults(dataset, material)
     libraries = children(dataset, "CONTAINER", library.IMAGE_LIBRARY)
     listed = {
         str(content.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
@@ -51,6 +52,7 @@ def segments_faults(dataset: Dataset, result: ResultObject, material: Material) 
     yield from _root_faults(dataset, segments.TITLE, ComprehensiveSRStorage)
     yield from _reference_faults(dataset, material)
     yield from groups.group_faults(dataset, material, groups.SEGMENTS)
+    yield from _remark_faults(dataset, material)
     if any(content.get("ValueType") in ("SCOORD", "SCOORD3D") for content in walk(dataset)):
         yield "it holds a drawing, so 3D Slicer would not load the segmentation"
 
@@ -60,6 +62,7 @@ def text_faults(dataset: Dataset, result: ResultObject, material: Material) -> I
     yield from _report_faults(dataset, result, material)
     yield from _reference_faults(dataset, material)
     yield from _text_faults(dataset, material)
+    yield from _remark_faults(dataset, material)
 
 
 def _report_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
@@ -185,26 +188,35 @@ def _item_faults(dataset: Dataset, algorithm: Algorithm) -> Iterator[str]:
 
 
 def _text_faults(dataset: Dataset, material: Material) -> Iterator[str]:
-    findings, volumes = material.findings, material.volumes
+    findings = material.findings
     if dataset.SOPClassUID != EnhancedSRStorage or name_of(dataset) != text.TITLE:
         yield "the class or title is not that of a text report"
     for content in walk(dataset):
         if content.get("ValueType") == "CONTAINER" and content.get("ContinuityOfContent") != "SEPARATE":
             yield "a container is not SEPARATE, so viewers run its lines together"
-    lines = [str(content.TextValue) for content in walk(dataset) if content.get("ValueType") == "TEXT"]
-    if RESEARCH_NOTICE not in lines:
-        yield "it does not say that it is for research only"
     told = [name_of(c)[:2] for c in walk(dataset) if c.get("ValueType") in ("NUM", "CODE")]
     if sum(map(told.count, {m.name[:2] for m in findings.measurements})) < len(findings.measurements):
         yield "a measurement is missing"
     if sum(map(told.count, {e.name[:2] for e in findings.evaluations})) < len(findings.evaluations):
         yield "an evaluation is missing"
-    spoken = "\n".join(lines)
-    notes = [note for volume in volumes.values() for note in volume.notes]
     seen = [text.detection_sentence(material, detection) for detection in findings.detections]
-    told_of = (("cautions", findings.cautions), ("notes about the images", notes), ("detections", seen))
-    for what, sentences in told_of:
-        if unsaid := [s for s in sentences if clean_text(s, lines=True)[:40] not in spoken]:
-            yield f"{len(unsaid)} {what} are missing"
+    yield from _unsaid(dataset, "detections", seen)
     if not children(dataset, "CONTAINER", text.FINDINGS)[0].get("ContentSequence"):
         yield "it says nothing at all, not even that nothing was found"
+
+
+def _remark_faults(dataset: Dataset, material: Material) -> Iterator[str]:
+    """A root report is read alone, so it says what every result says, and what to beware of."""
+    lines = [str(content.TextValue) for content in walk(dataset) if content.get("ValueType") == "TEXT"]
+    if RESEARCH_NOTICE not in lines:
+        yield "it does not say that it is for research only"
+    card, notes = material.job.card, [note for v in material.volumes.values() for note in v.notes]
+    yield from _unsaid(dataset, "warnings of the card", [card.warning] if card.warning else [])
+    yield from _unsaid(dataset, "cautions", material.findings.cautions)
+    yield from _unsaid(dataset, "notes about the images", notes)
+
+
+def _unsaid(dataset: Dataset, what: str, sentences: Sequence[str]) -> Iterator[str]:
+    spoken = "\n".join(str(c.TextValue) for c in walk(dataset) if c.get("ValueType") == "TEXT")
+    if unsaid := [s for s in sentences if clean_text(s, lines=True)[:40] not in spoken]:
+        yield f"{len(unsaid)} {what} are missing"

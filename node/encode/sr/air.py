@@ -6,6 +6,8 @@ segment has a TID 1411 group, every detection a drawing, what is about the image
 TID 1501 group. Viewers that need a contour in each group (OHIF) show it blank: for them
 there is the profile "viewer".
 
+Notices and cautions are comments at the root: TID 1500 is extensible, and its groups hold no text.
+
 Places are on images (SCOORD), or in the patient's frame of reference (SCOORD3D) where the
 destination asks for that and the images have one.
 """
@@ -24,6 +26,7 @@ from node.encode.sr.groups import absence_groups, detection_group, image_groups,
 from node.encode.sr.library import whole_library
 from node.encode.sr.measurements import IMAGING_MEASUREMENTS, TITLE
 from node.encode.sr.regions import in_patient
+from node.encode.sr.text import notices, remarks
 from node.encode.sr.tree import CONTAINS
 
 
@@ -45,6 +48,8 @@ def make_air(material: Material) -> Iterator[Dataset]:
             *procedures_reported(material.header, material.volume.image.modality),
             whole_library(material),
             tree.container(CONTAINS, IMAGING_MEASUREMENTS, groups),
+            *notices(material),
+            *remarks(material),
             *derived_objects(material, in_words=False),
         ],
         template="1500",

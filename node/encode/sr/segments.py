@@ -18,6 +18,7 @@ from node.encode.sr import tree
 from node.encode.sr.document import derived_objects, new_report, observation_context, procedures_reported
 from node.encode.sr.groups import absence_groups, image_groups, pointless_group, segment_group
 from node.encode.sr.measurements import IMAGING_MEASUREMENTS
+from node.encode.sr.text import notices, remarks
 from node.encode.sr.tree import CONTAINS
 from pipelines.contract import Code
 
@@ -41,6 +42,8 @@ def make_segments(material: Material) -> Iterator[Dataset]:
             *observation_context(material.job),
             *procedures_reported(material.header, material.volume.image.modality),
             tree.container(CONTAINS, IMAGING_MEASUREMENTS, groups),
+            *notices(material),
+            *remarks(material),
             *derived_objects(material, in_words=True),
         ],
         template="1500",

@@ -65,8 +65,7 @@ def make_text(material: Material) -> Iterator[Dataset]:
         [
             *observation_context(material.job),
             *procedures_reported(material.header, material.volume.image.modality),
-            tree.text(CONTAINS, COMMENT, RESEARCH_NOTICE),
-            *(tree.text(CONTAINS, COMMENT, w) for w in (card.warning,) if w),
+            *notices(material),
             tree.container(CONTAINS, FINDINGS, _lines(material)),
             tree.container(
                 CONTAINS,
@@ -117,9 +116,19 @@ def _lines(material: Material) -> list[Dataset]:
     loose = [n for n in numbers if n.measurement.segment is None and n.measurement.detection is None]
     lines += [_number_line(n) for n in loose]
     lines += [_evaluation_line(e, "") for e in answers if e.segment is None and e.detection is None]
-    lines += [tree.text(CONTAINS, COMMENT, f"Caution: {caution}") for caution in findings.cautions]
-    lines += [tree.text(CONTAINS, COMMENT, note) for note in image_notes(material.volumes)]
-    return lines
+    return [*lines, *remarks(material)]
+
+
+def notices(material: Material) -> list[Dataset]:
+    """Return that this is for research, and the warning of the card: what every root report begins with."""
+    told = (RESEARCH_NOTICE, material.job.card.warning)
+    return [tree.text(CONTAINS, COMMENT, sentence) for sentence in told if sentence]
+
+
+def remarks(material: Material) -> list[Dataset]:
+    """Return the cautions of the pipeline and what was noticed of the images."""
+    told = [*(f"Caution: {c}" for c in material.findings.cautions), *image_notes(material.volumes)]
+    return [tree.text(CONTAINS, COMMENT, sentence) for sentence in told]
 
 
 def nothing_sentences(material: Material) -> list[str]:
