@@ -8,6 +8,7 @@ from node.encode.header import Header
 from node.encode.identity import Algorithm, EncodeJob, algorithm_of
 from node.encode.numbers import Number
 from node.encode.seg.outlines import Outlines
+from node.errors import EncodeError
 from node.model import ResultObject, Volume, Volumes
 from node.profile import Profile
 from pipelines.contract import Findings
@@ -34,6 +35,18 @@ class Material:
     outlines: Outlines | None = None  #: None: nothing was outlined
     numbers: tuple[Number, ...] = ()
     siblings: tuple[ResultObject, ...] = ()  #: made before it, in the order they are to be sent
+
+    def __post_init__(self) -> None:
+        """Refuse findings on images of another study: their results would be filed there.
+
+        The study of a job is that of the first input which its card names.
+        """
+        first = next((role for role in self.job.card.inputs if role in self.volumes), self.role)
+        if self.volumes[first].study_uid != self.volume.study_uid:
+            raise EncodeError(
+                f"the findings are on the grid of '{self.role}', which is of another study than '{first}'; "
+                "a pipeline has to give them on an input of the study that the job is for"
+            )
 
     @property
     def volume(self) -> Volume:

@@ -75,9 +75,14 @@ def unit_text(ucum: str) -> str:
 
 
 def grouped(value: float) -> str:
-    """Return a number with four significant digits at least and thousands separated."""
+    """Return a number with four significant digits at least and thousands separated.
+
+    What would have five zeros behind the point, or more than fifteen digits, has an exponent.
+    """
     magnitude = math.floor(math.log10(abs(value))) if value else 0
-    digits = min(8, max(0, 3 - magnitude))
+    if not -5 <= magnitude < 15:
+        return f"{value:.4g}"
+    digits = max(0, 3 - magnitude)
     text = f"{value:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

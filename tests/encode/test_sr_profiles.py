@@ -427,6 +427,18 @@ def test_time_points_tell_the_inputs_of_two_studies_apart(made: Made, tmp_path: 
     assert dciodvfy_errors(outcome.objects[-1].path) == []
 
 
+def test_findings_on_the_images_of_another_study_are_refused(made: Made, tmp_path: Path) -> None:
+    prior = single_frame_volume(
+        tmp_path / "in", np.zeros(SHAPE, np.int16), make_affine(), seed="another study"
+    )
+    card = a_card(inputs={"current": a_card().inputs["ct"], "prior": a_card().inputs["ct"]})
+    volumes = {"prior": prior, "current": made.rich.volume}
+    with pytest.raises(EncodeError, match="'prior', which is of another study than 'current'"):
+        encode(a_job(card=card), Findings(role="prior"), volumes, tmp_path, [Profile(report="air")])
+    second = {**volumes, "prior": replace(prior, study_uid=made.rich.volume.study_uid)}
+    assert encode(a_job(card=card), Findings(role="prior"), second, tmp_path, [Profile(report="air")]).objects
+
+
 def test_the_image_library_tells_how_the_images_lie(made: Made) -> None:
     tree = pydicom.dcmread(made.report("air"))
     (box,) = [c for c in walk(tree) if name_of(c).value == "126200"]
