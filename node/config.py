@@ -147,7 +147,7 @@ class ResultsTable(Table):
     series_number: Annotated[int, Field(ge=1, le=2**31 - 1000)] = 9001  #: of the first kind of object
     #: Series Description; must tell ``{pipeline}`` and ``{what}``, and say "research".
     series_description: Name = Presentation.series_description
-    max_object_mb: Annotated[float, Field(gt=0, le=2000)] = 512.0  #: larger segmentations are split
+    max_object_mb: Annotated[float, Field(ge=5, le=2000)] = 512.0  #: larger segmentations are split
 
     @field_validator("series_description")
     @classmethod

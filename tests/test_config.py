@@ -18,7 +18,7 @@ BAD_RESULTS = [
     # how results are numbered and named
     ("[results]\nseries_number = 0", "[results] series_number: must be at least 1, not 0"),
     ("[results]\nseries_number = 2147483647", "[results] series_number: must be at most 2147482648, not"),
-    ("[results]\nmax_object_mb = 0", "[results] max_object_mb: must be more than 0, not 0"),
+    ("[results]\nmax_object_mb = 4.9", "[results] max_object_mb: must be at least 5, not 4.9"),
     *(
         (f"[results]\nseries_description = {template!r}", f"[results] series_description: {told}")
         for template, told in (

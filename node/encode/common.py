@@ -108,7 +108,8 @@ def _schemes(parts: Iterable[Dataset]) -> set[str]:
 def series_description(job: EncodeJob, what: str) -> str:
     """Return e.g. "lung-density 0.1.0 segmentation, research only", at most 64 characters (R-07).
 
-    Where the whole is too long, the name of the pipeline is cut, never the rest.
+    Where the whole is too long, the name of the pipeline and its version are cut, the version to no
+    less than half of their room; never what the template itself says.
     """
     algorithm = algorithm_of(job.card)
     return described(job.presentation, algorithm.name, algorithm.version, what)
@@ -117,11 +118,24 @@ def series_description(job: EncodeJob, what: str) -> str:
 def described(presentation: Presentation, pipeline: str, version: str, what: str) -> str:
     """Return the Series Description of one kind of result of a pipeline; see `series_description`."""
 
-    def filled(name: str) -> str:
-        return presentation.series_description.format(pipeline=name, version=version, what=what)
+    def filled(name: str, number: str) -> str:
+        return presentation.series_description.format(pipeline=name, version=number, what=what)
 
-    room = 64 - (len(filled(pipeline)) - len(pipeline))
-    return cut(filled(cut(pipeline, max(1, room))), 64)
+    own = len(filled("", ""))
+    names, numbers = (
+        len(filled("x", "")) - own,
+        len(filled("", "x")) - own,
+    )  # how often the template tells each
+    room = max(0, 64 - own)
+    if numbers:
+        version = _shortened(version, max(room // 2, room - names * len(pipeline)) // numbers)
+    if names:
+        pipeline = _shortened(pipeline, (room - numbers * len(version)) // names)
+    return cut(filled(pipeline, version), 64)
+
+
+def _shortened(text: str, characters: int) -> str:
+    return cut(text, characters) if characters > 3 else text[: max(characters, 0)]
 
 
 def algorithm_identification(algorithm: Algorithm) -> Dataset:

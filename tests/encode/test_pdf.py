@@ -292,3 +292,13 @@ def test_the_linter_knows_the_limit(case: tuple[Rich, Outcome]) -> None:
     small = replace(material, job=replace(material.job, presentation=Presentation(max_object_mb=0.01)))
     found = list(pdf_faults(pydicom.dcmread(thing.path), thing, small))
     assert found == ["it is larger than objects may be"]
+
+
+def test_a_report_larger_than_objects_may_be_becomes_a_note(
+    case: tuple[Rich, Outcome], tmp_path: Path
+) -> None:
+    made, _ = case
+    job = a_job(presentation=Presentation(max_object_mb=0.01))
+    outcome = encode(job, made.findings, {"ct": made.volume}, tmp_path, (Profile(also=("pdf",)),))
+    assert not any(thing.kind == "pdf" for thing in outcome.objects)
+    assert "No PDF report was made: it needs more than max_object_mb." in outcome.notes

@@ -12,7 +12,7 @@ from pydicom.uid import EncapsulatedPDFStorage
 
 from node.encode.common import new_result
 from node.encode.items import coded, instances_of
-from node.encode.material import Material
+from node.encode.material import Material, NotApplicable
 from node.encode.render.document import report_pdf
 from node.encode.render.origins import add_siblings, source_instances
 from node.encode.render.source import SourceFacts, read_source
@@ -24,7 +24,13 @@ MIME_TYPE = "application/pdf"
 
 
 def make_pdf(material: Material) -> Iterator[Dataset]:
-    """Yield the report."""
+    """Yield the report.
+
+    Raises
+    ------
+    NotApplicable
+        It is larger than an object may be.
+    """
     source = read_source(material.volume, material.header.body_part)
     dataset = new_result(material, "pdf", sop_class=EncapsulatedPDFStorage, modality="DOC")
     dataset.ConversionType = "WSD"
@@ -39,6 +45,8 @@ def make_pdf(material: Material) -> Iterator[Dataset]:
     dataset.ConceptNameCodeSequence = [coded(TITLE)]
     dataset.MIMETypeOfEncapsulatedDocument = MIME_TYPE
     content = content_of(material, source)
+    if len(content) > material.job.presentation.max_object_mb * 1e6:
+        raise NotApplicable("No PDF report was made: it needs more than max_object_mb.")
     dataset.EncapsulatedDocumentLength = len(content)
     dataset.add_new("EncapsulatedDocument", "OB", content + b"\0" * (len(content) % 2))
     yield dataset
