@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from node.journal import schema
@@ -15,6 +15,32 @@ from node.journal.database import Database
 from node.journal.rows import Recorded
 from node.journal.together import Together
 from node.model import Instance
+
+_instance, _series = schema.instance, schema.series
+# Built once: to build a statement costs more than SQLite takes to answer it.
+_HELD = select(
+    _instance.c.sop_instance_uid,
+    _instance.c.sha256,
+    _instance.c.transfer_syntax_uid,
+    _instance.c.sop_class_uid,
+).where(_instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+_KNOWN = (
+    select(_series.c.series_uid, _series.c.study_uid, _series.c.last_arrival_at)
+    .where(_series.c.series_uid.in_(bindparam("uids", expanding=True)))
+    .with_for_update()
+)
+_ADD = insert(_instance)
+_AGAIN = (
+    update(_instance)
+    .where(_instance.c.sop_instance_uid == bindparam("uid"))
+    .values(seen=_instance.c.seen + 1)
+)
+_BEGIN = insert(_series)
+_TOUCH = (
+    update(_series)
+    .where(_series.c.series_uid == bindparam("uid"))
+    .values(last_arrival_at=bindparam("at"), unsettled=True)
+)
 
 
 class Recording(Database):
@@ -39,25 +65,13 @@ class Recording(Database):
             return self._recorder.do(instance)
 
     def _record(self, arrived: Sequence[Instance]) -> list[Recorded]:
-        table, series = schema.instance, schema.series
-        wanted = (
-            table.c.sop_instance_uid,
-            table.c.sha256,
-            table.c.transfer_syntax_uid,
-            table.c.sop_class_uid,
-        )
         uids = sorted({new.sop_instance_uid for new in arrived})
         series_uids = sorted({new.series_uid for new in arrived})
         with self._writing() as connection:
-            held = {
-                uid: tuple(content)
-                for uid, *content in connection.execute(select(*wanted).where(wanted[0].in_(uids)))
-            }
+            held = {uid: tuple(content) for uid, *content in connection.execute(_HELD, {"uids": uids})}
             known = {
-                row.series_uid: (row.study_uid, row.last_arrival_at)
-                for row in connection.execute(
-                    select(series).where(series.c.series_uid.in_(series_uids)).with_for_update()
-                )
+                uid: (study_uid, last_arrival_at)
+                for uid, study_uid, last_arrival_at in connection.execute(_KNOWN, {"uids": series_uids})
             }
             old_series = set(known)
             rows: list[dict[str, object]] = []
@@ -79,7 +93,7 @@ class Recording(Database):
                     answers.append(Recorded.NEW)
             _arrive(connection, rows, known, old_series)
             if rows:
-                connection.execute(insert(table), rows)
+                connection.execute(_ADD, rows)
         return answers
 
     def _row(self, new: Instance) -> dict[str, object]:
@@ -104,8 +118,7 @@ def _seen_again(connection: Connection, rows: Sequence[dict[str, Any]], uid: str
         if row["sop_instance_uid"] == uid:
             row["seen"] += 1
             return
-    table = schema.instance
-    connection.execute(update(table).where(table.c.sop_instance_uid == uid).values(seen=table.c.seen + 1))
+    connection.execute(_AGAIN, {"uid": uid})
 
 
 def _arrive(
@@ -117,24 +130,11 @@ def _arrive(
     """Make or touch the series that new instances belong to."""
     for series_uid in dict.fromkeys(str(row["series_uid"]) for row in rows):
         study_uid, last_arrival_at = known[series_uid]
-        table = schema.series
         if series_uid in old_series:
-            connection.execute(
-                update(table)
-                .where(table.c.series_uid == series_uid)
-                .values(last_arrival_at=last_arrival_at, unsettled=True)
-            )
+            connection.execute(_TOUCH, {"uid": series_uid, "at": last_arrival_at})
         else:
-            connection.execute(
-                insert(table).values(
-                    series_uid=series_uid,
-                    study_uid=study_uid,
-                    last_arrival_at=last_arrival_at,
-                    revision=0,
-                    unsettled=True,
-                    routing="",
-                )
-            )
+            fresh = {"last_arrival_at": last_arrival_at, "revision": 0, "unsettled": True, "routing": ""}
+            connection.execute(_BEGIN, {"series_uid": series_uid, "study_uid": study_uid, **fresh})
 
 
 def _conflict(connection: Connection, new: Instance, reason: str) -> Recorded:
