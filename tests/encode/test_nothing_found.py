@@ -13,9 +13,9 @@ from node.encode import encode
 from node.encode.items import code_of
 from node.encode.render.results import general_lines
 from node.encode.sr.tree import walk
-from node.profile import Profile
+from node.profile import Profile, Report
 from pipelines.contract import Card, Code, Evaluation, Findings, Map, Measurement
-from tests.encode.helpers import LEFT_LUNG, NODULE, a_card, a_job, findings_of, material_of
+from tests.encode.helpers import LEFT_LUNG, NODULE, RIGHT_LUNG, a_card, a_job, findings_of, material_of
 from tests.encode.judges import dciodvfy_errors, dsrdump, needs_dciodvfy, needs_dsrdump, tid1500
 from tests.encode.rich import MODERATE, NO_UNITS, PROBABILITY, SEVERITY, SHAPE, Rich, rich
 
@@ -100,3 +100,68 @@ def test_a_page_names_what_was_not_there_beside_what_was(made: Rich, tmp_path: P
         "Nodule: none was detected.",
         "Mass: none was detected.",
     ]
+
+
+@needs_dciodvfy
+@needs_dsrdump
+@pytest.mark.parametrize("report", ["viewer", "air", "segment-only", "text"])
+@pytest.mark.parametrize("what", ["nothing", "classes", "detections", "empty"])
+def test_whatever_is_found_each_profile_gives_a_report_that_says_it(
+    made: Rich, tmp_path: Path, report: Report, what: str
+) -> None:
+    volume = made.volume
+    none = np.zeros(SHAPE, bool)
+    answer = Evaluation(name=SEVERITY, value=MODERATE, probability=0.5)
+    detections = made.findings.detections
+    findings = {
+        "nothing": Findings(),
+        "classes": Findings(evaluations=(answer,)),
+        "detections": Findings(detections=detections),
+        "empty": findings_of(volume, [none, none], [LEFT_LUNG, RIGHT_LUNG]),
+    }[what]
+    outcome = encode(a_job(), findings, {"ct": volume}, tmp_path, [Profile(report=report)])
+    for thing in outcome.objects:
+        if thing.kind != "seg":
+            assert dciodvfy_errors(thing.path) == []
+            assert dsrdump(thing.path)[1] == []
+    tree = pydicom.dcmread(outcome.objects[-1].path)
+    lines = [str(c.TextValue) for c in walk(tree) if c.get("ValueType") == "TEXT"]
+    codes = [code_of(c.ConceptCodeSequence[0]) for c in walk(tree) if c.get("ValueType") == "CODE"]
+    values = [code.value for code in codes]
+    drawn = what == "detections" and report == "viewer"
+    assert any(o.kind == "sr-measurements" for o in outcome.objects) == drawn
+    if report in ("viewer", "text"):
+        told = any(line.startswith("Nothing was found") for line in lines)
+        assert told == (what in ("nothing", "empty"))
+    else:
+        assert ("111241" in values) == (what in ("nothing", "empty"))
+        assert values.count("121054") == (2 if what == "empty" else 0)
+        assert len(tid1500(outcome.objects[-1].path, tmp_path / "read.json")["Measurements"]) > 0
+    if what == "classes":
+        assert MODERATE.value in values
+
+
+def test_a_kind_that_was_looked_for_and_not_detected_is_told(made: Rich, tmp_path: Path) -> None:
+    mass = Code("4147007", "SCT", "Mass")
+    card = a_card(detects=(NODULE, mass))
+    lines, absent = {}, {}
+    for what, detections in (("one", made.findings.detections), ("none", ())):
+        folder = tmp_path / what
+        folder.mkdir()
+        profiles = [Profile(report="text"), Profile(report="air")]
+        findings = Findings(detections=detections)
+        text, air = encode(a_job(card=card), findings, {"ct": made.volume}, folder, profiles).objects
+        tree = pydicom.dcmread(text.path)
+        lines[what] = [str(c.TextValue) for c in walk(tree) if c.get("ValueType") == "TEXT"]
+        codes = [c for c in walk(pydicom.dcmread(air.path)) if c.get("ValueType") == "CODE"]
+        absent[what] = [code_of(c.ConceptCodeSequence[0]).value for c in codes].count("121054")
+    assert "Mass: none was detected." in lines["one"] and absent["one"] == 1
+    assert "Nothing was found: no Nodule or Mass was detected." in lines["none"] and absent["none"] == 2
+
+
+def test_a_structure_of_which_nothing_was_measured_is_told_all_the_same(made: Rich, tmp_path: Path) -> None:
+    findings = replace(made.findings, detections=(), measurements=(), evaluations=())
+    outcome = encode(a_job(), findings, {"ct": made.volume}, tmp_path, [Profile(report="text")])
+    tree = pydicom.dcmread(outcome.objects[-1].path)
+    lines = [str(c.TextValue) for c in walk(tree) if c.get("ValueType") == "TEXT"]
+    assert "Left lung: marked on 8 images." in lines and "Nodule: marked on 3 images." in lines

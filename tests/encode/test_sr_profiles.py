@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -18,20 +17,13 @@ from node.encode import encode
 from node.encode.items import code_of
 from node.encode.sr.tree import children, name_of, walk
 from node.errors import EncodeError
-from node.model import Outcome, Predecessor, Volume
+from node.model import Outcome, Predecessor
 from node.profile import Coordinates, Profile, Report
-from pipelines.contract import Code, Detection, Evaluation, Findings, Measurement
+from pipelines.contract import Code, Findings, Measurement
 from pipelines.measure import measure_segment
 from tests.encode.helpers import (
-    ABNORMAL,
-    LEFT_LUNG,
-    LUNG,
-    NODULE,
-    RIGHT_LUNG,
     a_card,
     a_job,
-    enhanced_volume,
-    findings_of,
     single_frame_volume,
 )
 from tests.encode.judges import (
@@ -43,7 +35,7 @@ from tests.encode.judges import (
     pixelmed_errors,
     tid1500,
 )
-from tests.encode.rich import LENGTH, MILLIMETRE, MODERATE, SEVERITY, SHAPE, Rich, rich
+from tests.encode.rich import SHAPE, Rich, rich
 from tests.phantoms import make_affine
 
 KINDS: dict[Report, str] = {"viewer": "sr-measurements", "air": "sr-air", "segment-only": "sr-segments"}
@@ -224,16 +216,6 @@ def test_detections_are_drawn_where_they_are_pixel_centres_half_a_pixel_in(made:
         assert source.ReferencedSOPInstanceUID == volume.slices[5].sop_instance_uid
 
 
-def test_a_line_of_four_points_is_no_rectangle(made: Made, tmp_path: Path) -> None:
-    zigzag = np.array([[5.0, 3, 4], [5.0, 8, 9], [5.0, 4, 14], [5.0, 9, 20]])
-    findings = Findings(detections=(detection("line", zigzag),))
-    outcome = encode(a_job(), findings, {"ct": made.rich.volume}, tmp_path, [Profile()])
-    (drawing,) = [c for c in walk(pydicom.dcmread(outcome.objects[0].path)) if "GraphicData" in c]
-    points = np.array(drawing.GraphicData).reshape(-1, 2)
-    assert len(points) == 7
-    assert (points[::2] == zigzag[:, :0:-1] + 0.5).all()
-
-
 def test_a_box_of_several_slices_is_a_volume_for_machines(made: Made) -> None:
     for coordinates, kind in (("image", "SCOORD"), ("patient", "SCOORD3D")):
         tree = pydicom.dcmread(made.report("air", coordinates))  # type: ignore[arg-type]
@@ -312,74 +294,6 @@ def test_a_text_reader_sees_a_line_for_each_object_instead_of_an_unsupported_ite
     assert lines[0] == "Segmentation, series 9001" and lines[-1] == "Measurements, series 9002"
 
 
-NO_SEGMENT = {"labelmap": None, "masks": None, "segments": (), "maps": (), "measurements": ()}
-
-
-@needs_dciodvfy
-@needs_dsrdump
-@pytest.mark.parametrize("report", ["viewer", "air", "segment-only", "text"])
-@pytest.mark.parametrize("what", ["nothing", "classes", "detections", "empty"])
-def test_whatever_is_found_each_profile_gives_a_report_that_says_it(
-    made: Made, tmp_path: Path, report: Report, what: str
-) -> None:
-    volume = made.rich.volume
-    none = np.zeros(SHAPE, bool)
-    answer = Evaluation(name=SEVERITY, value=MODERATE, probability=0.5)
-    detections = made.rich.findings.detections
-    findings = {
-        "nothing": Findings(),
-        "classes": Findings(evaluations=(answer,)),
-        "detections": Findings(detections=detections),
-        "empty": findings_of(volume, [none, none], [LEFT_LUNG, RIGHT_LUNG]),
-    }[what]
-    outcome = encode(a_job(), findings, {"ct": volume}, tmp_path, [Profile(report=report)])
-    for thing in outcome.objects:
-        if thing.kind != "seg":
-            assert dciodvfy_errors(thing.path) == []
-            assert dsrdump(thing.path)[1] == []
-    tree = pydicom.dcmread(outcome.objects[-1].path)
-    lines = [str(c.TextValue) for c in walk(tree) if c.get("ValueType") == "TEXT"]
-    codes = [code_of(c.ConceptCodeSequence[0]) for c in walk(tree) if c.get("ValueType") == "CODE"]
-    values = [code.value for code in codes]
-    drawn = what == "detections" and report == "viewer"
-    assert any(o.kind == "sr-measurements" for o in outcome.objects) == drawn
-    if report in ("viewer", "text"):
-        told = any(line.startswith("Nothing was found") for line in lines)
-        assert told == (what in ("nothing", "empty"))
-    else:
-        assert ("111241" in values) == (what in ("nothing", "empty"))
-        assert values.count("121054") == (2 if what == "empty" else 0)
-        assert len(tid1500(outcome.objects[-1].path, tmp_path / "read.json")["Measurements"]) > 0
-    if what == "classes":
-        assert MODERATE.value in values
-
-
-def test_a_kind_that_was_looked_for_and_not_detected_is_told(made: Made, tmp_path: Path) -> None:
-    mass = Code("4147007", "SCT", "Mass")
-    card = a_card(detects=(NODULE, mass))
-    lines, absent = {}, {}
-    for what, detections in (("one", made.rich.findings.detections), ("none", ())):
-        folder = tmp_path / what
-        folder.mkdir()
-        profiles = [Profile(report="text"), Profile(report="air")]
-        findings = Findings(detections=detections)
-        text, air = encode(a_job(card=card), findings, {"ct": made.rich.volume}, folder, profiles).objects
-        tree = pydicom.dcmread(text.path)
-        lines[what] = [str(c.TextValue) for c in walk(tree) if c.get("ValueType") == "TEXT"]
-        codes = [c for c in walk(pydicom.dcmread(air.path)) if c.get("ValueType") == "CODE"]
-        absent[what] = [code_of(c.ConceptCodeSequence[0]).value for c in codes].count("121054")
-    assert "Mass: none was detected." in lines["one"] and absent["one"] == 1
-    assert "Nothing was found: no Nodule or Mass was detected." in lines["none"] and absent["none"] == 2
-
-
-def test_a_structure_of_which_nothing_was_measured_is_told_all_the_same(made: Made, tmp_path: Path) -> None:
-    findings = replace(made.rich.findings, detections=(), measurements=(), evaluations=())
-    outcome = encode(a_job(), findings, {"ct": made.rich.volume}, tmp_path, [Profile(report="text")])
-    tree = pydicom.dcmread(outcome.objects[-1].path)
-    lines = [str(c.TextValue) for c in walk(tree) if c.get("ValueType") == "TEXT"]
-    assert "Left lung: marked on 8 images." in lines and "Nodule: marked on 3 images." in lines
-
-
 def test_a_report_names_the_ones_it_supersedes_and_is_another_object_for_it(
     made: Made, tmp_path: Path
 ) -> None:
@@ -450,125 +364,6 @@ def test_the_image_library_tells_how_the_images_lie(made: Made) -> None:
     plane = pydicom.dcmread(made.rich.volume.slices[0].path, stop_before_pixels=True)
     told = [said[str(110904 + i)] for i in range(6)]
     assert told == pytest.approx([float(v) for v in plane.ImageOrientationPatient], abs=1e-6)
-
-
-def flat(volume: Volume) -> Volume:
-    """A radiograph: it lies nowhere in the patient, and nobody knows how large its pixels are."""
-    image = replace(
-        volume.image,
-        modality="DX",
-        is_spatial=False,
-        is_calibrated=False,
-        affine=np.diag([1.0, 1.0, 1.0, 1.0]),
-    )
-    slices = tuple(replace(s, position_mm=None) for s in volume.slices)
-    return replace(volume, image=image, slices=slices, frame_of_reference_uid="")
-
-
-@pytest.mark.parametrize("report", ["viewer", "air", "segment-only"])
-def test_images_without_a_place_in_the_patient_are_pointed_at_as_images(
-    tmp_path: Path, report: Report
-) -> None:
-    array = np.zeros((1, 40, 36), np.int16)
-    volume = flat(single_frame_volume(tmp_path / "in", array, make_affine()))
-    box = np.array([[0.0, 3.0, 4.0], [0.0, 30.0, 50.0]])  # sticks out on the right
-    found = detection("box", box)
-    profile = Profile(report=report, coordinates="patient")
-    outcome = encode(a_job(), Findings(detections=(found,)), {"ct": volume}, tmp_path, [profile])
-    tree = pydicom.dcmread(next(o.path for o in outcome.objects if o.kind == KINDS[report]))
-    assert not [c for c in walk(tree) if c.get("ValueType") == "SCOORD3D"]
-    drawings = [c for c in walk(tree) if c.get("ValueType") == "SCOORD"]
-    assert len(drawings) == (0 if report == "segment-only" else 1)
-    for drawing in drawings:
-        points = np.array(drawing.GraphicData).reshape(-1, 2)
-        assert [*points.min(axis=0), *points.max(axis=0)] == [4.5, 3.5, 36.0, 30.5]
-    assert not [c for c in walk(tree) if name_of(c).value in ("111026", "112226", "110904")]
-
-
-def detection(shape: Any, points: np.ndarray, **changes: Any) -> Detection:
-    values: dict[str, Any] = {
-        "number": 1,
-        "label": "Nodule",
-        "category": ABNORMAL,
-        "kind": NODULE,
-        "shape": shape,
-        "points": points,
-    }
-    return Detection(**{**values, **changes})
-
-
-def test_detections_in_a_multi_frame_image_name_their_frame(tmp_path: Path) -> None:
-    volume = enhanced_volume(tmp_path / "in.dcm", np.zeros((6, 40, 36), np.int16), make_affine())
-    found = detection("point", np.array([[3.0, 10.0, 12.0]]), confidence=0.25)
-    findings = Findings(detections=(found,))
-    outcome = encode(a_job(), findings, {"ct": volume}, tmp_path, [Profile(report="viewer")])
-    measured, text = (pydicom.dcmread(o.path) for o in outcome.objects)
-    (drawing,) = [c for c in walk(measured) if c.get("ValueType") == "SCOORD"]
-    assert np.array(drawing.GraphicData).reshape(-1, 2).mean(axis=0) == pytest.approx([12.5, 10.5], abs=0.2)
-    frame = volume.slices[3].frame
-    assert drawing.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber == frame
-    lines = [str(c.TextValue) for c in walk(text) if c.get("ValueType") == "TEXT"]
-    assert f"Nodule: Nodule, on frame {frame}, row 11, column 13, confidence 25 %." in lines
-
-
-@pytest.mark.parametrize(
-    "points", [np.array([[40.0, 3.0, 4.0]]), np.array([[math.nan, 3.0, 4.0]]), np.zeros((0, 3))]
-)
-def test_a_detection_outside_the_image_is_refused(made: Made, tmp_path: Path, points: np.ndarray) -> None:
-    findings = Findings(detections=(detection("point", points),))
-    with pytest.raises(EncodeError, match="detection 1"):
-        encode(a_job(), findings, {"ct": made.rich.volume}, tmp_path, [Profile()])
-
-
-def test_a_side_without_a_site_is_said_of_the_finding(made: Made, tmp_path: Path) -> None:
-    found = detection("point", np.array([[3.0, 10.0, 12.0]]), laterality=LEFT_LUNG.laterality)
-    findings = Findings(detections=(found,))
-    outcome = encode(a_job(), findings, {"ct": made.rich.volume}, tmp_path, [Profile(report="air")])
-    (group,) = groups_of(pydicom.dcmread(outcome.objects[-1].path))
-    (finding,) = children(group, "CODE", Code("121071", "DCM", ""))
-    assert code_of(finding.ContentSequence[0].ConceptCodeSequence[0]).meaning == "Left"
-    sited = replace(found, anatomic_region=LUNG)
-    (tmp_path / "sited").mkdir()
-    outcome = encode(
-        a_job(),
-        Findings(detections=(sited,)),
-        {"ct": made.rich.volume},
-        tmp_path / "sited",
-        [Profile(report="air")],
-    )
-    (group,) = groups_of(pydicom.dcmread(outcome.objects[-1].path))
-    (site,) = children(group, "CODE", Code("363698007", "SCT", ""))
-    assert code_of(site.ContentSequence[0].ConceptCodeSequence[0]).meaning == "Left"
-
-
-def test_long_drawings_are_thinned_until_they_fit(made: Made, tmp_path: Path) -> None:
-    turn = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
-    circle = np.column_stack([np.full(len(turn), 5.0), 30 + 20 * np.sin(turn), 28 + 20 * np.cos(turn)])
-    found = (detection("contour", circle), detection("line", circle, number=2))
-    for report in ("viewer", "air"):
-        folder = tmp_path / report
-        folder.mkdir()
-        profile = Profile(report=report, coordinates="patient")  # type: ignore[arg-type]
-        outcome = encode(a_job(), Findings(detections=found), {"ct": made.rich.volume}, folder, [profile])
-        kind = KINDS[report]  # type: ignore[index]
-        tree = pydicom.dcmread(next(o.path for o in outcome.objects if o.kind == kind))
-        drawn = [len(c.GraphicData) for c in walk(tree) if "GraphicData" in c]
-        assert len(drawn) == 2 and all(20 < count <= 1500 for count in drawn)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        Measurement(name=LENGTH, value=1.0, unit=MILLIMETRE, detection=9),
-        Measurement(name=LENGTH, value=1.0, unit=MILLIMETRE, detection=1, segment=1),
-    ],
-)
-def test_a_number_about_a_detection_that_is_not_there_is_refused(
-    made: Made, tmp_path: Path, wrong: Measurement
-) -> None:
-    findings = replace(made.rich.findings, measurements=(wrong,))
-    with pytest.raises(EncodeError, match="'Length' is about"):
-        encode(a_job(), findings, {"ct": made.rich.volume}, tmp_path, [Profile()])
 
 
 def test_two_runs_give_the_same_bytes(made: Made, tmp_path: Path) -> None:
