@@ -75,7 +75,9 @@ def made(tmp_path_factory):
     return encoded(volume, findings, folder / "out").objects, volume
 
 
-def a_note(made, folder: Path, reason=Withdrawal.QUALITY, *, things=None, now=NOW, like=None, **more):
+def a_note(
+    made, folder: Path, reason=Withdrawal.QUALITY, *, things=None, now=NOW, like=None, number=1, **more
+):
     objects, volume = made
     folder.mkdir(exist_ok=True)
     return write_rejection(
@@ -85,7 +87,7 @@ def a_note(made, folder: Path, reason=Withdrawal.QUALITY, *, things=None, now=NO
         like or objects[-1].path,
         folder / f"{reason}.dcm",
         now=now,
-        number=1,
+        number=number,
         ae_title="RADNODE",
         presentation=more.get("presentation", Presentation()),
     )
@@ -177,10 +179,11 @@ def test_the_name_of_a_note_follows_from_job_reason_and_set(made, tmp_path):
         a_note(made, tmp_path / "d", Withdrawal.SAFETY),
         a_note(made, tmp_path / "e", things=objects[:2]),
         a_note(made, tmp_path / "f", presentation=Presentation(series_number=700)),
+        a_note(made, tmp_path / "g", number=2),  # of another Series Number, so of another content
     ]
     assert later.sop_instance_uid == first.sop_instance_uid
-    assert len({n.sop_instance_uid for n in (first, *other)}) == 4
-    assert len({n.series_uid for n in (first, *other)}) == 4
+    assert len({n.sop_instance_uid for n in (first, *other)}) == 5
+    assert len({n.series_uid for n in (first, *other)}) == 5
 
 
 # ---- a running node ----

@@ -74,7 +74,12 @@ def write_rejection(
         The file at ``like`` cannot be read.
     """
     header = read_header(like, spec.study_uid, [like])
-    told = [str(reason), *sorted(thing.sop_instance_uid for thing in rejected), repr(presentation)]
+    told = [
+        str(reason),
+        str(number),
+        *sorted(thing.sop_instance_uid for thing in rejected),
+        repr(presentation),
+    ]
     seeds = (spec.key, node.__version__, ae_title, "rejection-note", *told)
     local = header.local(now.astimezone())
     note = copy.deepcopy(header.dataset)

@@ -25,7 +25,7 @@ from pydicom.uid import (
 from node.encode.common import save
 from node.encode.fallback import LADDERS, stand_ins
 from node.encode.fallback.binary import to_binary
-from node.encode.fallback.picture import NARROWEST_PX, STRIP_PX
+from node.encode.fallback.picture import NARROWEST_PX, STRIP_PX, to_picture
 from node.encode.fallback.references import point_at
 from node.encode.fallback.reports import to_class
 from node.encode.items import item
@@ -479,3 +479,9 @@ def test_coordinates_in_the_patient_keep_a_report_from_coming_down(tmp_path, coo
     else:
         assert one.thing is None
         assert "there may be no SCOORD3D in it" in one.sentence
+
+
+def test_a_stand_in_that_would_fill_the_memory_of_the_sender_is_refused_unread() -> None:
+    huge = item(Rows=2000, Columns=2000, NumberOfFrames=50)  # 600 MB as pictures, and no pixels to decode
+    with pytest.raises(NotApplicable, match="larger than 512 MB"):
+        to_picture(huge)

@@ -16,7 +16,6 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from node.errors import EncodeError
 from node.model import Volume
 from node.profile import Presentation
 from pipelines.contract import Code, Findings, Map
@@ -188,10 +187,23 @@ def test_without_maps_or_a_frame_of_reference_there_is_a_reason_instead(tmp_path
     ("array", "sentence"),
     [(np.full(SHAPE, np.inf, np.float32), "not a finite"), (np.ones((2, 3, 4), np.float32), "shape")],
 )
-def test_a_map_that_breaks_the_contract_is_refused(tmp_path: Path, array: np.ndarray, sentence: str) -> None:
+def test_a_map_that_breaks_the_contract_is_left_out_with_a_note(
+    tmp_path: Path, array: np.ndarray, sentence: str
+) -> None:
     volume = stored(tmp_path / "in", np.zeros(SHAPE, np.int16), "axial", "single")
-    with pytest.raises(EncodeError, match=sentence):
-        result_of(volume, findings_with(volume, a_map(array)), tmp_path / "out", "parametric-map")
+    outcome = result_of(volume, findings_with(volume, a_map(array)), tmp_path / "out", "parametric-map")
+    assert of_kind(outcome, "parametric-map") == []
+    assert any(sentence in note for note in outcome.notes)
+
+
+def test_maps_whose_frames_are_numbered_differently_share_no_dimension_organization(tmp_path: Path) -> None:
+    volume = stored(tmp_path / "in", np.zeros((7, 12, 10), np.int16), "axial", "single")
+    values = np.zeros((7, 12, 10), np.float32)
+    values[2:4] = 0.5
+    maps = a_map(values), a_map(np.roll(values, 2, axis=0), label="Another")
+    outcome = result_of(volume, findings_with(volume, *maps), tmp_path / "out", "parametric-map")
+    made = [pydicom.dcmread(thing.path) for thing in of_kind(outcome, "parametric-map")]
+    assert len({ds.DimensionOrganizationSequence[0].DimensionOrganizationUID for ds in made}) == 2
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ _SEGMENT = int(Tag("SegmentIdentificationSequence"))
 _VALUES = Tag("DimensionIndexValues")
 _ITEM = struct.Struct("<HHL")
 #: Above this a stand-in would cost the node more memory than it should take beside its work.
-LARGEST_BYTES = 2 << 30
+LARGEST_BYTES = 512 << 20
 
 
 def to_binary(dataset: Dataset, target: str = SegmentationStorage) -> None:
@@ -66,7 +66,7 @@ def to_binary(dataset: Dataset, target: str = SegmentationStorage) -> None:
     if empty:
         places = [(number, len(labels) // 2) for number in numbers]
     if len(places) * labels[0].size // 8 > LARGEST_BYTES:
-        raise NotApplicable(f"As BINARY it would be larger than {LARGEST_BYTES >> 30} GB.")
+        raise NotApplicable(f"As BINARY it would be larger than {LARGEST_BYTES >> 20} MB.")
 
     dataset.SOPClassUID = target
     dataset.SegmentationType = "BINARY"

@@ -24,7 +24,7 @@ _RAMP_RGB = ((0, 0, 0), (110, 10, 60), (200, 40, 20), (250, 150, 0), (255, 240, 
 #: A picture narrower than this has no room for words, so its pixels are repeated.
 NARROWEST_PX = 288
 STRIP_PX = 44  #: below each picture: scale, numbers, notice
-LARGEST_BYTES = 1 << 30
+LARGEST_BYTES = 512 << 20  # one sender makes it, beside the work of the node
 
 #: Of the map, and of no meaning for a picture.
 _OF_MAPS = (
@@ -68,7 +68,7 @@ def to_picture(dataset: Dataset, target: str = MultiFrameTrueColorSecondaryCaptu
     count = int(dataset.NumberOfFrames)
     height, width = rows * zoom + STRIP_PX, columns * zoom
     if count * height * width * 3 > LARGEST_BYTES:
-        raise NotApplicable(f"As colour pictures it would be larger than {LARGEST_BYTES >> 30} GB.")
+        raise NotApplicable(f"As colour pictures it would be larger than {LARGEST_BYTES >> 20} MB.")
     values = _values(dataset)  # (frames, rows, columns), float32, in the unit of the map
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

@@ -157,7 +157,9 @@ def band(material: Material, width_px: int) -> Picture.Image:
     return sheet
 
 
-def stacked(frames: Iterable[NDArray[np.uint8]]) -> bytes:
+def stacked(frames: Iterable[NDArray[np.uint8]]) -> bytearray:
     """Return frames as Pixel Data: each row after row, colour by pixel."""
-    pixels = b"".join(frame.tobytes() for frame in frames)
-    return pixels + b"\0" * (len(pixels) % 2)
+    pixels = bytearray()  # grows frame by frame: joining them would hold all of them twice
+    for frame in frames:
+        pixels += np.ascontiguousarray(frame).data
+    return pixels + b"\0" if len(pixels) % 2 else pixels

@@ -124,7 +124,7 @@ def _parametric_map(material: Material, one: Map, indices: range, number: int) -
     dataset.NumberOfFrames, dataset.Rows, dataset.Columns = values.shape
     dataset.BitsAllocated = 32
     add_references(dataset, material.volumes, material.role)
-    organization = material.job.uid("parametric-map dimensions")
+    organization = material.job.uid(f"parametric-map {number} dimensions")
     dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
     dataset.DimensionIndexSequence = [
         item(
