@@ -11,6 +11,7 @@ import json
 import uuid
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 import node
 from node.encode.repair import cut
@@ -27,6 +28,11 @@ NODE_NAME = "radnode"
 def derived_uid(*seeds: str) -> str:
     """Return a 2.25 UID that depends on the seeds alone (PS3.5 B.2)."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(seeds)).int}"
+
+
+@lru_cache(maxsize=8)
+def _told(presentation: Presentation) -> str:
+    return json.dumps(asdict(presentation), sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,7 @@ class EncodeJob:
 
         ``content`` is what else makes a difference, such as the UIDs of objects referred to.
         """
-        told = json.dumps(asdict(self.presentation), sort_keys=True)
+        told = _told(self.presentation)
         return derived_uid(self.job_key, node.__version__, self.ae_title, self.station, told, role, *content)
 
 

@@ -29,7 +29,8 @@ def tracking_uid(material: Material, finding: Segment | Detection) -> str:
         return material.job.uid(f"tracking {what} {finding.number}")
     all_of_them = material.findings.segments if isinstance(finding, Segment) else material.findings.detections
     nature = _nature(finding)
-    earlier = sum(1 for other in all_of_them if other.number < finding.number and _nature(other) == nature)
+    alike = (o for o in all_of_them if o.number < finding.number and o.label == finding.label)  # quickly told
+    earlier = sum(1 for other in alike if _nature(other) == nature)
     return derived_uid(
         "tracking", material.volume.series_uid, material.job.card.name, what, *nature, str(earlier)
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from node.encode import tracking
 from node.encode.material import Material
 from node.encode.tracking import tracking_id, tracking_uid
 from pipelines.contract import Detection
@@ -77,6 +78,18 @@ def test_a_new_number_for_the_same_organ_changes_nothing(material: Material) -> 
     moved = replace(RIGHT_LUNG, number=1)
     other = replace(material, findings=replace(material.findings, segments=(moved,)))
     assert tracking_uid(other, moved) == tracking_uid(material, RIGHT_LUNG)
+
+
+def test_many_segments_are_not_each_compared_with_all_others(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = tuple(replace(LEFT_LUNG, number=n, label=f"rib {n}") for n in range(1, 101))
+    material = replace(material, findings=replace(material.findings, segments=many))
+    natures: list[object] = []
+    nature = tracking._nature
+    monkeypatch.setattr(tracking, "_nature", lambda finding: natures.append(finding) or nature(finding))
+    assert len({tracking_uid(material, segment) for segment in many}) == len(many)
+    assert len(natures) == len(many)
 
 
 def test_a_tracking_identifier_fits_its_place() -> None:
