@@ -196,7 +196,7 @@ def retry(job: JobNumber, config: ConfigPath = None) -> None:
 
 @app.command()
 def cancel(job: JobNumber, config: ConfigPath = None) -> None:
-    """Give up a job that is not finished."""
+    """Give up a job that is not finished, or a rejection that failed."""
     with _journal(_config(config)) as journal:
         _tell_job(journal.cancel(job, utc_now()))
 
@@ -212,7 +212,11 @@ def withdraw_command(
 
     chosen = _config(config)
     with _journal(chosen) as journal:
-        _tell_job(withdraw(job, reason, journal, chosen, utc_now))
+        _tell_job(withdraw(job, reason, journal, chosen, utc_now, _say))
+
+
+def _say(sentence: str) -> None:
+    Console(stderr=True).print(escape(sentence), soft_wrap=True)
 
 
 @app.command()

@@ -129,21 +129,30 @@ def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]
 
 def deliver(owed: Delivery, node: Node) -> None:
     """Send what one destination still lacks of one job; receipts are kept one by one."""
+    begun: dict[str, str] = {}
+    swapped = partial(swap, node, owed, begun)
     try:
-        for one in send(owed.objects, owed.destination, node.config, node.clock, partial(swap, node, owed)):
+        for one in send(owed.objects, owed.destination, node.config, node.clock, swapped):
             node.journal.keep(owed.job_id, one)
             failpoint("send.receipted")
     except Exception as error:  # noqa: BLE001  nothing may hold up the deliveries behind it
-        node.journal.put_off(owed, foreseen(error), node.config.send, node.clock())
+        node.journal.put_off(owed, foreseen(error), node.config.send, node.clock(), begun)
     node.journal.finish(owed.job_id, node.clock())
     failpoint("send.finished")
 
 
-def swap(node: Node, owed: Delivery, taken: Mapping[str, bool]) -> Mapping[str, StandIn]:
-    """Learn which SOP Classes a destination takes; make what goes there in place of what it does not."""
-    node.journal.learn(owed.destination, taken, node.clock())
-    if owed.fits(taken):
-        return {}
-    from node.encode.fallback import stand_ins
+def swap(
+    node: Node, owed: Delivery, begun: dict[str, str], taken: Mapping[str, bool]
+) -> Mapping[str, StandIn]:
+    """Learn which SOP Classes a destination takes; make what goes there in place of what it does not.
 
-    return node.journal.keep_stand_ins(owed.job_id, stand_ins(owed.objects, owed.earlier, taken))
+    What goes is written down (and in ``begun``) before it does: its answer may be lost.
+    """
+    node.journal.learn(owed.destination, taken, node.clock())
+    made: Mapping[str, StandIn] = {}
+    if not owed.fits(taken):
+        from node.encode.fallback import stand_ins
+
+        made = node.journal.keep_stand_ins(owed.job_id, stand_ins(owed.objects, owed.earlier, taken))
+    begun.update(node.journal.begin(owed, owed.going(taken, made)))
+    return made

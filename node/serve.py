@@ -239,7 +239,10 @@ def _hand_back(job: Job, error: Exception, node: Node, stop: threading.Event) ->
 
 
 def _sender(node: Node, destination: str | None, stop: threading.Event) -> Callable[[], bool]:
-    """Deliver to one destination; None looks after those the configuration no longer has."""
+    """Deliver to one destination; None looks after those the configuration no longer has.
+
+    What stands behind a slow delivery may be withdrawn meanwhile: `flow.deliver` asks again.
+    """
 
     def once() -> bool:
         mine = node.journal.due(node.clock(), destination, other_than=node.config.destinations)

@@ -135,7 +135,8 @@ def test_a_destination_without_label_maps_gets_a_binary_one_and_reports_that_ref
     sentences = [r.sentence for r in one.journal.receipts(one.job_id)]
     assert any("takes no Label Map Segmentation Storage" in s for s in sentences)
     assert all("Sent as" in s for s in sentences)
-    assert [t.sop_instance_uid for t in one.journal.taken(one.job_id, "archive")] == pacs.uids
+    (taken,) = one.journal.to_reject(one.job_id).values()
+    assert [t.sop_instance_uid for t in taken] == pacs.uids
 
 
 def test_what_a_destination_takes_is_known_for_the_next_job(bench):

@@ -95,6 +95,9 @@ class Staging:
         for folder in (*self._staging.iterdir(), *self._results.iterdir()):
             if folder not in known:
                 shutil.rmtree(folder, ignore_errors=True)
+                continue
+            for part in folder.glob(".*.part"):  # a stand-in or a note that was not finished
+                part.unlink(missing_ok=True)
 
 
 def _name(job: Job) -> str:

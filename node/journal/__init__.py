@@ -8,6 +8,7 @@ record.py    what arrives (together.py: group commit)
 custody.py   instances and series: settle, forget
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 outbox.py    deliveries and receipts
+tries.py     tries to deliver: what may have arrived, what failed
 lineage.py   which run took the place of which
 withdrawal.py  results are taken back (given.py: what went where)
 capability.py  what each destination was seen to take
@@ -30,12 +31,13 @@ from node.journal.lock import lock_data
 from node.journal.outbox import Outbox
 from node.journal.report import Report
 from node.journal.rows import Arriving, Delivery, Event, Recorded
+from node.journal.tries import Tries
 from node.journal.withdrawal import Withdrawals
 
 __all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
-class Journal(Custody, Jobs, Lineage, Outbox, Withdrawals, Capabilities, Report):
+class Journal(Custody, Jobs, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report):
     """The journal of one data folder."""
 
     @classmethod

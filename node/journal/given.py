@@ -1,4 +1,4 @@
-"""What destinations were given of the results of a job, and what of that no note rejects yet."""
+"""What destinations were, or may have been, given of a job, and what of that no note rejects yet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
+from node.job import JobState
 from node.journal import schema
 from node.journal.rows import result_of
 from node.model import ResultObject
@@ -13,37 +14,37 @@ from node.model import ResultObject
 #: Kind of the objects that take others back; they are no results themselves.
 REJECTION = "rejection-note"
 
-_parcel, _result, _stand_in = schema.parcel, schema.result, schema.stand_in
+_job, _parcel, _result, _stand_in = schema.job, schema.parcel, schema.result, schema.stand_in
 
 
 def unrejected(connection: Connection, job_id: int, data: Path) -> dict[str, tuple[ResultObject, ...]]:
-    """Return destination -> what it took, as it went there, and what no note for it refers to.
+    """Return destination -> what it took or may have, as it went there, and what no note refers to.
 
+    It may have what it was sent and did not answer for. A note counts once it was taken, and before
+    that as long as it is being sent: one that waits for a person, or was given up, rejects nothing.
     A destination with nothing of that kind is not in it.
     """
-    results = {
-        row.sop_instance_uid: result_of(row, data)
-        for row in connection.execute(
-            select(_result).where(_result.c.job_id == job_id).order_by(_result.c.number)
-        )
-    }
-    stand_ins = {
-        row.sop_instance_uid: result_of(row, data)
-        for row in connection.execute(select(_stand_in).where(_stand_in.c.job_id == job_id))
-    }
-    order = {uid: number for number, uid in enumerate(results)}
-    parcels = connection.execute(
-        select(_parcel).where(_parcel.c.job_id == job_id).order_by(_parcel.c.destination)
+    results = connection.execute(
+        select(_result).where(_result.c.job_id == job_id).order_by(_result.c.number)
     ).all()
+    stand_ins = connection.execute(select(_stand_in).where(_stand_in.c.job_id == job_id)).all()
+    things = {row.sop_instance_uid: result_of(row, data) for row in (*results, *stand_ins)}
+    order = {row.sop_instance_uid: row.number for row in results}
+    order |= {row.sop_instance_uid: order[row.stands_for] for row in stand_ins}
+    being_sent = connection.scalar(select(_job.c.state).where(_job.c.id == job_id)) == JobState.SENDING
+    given: dict[str, set[str]] = {}
     rejected: dict[str, set[str]] = {}
-    for row in parcels:
-        if results[row.sop_instance_uid].kind == REJECTION:
-            rejected.setdefault(row.destination, set()).update(results[row.sop_instance_uid].refers_to)
-    given: dict[str, list[ResultObject]] = {}
-    for row in sorted(parcels, key=lambda row: order[row.sop_instance_uid]):
-        thing = results[row.sop_instance_uid]
-        went = stand_ins.get(row.sent_as, thing)
-        known = rejected.get(row.destination, set())
-        if row.delivered_at and thing.kind != REJECTION and went.sop_instance_uid not in known:
-            given.setdefault(row.destination, []).append(went)
-    return {place: tuple(given[place]) for place in sorted(given)}
+    for row in connection.execute(select(_parcel).where(_parcel.c.job_id == job_id)):
+        uid, place = row.sop_instance_uid, row.destination
+        if things[uid].kind == REJECTION:
+            counts = row.delivered_at is not None or being_sent
+            (rejected if counts else given).setdefault(place, set()).update(things[uid].refers_to)
+        else:
+            went = {row.sent_as if row.sent_as in things else uid} if row.delivered_at else set()
+            given.setdefault(place, set()).update(went, row.tried)
+    left = {place: uids - rejected.get(place, set()) for place, uids in given.items()}
+    return {
+        place: tuple(things[uid] for uid in sorted(left[place], key=lambda uid: (order[uid], uid)))
+        for place in sorted(left)
+        if left[place]
+    }

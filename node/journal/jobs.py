@@ -233,12 +233,27 @@ class Jobs(Database):
             )
 
     def cancel(self, job_id: int, now: datetime) -> Job:
-        """Do as an operator asks: the job ends, whatever it is at; what was sent stays sent."""
+        """Do as an operator asks: the job ends, whatever it is at; what was sent stays sent.
+
+        Of one that was withdrawn that is the end only where its rejection failed; the same work is
+        not done again then.
+        """
         with self._writing() as connection:
             job = find_job(connection, job_id)
             if _is_withdrawn(connection, job_id):
-                raise IllegalTransition(
-                    f"Job {job_id} was withdrawn; its rejection is owed until it is taken everywhere."
+                if job.state is JobState.SENDING:
+                    raise IllegalTransition(
+                        f"Job {job_id} was withdrawn; its rejection is owed until it is taken everywhere, "
+                        "or fails."
+                    )
+                return move_job(
+                    connection,
+                    job,
+                    JobState.CANCELLED,
+                    code="rejection-given-up",
+                    reason="Rejection given up by an operator; tell the archive by hand.",
+                    now=now,
+                    key=_job.c.key,
                 )
             return move_job(
                 connection,

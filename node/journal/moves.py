@@ -78,7 +78,8 @@ def move_job(
 ) -> Job:
     """Move a job, if it is still in the state and under the fence that the caller saw.
 
-    One that is cancelled gives its key back: the same work may be asked for again.
+    One that is cancelled gives its key back, unless ``changes`` name one: the same work may be asked
+    for again.
 
     Raises
     ------
@@ -97,8 +98,7 @@ def move_job(
             reason=reason,
             changed_at=now,
             **({"not_before": not_before} if not_before else {}),
-            **({"key": given_back(table.c.id)} if to is JobState.CANCELLED else {}),
-            **changes,
+            **({"key": given_back(table.c.id)} if to is JobState.CANCELLED else {}) | changes,
         )
         .returning(table)
     ).first()

@@ -1,20 +1,20 @@
-"""Deliveries: which destination still lacks what, when to try again, what waits for a person."""
+"""Deliveries: which destination still lacks what, what went there, and how."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
 from sqlalchemy import Connection, and_, delete, exists, insert, select, update
 
-from node.config import SendTable
 from node.errors import NodeError
-from node.job import Job, JobState, next_try
+from node.job import Job, JobState
 from node.journal import schema
 from node.journal.database import Database
-from node.journal.given import unrejected
+from node.journal.given import REJECTION, unrejected
 from node.journal.moves import find_job, move_job
 from node.journal.rows import Delivery, result_of
 from node.model import Outcome, Receipt, ResultObject, StandIn
@@ -67,7 +67,8 @@ class Outbox(Database):
         )
         with self._reading() as connection:
             rows = connection.execute(query).all()
-            earlier = self._earlier(connection, {row.job_id for row in rows})
+            # A rejection names what it names, also where something stood in for that later.
+            earlier = self._earlier(connection, {row.job_id for row in rows if row.kind != REJECTION})
         return [
             Delivery(
                 job_id=job_id,
@@ -101,6 +102,8 @@ class Outbox(Database):
     def keep_stand_ins(self, job_id: int, made: Mapping[str, StandIn]) -> Mapping[str, StandIn]:
         """Write down, before any is sent, what stands in for results of a job; return it.
 
+        What was written down before is returned with the hash that it had then.
+
         Parameters
         ----------
         made
@@ -111,11 +114,11 @@ class Outbox(Database):
         uids = [thing.sop_instance_uid for thing in things.values()]
         if not uids:
             return made
-        known = select(stand_in.c.sop_instance_uid).where(
+        known = select(stand_in.c.sop_instance_uid, stand_in.c.sha256).where(
             stand_in.c.job_id == job_id, stand_in.c.sop_instance_uid.in_(uids)
         )
         with self._writing() as connection:
-            held = set(connection.scalars(known))
+            held = {row.sop_instance_uid: row.sha256 for row in connection.execute(known)}
             rows = [
                 {
                     "job_id": job_id,
@@ -134,24 +137,14 @@ class Outbox(Database):
             ]
             if rows:
                 connection.execute(insert(stand_in), rows)
-        return made
-
-    def taken(self, job_id: int, destination: str) -> tuple[ResultObject, ...]:
-        """Return what a destination took of a job, in order, as it went there: stand-ins included."""
-        result = schema.result
-        here = and_(
-            _parcel.c.job_id == job_id,
-            _parcel.c.destination == destination,
-            _parcel.c.delivered_at.is_not(None),
-        )
-        of_this = and_(
-            result.c.job_id == _parcel.c.job_id, result.c.sop_instance_uid == _parcel.c.sop_instance_uid
-        )
-        query = select(result).join(_parcel, of_this).where(here).order_by(result.c.number)
-        with self._reading() as connection:
-            rows = connection.execute(query).all()
-            earlier = self._earlier(connection, [job_id]).get((job_id, destination), {})
-        return tuple(earlier.get(row.sop_instance_uid) or result_of(row, self._data) for row in rows)
+        return {
+            uid: replace(
+                one, thing=replace(one.thing, sha256=held.get(one.thing.sop_instance_uid, one.thing.sha256))
+            )
+            if one.thing is not None
+            else one
+            for uid, one in made.items()
+        }
 
     def keep(self, job_id: int, receipt: Receipt) -> None:
         """Write down that a destination took an object. The first receipt counts."""
@@ -161,6 +154,7 @@ class Outbox(Database):
             _parcel.c.sop_instance_uid == receipt.sop_instance_uid,
         )
         with self._writing() as connection:
+            find_job(connection, job_id)
             if not connection.scalar(select(exists().where(this))):
                 _keep_late(connection, job_id, receipt)
             connection.execute(
@@ -193,36 +187,6 @@ class Outbox(Database):
                 )
                 for row in connection.execute(query)
             )
-
-    def put_off(self, owed: Delivery, error: NodeError, settings: SendTable, now: datetime) -> None:
-        """Write down that a try failed: the next comes later, or none before a person looked at it."""
-        job_id, place, told = owed.job_id, owed.destination, {"code": error.code, "reason": str(error)}
-        tries = owed.tries + 1
-        if error.then == "retry" and tries < settings.tries:
-            not_before = next_try(now, tries, settings.first_retry_s, settings.longest_retry_s)
-            self.postpone(job_id, place, not_before=not_before, **told)
-        else:
-            self.park(job_id, place, **told)
-
-    def postpone(
-        self, job_id: int, destination: str, *, code: str, reason: str, not_before: datetime
-    ) -> None:
-        """Count a failed try and set when the next may begin."""
-        self._told(job_id, destination, code=code, reason=reason, not_before=not_before)
-
-    def park(self, job_id: int, destination: str, *, code: str, reason: str) -> None:
-        """Count a failed try and let the delivery wait for a person."""
-        self._told(job_id, destination, code=code, reason=reason, parked=True)
-
-    def _told(self, job_id: int, destination: str, **values: object) -> None:
-        with self._writing() as connection:
-            changed = connection.execute(
-                update(_delivery)
-                .where(_delivery.c.job_id == job_id, _delivery.c.destination == destination)
-                .values(tries=_delivery.c.tries + 1, **values)
-            )
-            if changed.rowcount != 1:
-                raise NodeError(f"Job {job_id} has nothing for a destination {destination!r}.")
 
     def finish(self, job_id: int, now: datetime) -> Job | None:
         """Move a job that is sending: to DONE when all is taken, to FAILED when all that is left

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from node.job import Job, JobInput, JobSpec, JobState
-from node.model import Instance, ResultObject
+from node.model import Instance, ResultObject, StandIn
 
 
 class Recorded(StrEnum):
@@ -60,6 +60,16 @@ class Delivery:
     def fits(self, taken: Mapping[str, bool]) -> bool:
         """Return whether all can go as it is, where the destination takes these SOP Classes or not."""
         return not self.earlier and all(taken.get(thing.sop_class_uid, True) for thing in self.objects)
+
+    def going(self, taken: Mapping[str, bool], made: Mapping[str, StandIn]) -> dict[str, str]:
+        """Return SOP Instance UID of a result -> that of what goes; what cannot go is not in it."""
+        going = {}
+        for thing in self.objects:
+            uid = thing.sop_instance_uid
+            sent = made[uid].thing if uid in made else thing
+            if sent is not None and taken.get(sent.sop_class_uid, True):
+                going[uid] = sent.sop_instance_uid
+        return going
 
 
 def instance_of(row: Row[Any], data: Path) -> Instance:

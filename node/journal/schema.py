@@ -225,6 +225,7 @@ parcel = Table(
     Column("status", Integer),  # what the destination answered
     Column("sentence", Text, nullable=False),
     Column("sent_as", Text, nullable=False, server_default=""),  # the SOP Instance UID of its stand-in
+    Column("tried", Json, nullable=False, server_default="[]"),  # SOP Instance UIDs: it may have these
     ForeignKeyConstraint(["job_id", "destination"], ["delivery.job_id", "delivery.destination"]),
     ForeignKeyConstraint(["job_id", "sop_instance_uid"], ["result.job_id", "result.sop_instance_uid"]),
 )

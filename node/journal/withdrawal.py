@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, literal, not_, select, update
 
 from node.errors import IllegalTransition, NodeError
 from node.job import Job, JobState, Withdrawal
@@ -29,7 +29,7 @@ class Withdrawals(Database):
     """The part of the journal that `radnode withdraw` uses."""
 
     def to_reject(self, job_id: int) -> Given:
-        """Return what each destination took of a job, as it went there, that no note rejects yet.
+        """Return what each destination took or may have of a job, that no note rejects yet.
 
         Raises
         ------
@@ -85,18 +85,19 @@ class Withdrawals(Database):
             As `to_reject`.
         """
         with self._writing() as connection:
+            find_job(connection, job_id)
             given = unrejected(connection, job_id, self._data)
             job = _check(connection, job_id, given)
             if given != seen or given.keys() != notes.keys():
                 return None
-            kept = select(_result.c.sop_instance_uid).where(
-                _result.c.job_id == job_id, _result.c.kind == REJECTION
+            note = _result.c.job_id == job_id, _result.c.kind == REJECTION
+            kept = and_(  # notes that waited for a person are not: others are owed now
+                _parcel.c.sop_instance_uid.in_(select(_result.c.sop_instance_uid).where(*note)),
+                literal(job.state is JobState.SENDING),
             )
             connection.execute(
                 delete(_parcel).where(
-                    _parcel.c.job_id == job_id,
-                    _parcel.c.delivered_at.is_(None),
-                    _parcel.c.sop_instance_uid.not_in(kept),
+                    _parcel.c.job_id == job_id, _parcel.c.delivered_at.is_(None), not_(kept)
                 )
             )
             self._owe(connection, job_id, notes, now)

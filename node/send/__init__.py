@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from node.config import Config
 from node.errors import PeerRefused, SendError
-from node.model import Receipt, ResultObject
+from node.model import Receipt, ResultObject, StandIn
 from node.send import dimse, folder
 from node.send.classes import Negotiated
 
@@ -78,8 +78,16 @@ def send(
     ordered = in_order(objects)
     for thing in ordered:
         _check_unchanged(thing)
+
+    def whole(taken: Mapping[str, bool]) -> Mapping[str, StandIn]:
+        replaced = negotiated(taken)
+        for one in replaced.values():
+            if one.thing is not None:
+                _check_unchanged(one.thing)
+        return replaced
+
     transport, calling_ae = TRANSPORTS[destination.transport], config.node.ae_title
-    yield from transport(ordered, name, destination, calling_ae=calling_ae, now=now, negotiated=negotiated)
+    yield from transport(ordered, name, destination, calling_ae=calling_ae, now=now, negotiated=whole)
 
 
 def in_order(objects: Sequence[ResultObject]) -> tuple[ResultObject, ...]:

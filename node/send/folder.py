@@ -14,7 +14,7 @@ from node.config import FolderDestination
 from node.durable import sync_folder
 from node.errors import PeerBusy, PeerUnreachable, SendError
 from node.failpoint import failpoint
-from node.model import Receipt, ResultObject
+from node.model import Receipt, ResultObject, StandIn
 from node.send.classes import Negotiated
 
 #: PS3.5 9.1; nothing else ever becomes a file name.
@@ -32,7 +32,7 @@ def write(
 ) -> Iterator[Receipt]:
     """Write each object as ``<SOP Instance UID>.dcm``; it appears under that name when complete.
 
-    A folder takes every SOP Class, so nothing is negotiated.
+    A folder takes every SOP Class, so nothing is asked for but what went as another kind before.
 
     The folder itself is made if need be, but not the one above it: an absent mount is an error,
     not a reason to fill the disk below it.
@@ -44,15 +44,23 @@ def write(
     PeerBusy
         Its disk is full.
     """
-    del calling_ae, negotiated  # a folder has no use for them
+    del calling_ae  # a folder has no use for it
     try:
         destination.path.mkdir(exist_ok=True)
         failpoint("send.connected")
+        replaced = negotiated({})
         for thing in objects:
-            _put(thing, destination.path)
+            stand_in = replaced.get(thing.sop_instance_uid, StandIn(thing=thing, sentence=""))
+            sent = stand_in.thing or thing
+            _put(sent, destination.path)
             failpoint("send.answered")
             yield Receipt(
-                sop_instance_uid=thing.sop_instance_uid, destination=name, status=0, sentence="", at=now()
+                sop_instance_uid=thing.sop_instance_uid,
+                destination=name,
+                status=0,
+                sentence=stand_in.sentence,
+                at=now(),
+                sent_as="" if sent is thing else sent.sop_instance_uid,
             )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -78,6 +78,8 @@ def test_a_sweep_leaves_what_the_journal_speaks_of(staging, folder, tmp_path):
     (made,) = staging.adopt(folder).objects
     staging.folder(JOB)
     (tmp_path / "results" / "8-1").mkdir()
+    made.path.with_name(".1.2.dcm.12-34.part").write_bytes(b"half a stand-in")
     staging.sweep([made.path])
+    assert list(made.path.parent.glob("*.part")) + list(made.path.parent.glob(".*")) == []
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["7-2"]
     assert list((tmp_path / "staging").iterdir()) == []

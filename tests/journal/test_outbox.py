@@ -8,7 +8,7 @@ import pytest
 
 from node.config import SendTable
 from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable
-from node.job import JobState, next_try
+from node.job import JobState, Withdrawal, next_try
 from node.model import StandIn
 from tests.journal_makers import NOON, SEG, a_job, a_receipt, after, an_outcome
 
@@ -162,8 +162,7 @@ def test_the_journal_says_what_a_destination_holds(journal, sending, stood_in):
     journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1", destination="research"))
     journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.2"))
     first, second = journal.results(sending.id)
-    assert journal.taken(sending.id, "archive") == (stood_in, second)
-    assert journal.taken(sending.id, "research") == (first,)
+    assert journal.to_reject(sending.id) == {"archive": (stood_in, second), "research": (first,)}
 
 
 @pytest.mark.parametrize(
@@ -185,3 +184,29 @@ def test_a_failed_try_is_repeated_until_the_tries_are_spent(journal, sending, er
     assert journal.due(after(6.9), "archive") == []
     (trouble,) = journal.status()["deliveries"]["troubled"]
     assert (trouble["parked"], trouble["reason"]) == (then == "parked", str(error))
+
+
+def test_a_try_that_fails_after_the_job_was_taken_back_changes_nothing(journal, sending):
+    (stale,) = journal.due(NOON, "archive")
+    journal.keep(sending.id, a_receipt(f"2.25.{sending.id}.1"))
+    given = journal.to_reject(sending.id)
+    note = replace(
+        journal.results(sending.id)[0],
+        kind="rejection-note",
+        sop_instance_uid="2.25.900",
+        refers_to=(f"2.25.{sending.id}.1",),
+    )
+    journal.withdraw(
+        sending.id, Withdrawal.QUALITY, seen=given, notes=dict.fromkeys(given, note), now=after(1)
+    )
+    journal.put_off(stale, PeerRefused("Object 2 never."), SendTable(), after(2))
+    journal.put_off(stale, PeerUnreachable("Gone."), SendTable(), after(2))
+    (owed,) = journal.due(after(2), "archive")
+    assert (owed.tries, owed.objects) == (0, (note,))
+
+
+def test_only_the_first_of_two_tries_at_the_same_counts(journal, sending):
+    (seen,) = journal.due(NOON, "archive")
+    for _ in range(2):
+        journal.put_off(seen, PeerUnreachable("Gone."), SendTable(first_retry_s=1), NOON)
+    assert [owed.tries for owed in journal.due(after(1), "archive")] == [1]

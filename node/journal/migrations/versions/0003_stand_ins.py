@@ -40,5 +40,6 @@ def upgrade() -> None:
         Index("ix_stand_in_series_uid", "series_uid"),
     )
     op.add_column("parcel", Column("sent_as", Text, nullable=False, server_default=""))
+    op.add_column("parcel", Column("tried", Text, nullable=False, server_default="[]"))
     op.add_column("job", Column("withdrawn_at", String(27)))
     op.add_column("job", Column("withdrawal", Text))
