@@ -27,8 +27,9 @@ from node.errors import ContentConflict, foreseen
 from node.failpoint import failpoint
 from node.job import Job, after_error, spec_of
 from node.journal import Delivery, Journal, Recorded
-from node.model import Instance, StandIn, images_of
+from node.model import Instance, images_of
 from node.send import send
+from node.swap import swap
 from pipelines.contract import Card
 
 
@@ -130,7 +131,7 @@ def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]
 def deliver(owed: Delivery, node: Node) -> None:
     """Send what one destination still lacks of one job; receipts are kept one by one."""
     begun: dict[str, str] = {}
-    swapped = partial(swap, node, owed, begun)
+    swapped = partial(swap, node.journal, node.clock, owed, begun)
     try:
         for one in send(owed.objects, owed.destination, node.config, node.clock, swapped):
             node.journal.keep(owed.job_id, one)
@@ -139,20 +140,3 @@ def deliver(owed: Delivery, node: Node) -> None:
         node.journal.put_off(owed, foreseen(error), node.config.send, node.clock(), begun)
     node.journal.finish(owed.job_id, node.clock())
     failpoint("send.finished")
-
-
-def swap(
-    node: Node, owed: Delivery, begun: dict[str, str], taken: Mapping[str, bool]
-) -> Mapping[str, StandIn]:
-    """Learn which SOP Classes a destination takes; make what goes there in place of what it does not.
-
-    What goes is written down (and in ``begun``) before it does: its answer may be lost.
-    """
-    node.journal.learn(owed.destination, taken, node.clock())
-    made: Mapping[str, StandIn] = {}
-    if not owed.fits(taken):
-        from node.encode.fallback import stand_ins
-
-        made = node.journal.keep_stand_ins(owed.job_id, stand_ins(owed.objects, owed.earlier, taken))
-    begun.update(node.journal.begin(owed, owed.going(taken, made)))
-    return made
