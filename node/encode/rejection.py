@@ -21,10 +21,12 @@ from node.encode.header import UNREADABLE, read_header
 from node.encode.identity import NODE_NAME, derived_uid
 from node.encode.items import item, sop_references
 from node.encode.kinds import KINDS, NEXT_OF_KIND
+from node.encode.lint.alone import lint_alone
 from node.encode.repair import cut
 from node.encode.sr import tree
 from node.encode.sr.document import ENGLISH, LANGUAGE
 from node.encode.sr.tree import CONTAINS, HAS_CONCEPT_MOD
+from node.errors import EncodeError
 from node.job import JobSpec, Withdrawal
 from node.model import ResultObject
 from node.profile import Presentation
@@ -71,12 +73,13 @@ def write_rejection(
     Raises
     ------
     EncodeError
-        The file at ``like`` cannot be read.
+        The file at ``like`` cannot be read, or the note would be wrong.
     """
     header = read_header(like, spec.study_uid, [like])
     told = [
         str(reason),
         str(number),
+        now.isoformat(),  # a note is no repeatable result: the same work may be withdrawn twice
         *sorted(thing.sop_instance_uid for thing in rejected),
         repr(presentation),
     ]
@@ -116,7 +119,13 @@ def write_rejection(
     ]
     for element in tree.container(None, TITLES[reason], content, template="2010"):
         note[element.tag] = element
-    return save(note, path, kind="rejection-note", siblings=rejected)
+    made = save(note, path, kind="rejection-note", siblings=rejected)
+    try:
+        lint_alone(made)
+    except EncodeError:
+        path.unlink()
+        raise
+    return made
 
 
 def _evidence(rejected: Sequence[ResultObject], study_uid: str) -> Dataset:

@@ -40,7 +40,9 @@ from node.encode.fallback.references import point_at
 from node.encode.fallback.reports import to_class
 from node.encode.header import UNREADABLE
 from node.encode.identity import derived_uid
+from node.encode.lint.alone import lint_alone
 from node.encode.material import NotApplicable
+from node.errors import EncodeError
 from node.model import ResultObject, StandIn
 from node.profile import LABELMAP_CLASS
 
@@ -104,6 +106,9 @@ def _stand_in(thing: ResultObject, swaps: Mapping[str, ResultObject], taken: Map
         except NotApplicable as error:
             obstacles.append(str(error))
             continue
+        except EncodeError as error:
+            obstacles.append(f"It cannot be converted: {error}.")
+            continue
         except UNREADABLE as error:
             obstacles.append(f"It cannot be converted ({type(error).__name__}).")
             continue
@@ -139,7 +144,7 @@ def _write(dataset: Dataset, path: Path, kind: str) -> None:
     """Write a file that appears whole or not at all; two senders may be at the same one."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        save(dataset, part, kind=kind)
+        lint_alone(save(dataset, part, kind=kind))
         part.rename(path)
     except BaseException:
         part.unlink(missing_ok=True)

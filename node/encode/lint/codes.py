@@ -57,6 +57,11 @@ def code_faults(dataset: Dataset, material: Material) -> Iterator[str]:
     yield from texts
 
 
+def written_faults(dataset: Dataset) -> Iterator[str]:
+    """Yield a sentence for every text that cannot be written as its value representation asks."""
+    yield from dict.fromkeys(fault for item in _everything(dataset) for fault in _text_faults(item))
+
+
 def _faults_of(code: Code, declared: Collection[str]) -> Iterator[str]:
     what = f"the code {code.value} {code.scheme}"
     if not all(code):

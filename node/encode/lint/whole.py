@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-import node
 from node.encode.attributes import PATIENT, STUDY
 from node.encode.common import series_description
 from node.encode.identity import EncodeJob, algorithm_of
 from node.encode.items import code_of
 from node.encode.kinds import KINDS
+from node.encode.lint.alone import identity_faults
 from node.encode.material import Material
 from node.model import ResultObject
 
 #: Attributes that every object of a job must carry with the same value.
 SHARED = (*(a.keyword for a in (*PATIENT, *STUDY)), "StudyInstanceUID", "TimezoneOffsetFromUTC")
 _TYPE_2 = tuple(a.keyword for a in (*PATIENT, *STUDY) if a.type2)
-_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 #: Software that wrote the bytes must never pass for the algorithm (standards finding 7).
 _LIBRARIES = frozenset({"pydicom", "highdicom", "dcmtk", "dcmqi", "itk", "monai", "gdcm"})
 #: Transfer syntaxes that we write.
@@ -31,43 +29,21 @@ SYNTAXES = frozenset({ExplicitVRLittleEndian, RLELossless})
 def object_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
     """Yield what is wrong with an object of any kind: file, identity, header, algorithm."""
     volumes, job = material.volumes, material.job
-    meta = dataset.file_meta
-    if meta.TransferSyntaxUID not in SYNTAXES:
+    if dataset.file_meta.TransferSyntaxUID not in SYNTAXES:
         yield "the transfer syntax is not one that we write"
-    if meta.MediaStorageSOPInstanceUID != dataset.SOPInstanceUID:
-        yield "file meta information and data set name different instances"
-    if meta.get("ImplementationClassUID") != node.IMPLEMENTATION_CLASS_UID:
-        yield "the file does not name our implementation"
     with result.path.open("rb") as file:
-        if file.read(132) != b"\0" * 128 + b"DICM":
-            yield "the preamble is not zero"
-        file.seek(0)
         if hashlib.file_digest(file, "sha256").hexdigest() != result.sha256:
             yield "the file changed after it was written"
-    told = (result.sop_instance_uid, result.sop_class_uid, result.series_uid)
-    if (dataset.SOPInstanceUID, dataset.SOPClassUID, dataset.SeriesInstanceUID) != told:
-        yield "the object is not the one it is said to be"
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        uid = str(dataset.get(keyword, ""))
-        if len(uid) > 64 or not _UID.fullmatch(uid):
-            yield f"{keyword} is not a UID"
-    if dataset.get("InstanceCreatorUID") != node.INSTANCE_CREATOR_UID:
-        yield "Instance Creator UID is not ours, so the node would take its own result for new input"
-    if dataset.get("SpecificCharacterSet") != "ISO_IR 192":
-        yield "Specific Character Set is not ISO_IR 192"
+    yield from identity_faults(dataset, result)
     if dataset.StudyInstanceUID != material.volume.study_uid:
         yield "the study is not that of the source"
     if dataset.SeriesInstanceUID in {v.series_uid for v in volumes.values()}:
         yield "the series is a series of the source"
     if absent := [keyword for keyword in _TYPE_2 if keyword not in dataset]:
         yield f"mandatory attributes are absent: {', '.join(absent)}"
-    if dataset.get("ContentQualification") != "RESEARCH":
-        yield "Content Qualification is not RESEARCH"
     description = str(dataset.get("SeriesDescription", ""))
     if description != series_description(job, KINDS[result.kind].what) or "research" not in description:
         yield "Series Description is not the configured one, or does not say research"
-    if not (dataset.get("ContentDate") and dataset.get("ContentTime")):
-        yield "Content Date or Content Time is absent"
     yield from _equipment_faults(dataset, job)
 
 
