@@ -22,6 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+import node
 from node.encode.common import save
 from node.encode.fallback import LADDERS, stand_ins
 from node.encode.fallback.binary import to_binary
@@ -376,6 +377,13 @@ def test_a_reference_to_a_frame_of_a_label_map_has_no_stand_in(made):
     assert "frames of a label map" in found[report.sop_instance_uid].sentence
 
 
+def as_ours(dataset: Dataset) -> None:
+    """Say what every object of ours says; stand-ins are judged by it before they leave."""
+    dataset.InstanceCreatorUID, dataset.SpecificCharacterSet = node.INSTANCE_CREATOR_UID, "ISO_IR 192"
+    dataset.ContentQualification = "RESEARCH"
+    dataset.ContentDate, dataset.ContentTime = "20261121", "120000"
+
+
 def a_map(folder: Path, values: np.ndarray, *, floating: bool) -> ResultObject:
     """Write a Parametric Map by highdicom; integers stand for hundredths."""
     volume = single_frame_volume(folder / "in", np.zeros(values.shape, np.int16), make_affine("axial"))
@@ -408,6 +416,7 @@ def a_map(folder: Path, values: np.ndarray, *, floating: bool) -> ResultObject:
     dataset = Dataset()
     dataset.update(pm)
     dataset.file_meta = pm.file_meta
+    as_ours(dataset)
     return save(dataset, folder / "pm.dcm", kind="parametric-map")
 
 

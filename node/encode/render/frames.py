@@ -7,6 +7,7 @@ that all of this is for research.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -157,9 +158,11 @@ def band(material: Material, width_px: int) -> Picture.Image:
     return sheet
 
 
-def stacked(frames: Iterable[NDArray[np.uint8]]) -> bytearray:
+def stacked(frames: Iterable[NDArray[np.uint8]]) -> bytes:
     """Return frames as Pixel Data: each row after row, colour by pixel."""
-    pixels = bytearray()  # grows frame by frame: joining them would hold all of them twice
+    pixels = io.BytesIO()  # its value is handed out without a copy, and pydicom wants bytes
     for frame in frames:
-        pixels += np.ascontiguousarray(frame).data
-    return pixels + b"\0" if len(pixels) % 2 else pixels
+        pixels.write(np.ascontiguousarray(frame).data)
+    if pixels.tell() % 2:
+        pixels.write(b"\0")
+    return pixels.getvalue()
