@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ LONGEST_VALUE = 500
 
 def configure(*, level: int = logging.INFO) -> None:
     """Send our events to standard error: JSON lines, or readable text on a terminal."""
-    on_terminal = sys.stderr.isatty()
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -43,7 +45,7 @@ def configure(*, level: int = logging.INFO) -> None:
             structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Lines,
     )
     # Their messages quote headers, and some of those are names.
     for library in ("pynetdicom", "pydicom", "highdicom"):
@@ -61,6 +63,23 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
+
+
+class _Lines:
+    """Writes to standard error, as it is now; work goes on whether or not a line could be written."""
+
+    _turn = threading.Lock()  #: lines of different threads stay whole
+
+    def __init__(self, *_arguments: Any) -> None:
+        pass
+
+    def error(self, line: str) -> None:
+        """Write a line. It may be lost where the disk is full, or whoever read it is gone."""
+        if sys.stderr is not None:  # as it is when the node was started without one
+            with self._turn, suppress(OSError, ValueError):  # ValueError: it is closed
+                print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+    debug = info = warning = critical = error
 
 
 def _only_known_keys(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from node.journal import Journal
 
@@ -39,13 +39,13 @@ class NodeProcess:
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, env: Mapping[str, str] | None = None) -> None:
-        """Start it and wait until it is ready."""
+    def start(self, env: Mapping[str, str] | None = None, *, stderr: IO[bytes] | None = None) -> None:
+        """Start it and wait until it is ready; what it logs goes to ``self.log``, or to ``stderr``."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [RADNODE, "serve", "--config", self.config],
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=stderr or log,
                 text=True,
                 env={**os.environ, **(env or {})},
             )

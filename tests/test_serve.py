@@ -6,6 +6,9 @@ import socket
 import sqlite3
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -46,17 +49,26 @@ def test_a_disk_that_is_full_for_a_moment_costs_a_job_one_try(node, monkeypatch)
 
 
 def test_a_job_whose_end_the_journal_did_not_take_is_given_up_when_it_does(node, monkeypatch):
-    monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.claimed=sleep:3,compute.claimed=enospc")
-    slot = threading.Thread(target=_computer(node, set(), threading.Event()))
-    slot.start()
-    wait_until(lambda: node.journal.job(1).state is JobState.COMPUTING, "the job is claimed")
-    with sqlite3.connect(node.config.node.data / "journal.sqlite") as other:
-        other.execute("BEGIN IMMEDIATE")
-        slot.join(5.0)
-        if not slot.is_alive():
-            pytest.skip("the machine was too slow to hold the journal in time")
+    monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.claimed=enospc")
+    monkeypatch.setattr("node.serve.STRANDED_PAUSE_S", 0.05)
+    journal = node.config.node.data / "journal.sqlite"
+    asked: list[datetime] = []
+
+    with closing(sqlite3.connect(journal, isolation_level=None, check_same_thread=False)) as other:
+
+        def clock() -> datetime:
+            asked.append(utc_now())
+            if len(asked) == 2:  # the first is for the claim; now the end is to be written down
+                other.execute("BEGIN IMMEDIATE")
+            return asked[-1]
+
+        slot = threading.Thread(target=_computer(replace(node, clock=clock), set(), threading.Event()))
+        slot.start()
+        wait_until(lambda: len(asked) > 4 or not slot.is_alive(), "it tries again")
+        assert slot.is_alive(), "it waits for the journal"
         assert node.journal.job(1).state is JobState.COMPUTING
-    slot.join()
+        other.execute("ROLLBACK")
+        slot.join()
     assert node.journal.job(1).state is JobState.QUEUED
 
 
