@@ -5,8 +5,8 @@ it outlines with their codes, who answers for it. `pipelines.contract.Card` expl
 Then either
 
 * put a MONAI bundle into the folder and say ``use = "pipelines.bundle:BundlePipeline"``. No code:
-  ``[bundle]`` names the weights, their SHA-256 and the kind of output (`pipelines.terms.Terms`), and
-  ``[[bundle.expects]]`` states what an image must look like (`pipelines.expect`).
+  ``[bundle]`` names the weights, their SHA-256 and the kind of output (`pipelines.bundle.terms.Terms`), and
+  ``[[bundle.expects]]`` states what an image must look like (`pipelines.bundle.expect`).
   ``phantom_inserts`` is an example; or
 * write a class with ``load``, ``check`` and ``analyze`` (`pipelines.contract.Pipeline`) and name it
   in ``use``. ``lung_density`` is an example.

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,11 @@ class Image:
     is_calibrated: bool = True  #: False: the distance of pixels is not known and stands as 1 mm
     #: (slices, rows, columns, 3) uint8 RGB, where the source is in colour; ``array`` is its grey.
     colour: NDArray[np.uint8] | None = None
+    #: How often the same slices were taken, e.g. over a heartbeat. ``array`` then holds all slices of
+    #: the first phase, all of the second ...; ``affine`` is that of one phase.
+    phases: int = 1
+    #: Images of one case with the same word lie in one DICOM Frame of Reference; "": not known.
+    frame_of_reference: str = ""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -190,6 +195,11 @@ class InputRefused(Exception):
         self.sentence = sentence
 
 
+InputKind = Literal["volume", "planes", "cine", "waveform"]
+Study = Literal["current", "prior"]
+GridRule = Literal["same", "resample", "any"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
     """What a card accepts for one role; the node refuses everything else before any model runs."""
@@ -197,10 +207,23 @@ class InputSpec:
     modality: tuple[str, ...]
     unit: str  #: UCUM code value that ``Image.unit`` must have, e.g. "[hnsf'U]"
     #: "volume": slices of one body in order; "planes": images that stand for themselves, such as
-    #: radiographs, mammograms and the frames of an ultrasound cine (unit "1": display values 0..1).
-    kind: Literal["volume", "planes"] = "volume"
+    #: radiographs, mammograms and the frames of an ultrasound cine (unit "1": display values 0..1);
+    #: "cine": the same slices over several phases (`Image.phases`); "waveform": channels of samples
+    #: over time, ``array`` (channels, 1, samples), with ``sampling_hz`` and ``channels`` in its facts.
+    kind: InputKind = "volume"
     slices_min: int = 2
     spacing_mm: Mapping[str, tuple[float, float]] = field(default_factory=dict)  #: axis -> min, max
+    #: Which series of a study this role wants, in the match language of rules (`node.assign.rule`);
+    #: a rule's own words on a role replace it.
+    select: Mapping[str, Any] = field(default_factory=dict)
+    study: Study = "current"  #: "prior": of an earlier study of the patient
+    #: The grid of the first role: "same" is needed, a different one is refused; "resample": taken to
+    #: it, and told; "any": this role has its own.
+    grid: GridRule = "same"
+    #: Name of the pipeline whose outlines on the first role's series are this input: 0 is outside,
+    #: 1, 2, 3 ... are the ``segments`` in this order (unit "1", modality "SEG").
+    result: str = ""
+    segments: tuple[str, ...] = ()  #: labels of that pipeline's segments; none: all of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,14 +302,22 @@ def read_card(path: Path) -> Card:
     return card
 
 
+#: Keys of an input that know only certain words.
+_WORDS: dict[str, Any] = {"kind": InputKind, "study": Study, "grid": GridRule}
+
+
 def _input(table: Mapping[str, Any]) -> InputSpec:
     spacing = {axis: (float(low), float(high)) for axis, (low, high) in table.get("spacing_mm", {}).items()}
     if unknown := spacing.keys() - {"slice", "row", "column"}:
         raise ValueError(f"spacing_mm has no axis {sorted(unknown)[0]!r}; use slice, row, column")
-    if (kind := table.get("kind", "volume")) not in ("volume", "planes"):
-        raise ValueError(f"an input's kind is 'volume' or 'planes', not {kind!r}")
-    slices_min = {"slices_min": 1} if kind == "planes" else {}
-    return InputSpec(**{**slices_min, **table, "modality": tuple(table["modality"]), "spacing_mm": spacing})
+    for key, annotation in _WORDS.items():
+        if key in table and table[key] not in (words := get_args(annotation)):
+            raise ValueError(f"an input's {key} is one of {', '.join(words)}, not {table[key]!r}")
+    if table.get("result"):
+        table = {"modality": ["SEG"], "unit": "1", "slices_min": 1, **table}
+    slices_min = {} if table.get("kind", "volume") == "volume" else {"slices_min": 1}
+    given = {**slices_min, **table, "modality": tuple(table["modality"]), "spacing_mm": spacing}
+    return InputSpec(**{**given, "segments": tuple(table.get("segments", ()))})
 
 
 def _segment(table: Mapping[str, Any]) -> Segment:

@@ -10,12 +10,27 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from pipelines.bundle.expect import Expectation, read_expectation
+from pipelines.concept import Code
 from pipelines.contract import Card, CardError
-from pipelines.expect import Expectation, read_expectation
 
-Output = Literal["labels", "one-hot", "channels"]
+#: What comes out after post-processing:
+#:
+#: "labels"         one channel of label values
+#: "one-hot"        one exclusive channel per class, 0 or 1 everywhere
+#: "channels"       one channel per segment, 0 or 1 everywhere; they may overlap
+#: "probabilities"  one channel per segment, 0..1: a map each, and an outline above ``threshold``
+#: "scores"         one number per answer: a class, or several where each has its own question
+#: "boxes"          boxes with labels and scores
+#: "points"         landmarks, in a fixed order
+#: "image"          a generated or restored image: one map
+Output = Literal["labels", "one-hot", "channels", "probabilities", "scores", "boxes", "points", "image"]
+#: In which coordinates a bundle says boxes and points: millimetres of the patient, or indices of the
+#: axes (column, row, slice) of the source or of the prepared image that the network saw.
+Frame = Literal["ras-mm", "lps-mm", "source", "network"]
+Explain = Literal["occlusion", "gradient", "gradcam"]
 
 #: Where a bundle may keep each role, by the ids of `monai.bundle.properties.InferProperties`: first
 #: the id itself, then the place that refers to it.
@@ -30,11 +45,19 @@ MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Find:
+    """What one answer, point, label of a box or map means."""
+
+    label: str  #: for people
+    code: Code  #: an answer's value or, where several answers may hold, its question; else what it is
+    category: Code | None = None  #: boxes and points: CID 7150
+    anatomic_region: Code | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """The ``[bundle]`` table of a card: what the bundle itself cannot say, or must not decide."""
 
-    #: What comes out after post-processing: one channel of label values, one exclusive channel per
-    #: class, or channels that may overlap. A channel is 0 or 1 everywhere.
     output: Output
     folder: str = "."  #: of the bundle, relative to the card
     config: tuple[str, ...] = ()  #: files merged in this order; default configs/inference.json, .yaml
@@ -46,6 +69,22 @@ class Terms:
     roles: Mapping[str, str] = field(default_factory=dict)  #: a key of `PLACES` -> id in the configuration
     overrides: Mapping[str, Any] = field(default_factory=dict)  #: id in the configuration -> value
     expects: tuple[Expectation, ...] = ()
+    #: role -> the key by which the bundle loads it; roles of one key become its channels, in the
+    #: card's order. Default: all roles are channels of the bundle's image.
+    keys: Mapping[str, str] = field(default_factory=dict)
+    #: File of the bundle -> its SHA-256: what a card that was not written for this very folder expects.
+    pins: Mapping[str, str] = field(default_factory=dict)
+    threshold: float = 0.5  #: from which on a probability or score counts
+    question: Code | None = None  #: "scores" of one class: what is asked; the answers are `answers`
+    answers: tuple[Find, ...] = ()  #: "scores": the meaning of each channel, in their order
+    finds: tuple[Find, ...] = ()  #: "boxes": the meaning of label 0, 1 ...; "points": of each point
+    frame: Frame = "source"  #: of boxes and points
+    box_mode: str = "xyzxyz"  #: how a box is written, as MONAI names it (`monai.data.box_utils`)
+    #: "boxes": the keys of boxes, labels and scores in the caught result.
+    box_keys: tuple[str, str, str] = ("box", "label", "label_scores")
+    map: Find | None = None  #: "image": what the values are
+    unit: Code | None = None  #: "image": their unit, UCUM
+    explain: Explain | None = None  #: a map of what an answer rests on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +109,24 @@ def read_terms(card: Card) -> Terms:
     known = [f.name for f in fields(Terms)]
     if unknown := table.keys() - set(known):
         raise CardError(f"{card.name}: [bundle] has no {sorted(unknown)[0]!r}; it knows {', '.join(known)}")
-    if table.get("output") not in ("labels", "one-hot", "channels"):
-        raise CardError(f"{card.name}: [bundle] output must be 'labels', 'one-hot' or 'channels'")
+    if table.get("output") not in get_args(Output):
+        raise CardError(f"{card.name}: [bundle] output must be one of {', '.join(get_args(Output))}")
     config = table.get("config", ())
     table["config"] = (config,) if isinstance(config, str) else tuple(config)
     table["channels"] = tuple(table.get("channels", ())) or tuple(s.label.lower() for s in card.segments)
     table["values"] = tuple(table.get("values", ()))
+    try:
+        for key in ("question", "unit"):
+            if key in table:
+                table[key] = Code(**table[key])
+        for key in ("answers", "finds"):
+            table[key] = tuple(_find(entry) for entry in table.get(key, ()))
+        if "map" in table:
+            table["map"] = _find(table["map"])
+        if "box_keys" in table:
+            table["box_keys"] = tuple(table["box_keys"])
+    except (TypeError, ValueError) as error:
+        raise CardError(f"{card.name}: [bundle] {error}") from error
     table["expects"] = tuple(read_expectation(expectation) for expectation in table.get("expects", ()))
     terms = Terms(**table)
     if not card.segments:
@@ -92,6 +143,11 @@ def read_terms(card: Card) -> Terms:
             f"{card.name}: [bundle.roles] has no {sorted(unknown)[0]!r}; it knows {', '.join(PLACES)}"
         )
     return terms
+
+
+def _find(table: Mapping[str, Any]) -> Find:
+    codes = {key: Code(**table[key]) for key in ("code", "category", "anatomic_region") if key in table}
+    return Find(**{**table, **codes})
 
 
 def find_files(card: Card, terms: Terms) -> Files:
