@@ -86,6 +86,9 @@ def test_what_was_answered_with_no_is_not_rejected(bench, status):
         one.deliver()
         assert one.journal.to_reject(one.job_id) == {}
         assert take_back(one).reason == "Withdrawn (safety); nothing is sent."
+        tried = list(pacs.uids)
+        one.deliver()
+        assert pacs.uids == tried
 
 
 def test_a_doubt_outlives_an_answer_that_says_no(bench):
