@@ -46,13 +46,20 @@ def test_the_demo_says_how_many_slices_it_can_simulate(tmp_path):
 
 def test_an_interrupted_demo_says_so_in_a_word(tmp_path):
     command = [sys.executable, "-u", "deploy/demo.py", "--out", str(tmp_path / "out")]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=at_a_terminal
+    ) as demo:
         assert demo.stdout is not None and demo.stderr is not None
         assert b"SIMULATED" in demo.stdout.readline()
         demo.send_signal(signal.SIGINT)
         told, complaints = demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert b"Interrupted." in told and b"Traceback" not in complaints
+
+
+def at_a_terminal():
+    """Have Ctrl-C end what is started; a shell that runs the tests in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(*arguments):
