@@ -8,12 +8,12 @@ import torch
 from monai.inferers import SimpleInferer
 from monai.transforms import LoadImage, LoadImaged, SaveImage, SaveImaged
 
+from pipelines.bundle.analysis import analyze
 from pipelines.bundle.config import compose_of, parse, role_of, until_caught
 from pipelines.bundle.expect import refuse_unexpected
 from pipelines.bundle.handover import HandOver
-from pipelines.bundle.inputs import item_of, refuse_different_grids
-from pipelines.bundle.outputs import findings_of
-from pipelines.bundle.run import Loaded, run
+from pipelines.bundle.inputs import refuse_different_grids
+from pipelines.bundle.run import Loaded
 from pipelines.bundle.terms import find_files, read_terms
 from pipelines.bundle.weights import read_weights
 from pipelines.check import refuse_unfit
@@ -82,7 +82,7 @@ class BundlePipeline:
             refuse_unexpected(expectation, case[next(iter(self.card.inputs))])
 
     def analyze(self, case: Case) -> Findings:
-        """Run the bundle; see `pipelines.bundle.outputs.findings_of`.
+        """Run the bundle; see `pipelines.bundle.analysis.analyze`.
 
         Raises
         ------
@@ -93,5 +93,4 @@ class BundlePipeline:
         """
         if self._loaded is None:
             raise RuntimeError(f"{self.card.name}: load() comes before analyze()")
-        item = item_of(self.card, self.terms, case, self._loaded.image_key)
-        return findings_of(run(self._loaded, item), self.card, self.terms, case)
+        return analyze(self._loaded, self.card, self.terms, case)
