@@ -34,6 +34,8 @@ class Answer:
 
     pred: Any  #: one channel-first MetaTensor, or what a bundle of another kind gives
     item: Mapping[str, Any]  #: everything that lay beside it, by the bundle's keys
+    #: What the network saw, (channels, ...) with its affine, before anything was done afterwards.
+    ready: MetaTensor | None = None
 
 
 def run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
@@ -70,6 +72,6 @@ def run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
         )
         beside = prepared if isinstance(prepared, Mapping) else {loaded.image_key: ready}
         if not is_keyed(loaded.postprocessing):
-            return Answer(loaded.postprocessing(pred), beside)
+            return Answer(loaded.postprocessing(pred), beside, ready)
         done = loaded.postprocessing({**beside, "pred": pred})
-        return Answer(done[loaded.pred_key], done)
+        return Answer(done[loaded.pred_key], done, ready)
