@@ -221,7 +221,7 @@ def test_every_reference_to_the_source_is_to_an_instance_and_a_frame_that_exist(
             if not is_composite or uid in siblings:
                 continue  # the study itself, or a procedure step
             assert uid in files, f"{dataset.SeriesDescription} refers to an unknown instance"
-            header = pydicom.dcmread(files[uid], stop_before_pixels=True)
+            header = _header(files[uid])
             assert item.ReferencedSOPClassUID == header.SOPClassUID
             frames = item.get("ReferencedFrameNumber")
             if frames is not None:
@@ -261,6 +261,11 @@ def _pixels(path: Path) -> tuple[NDArray[np.generic], str]:
     is_colour = int(dataset.SamplesPerPixel) > 1
     pixels = dataset.pixel_array
     return pixels, ("RGB" if is_colour else "grey")
+
+
+@cache
+def _header(path: Path) -> Dataset:
+    return pydicom.dcmread(path, stop_before_pixels=True)
 
 
 def _walk(content: Dataset):
