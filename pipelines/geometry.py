@@ -8,6 +8,7 @@ axes are renamed and two signs change, and nothing is ever interpolated.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,16 +67,101 @@ def to_metatensor(image: Image, *, copy: bool = False) -> MetaTensor:
     array = image.array.transpose(2, 1, 0)[np.newaxis]  # (1, columns, rows, slices), a view
     if copy or not array.flags.writeable or min(array.strides) < 0:
         array = array.copy(order="K")  # torch has neither negative strides nor read-only memory
-    affine = torch.from_numpy(ras_affine(image.affine))
-    shape = np.array(array.shape[1:])
+    tensor = _tensor(array, ras_affine(image.affine))
+    tensor.meta[MetaKeys.SPACE] = SpaceKeys.RAS
+    return tensor
+
+
+def picture_metatensor(array: NDArray[np.float32], image: Image) -> MetaTensor:
+    """Return pictures as MONAI's own readers of picture files would have loaded them, channel first.
+
+    A picture has no place in the patient: its affine holds the distances of pixels, and both axes
+    run as they are stored.
+
+    Parameters
+    ----------
+    array
+        (channels, rows, columns) for one picture, (channels, slices, rows, columns) for several;
+        float32, in memory of its own.
+    image
+        What the pictures are of; only its ``spacing_mm`` is used.
+
+    Returns
+    -------
+    MetaTensor
+        (channels, columns, rows) or (channels, columns, rows, slices).
+    """
+    slice_mm, row_mm, column_mm = image.spacing_mm
+    flipped = array.transpose(0, *range(array.ndim - 1, 0, -1))
+    return _tensor(flipped, np.diag((column_mm, row_mm, slice_mm if array.ndim > 3 else 1.0, 1.0)))
+
+
+def phases_metatensor(image: Image) -> MetaTensor:
+    """Return slices over several phases as one tensor (1, columns, rows, slices, phases), a copy."""
+    slices, rows, columns = image.array.shape[0] // image.phases, *image.array.shape[1:]
+    array = image.array.reshape(image.phases, slices, rows, columns).transpose(3, 2, 1, 0)[np.newaxis]
+    tensor = _tensor(array.copy(order="K"), ras_affine(image.affine))
+    tensor.meta[MetaKeys.SPACE] = SpaceKeys.RAS
+    return tensor
+
+
+def waveform_metatensor(image: Image) -> MetaTensor:
+    """Return a waveform, whose ``array`` is (channels, 1, samples), as (channels, samples), a copy."""
+    return _tensor(image.array[:, 0, :].copy(), np.eye(4))
+
+
+def _tensor(array: NDArray[np.float32], affine: NDArray[np.float64]) -> MetaTensor:
+    where = torch.from_numpy(affine)
     meta: dict[str, Any] = {
-        MetaKeys.ORIGINAL_AFFINE: affine.clone(),
-        MetaKeys.SPATIAL_SHAPE: shape,
+        MetaKeys.ORIGINAL_AFFINE: where.clone(),
+        MetaKeys.SPATIAL_SHAPE: np.array(array.shape[1:]),
         MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
-        MetaKeys.SPACE: SpaceKeys.RAS,
         "filename_or_obj": PLACEHOLDER,
     }
-    return MetaTensor(torch.from_numpy(array), affine=affine, meta=meta)
+    return MetaTensor(torch.from_numpy(array), affine=where, meta=meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the voxels of a tensor lie, in MONAI's order of axes."""
+
+    shape: tuple[int, ...]  #: (columns, rows), (columns, rows, slices), (columns, rows, slices, phases)
+    affine: NDArray[np.float64]  #: (4, 4): index of the first three axes -> MONAI's millimetres, RAS
+
+
+def grid_of(tensor: MetaTensor) -> Grid:
+    """Return where a channel-first tensor lies.
+
+    Raises
+    ------
+    GeometryChanged
+        It has no geometry.
+    """
+    if not isinstance(tensor, MetaTensor):
+        raise GeometryChanged("the result has lost its geometry: it is a plain tensor, not a MetaTensor")
+    affine = np.eye(4)
+    given = np.asarray(tensor.affine.cpu(), dtype=np.float64)
+    axes = min(len(given) - 1, 3)
+    affine[:axes, :axes], affine[:axes, 3] = given[:axes, :axes], given[:axes, -1]
+    return Grid(tuple(tensor.shape[1:]), affine)
+
+
+def shift_mm(one: Grid, other: Grid) -> float:
+    """Return how far the corners of two grids of one shape lie apart; infinity for other shapes."""
+    if one.shape != other.shape:
+        return float("inf")
+    shape = (*one.shape[:3], 1, 1)[:3]
+    return _corner_shift_mm(one.affine, other.affine, shape)
+
+
+def smallest_mm(grid: Grid) -> float:
+    """Return the smallest distance of neighbours in a grid."""
+    return float(np.linalg.norm(grid.affine[:3, : min(len(grid.shape), 3)], axis=0).min())
+
+
+def is_same(one: Grid, other: Grid) -> bool:
+    """Say whether two grids are one, but for rounding."""
+    return shift_mm(one, other) <= TOLERANCE * smallest_mm(other)
 
 
 def from_metatensor(tensor: MetaTensor, image: Image) -> NDArray[Any]:

@@ -14,8 +14,9 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, MapTransform
 
+from pipelines.bundle.files import Files
 from pipelines.bundle.handover import STAND_INS, Catch
-from pipelines.bundle.terms import PLACES, Files, Terms
+from pipelines.bundle.terms import PLACES, Terms
 from pipelines.contract import Card, CardError
 
 

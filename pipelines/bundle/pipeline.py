@@ -11,10 +11,11 @@ from monai.transforms import LoadImage, LoadImaged, SaveImage, SaveImaged
 from pipelines.bundle.analysis import analyze
 from pipelines.bundle.config import compose_of, parse, role_of, until_caught
 from pipelines.bundle.expect import refuse_unexpected
+from pipelines.bundle.files import find_files
 from pipelines.bundle.handover import HandOver
 from pipelines.bundle.inputs import refuse_different_grids
 from pipelines.bundle.run import Loaded
-from pipelines.bundle.terms import find_files, read_terms
+from pipelines.bundle.terms import read_terms
 from pipelines.bundle.weights import read_weights
 from pipelines.check import refuse_unfit
 from pipelines.contract import Card, CardError, Case, Findings

@@ -1,15 +1,9 @@
-"""What a card says about a MONAI bundle, and whether the bundle's files agree.
-
-Everything here is decided from files alone, before torch is asked for anything.
-"""
+"""What a card says about a MONAI bundle; whether the bundle's files agree is `pipelines.bundle.files`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipelines.bundle.expect import Expectation, read_expectation
@@ -26,22 +20,52 @@ from pipelines.contract import Card, CardError
 #: "boxes"          boxes with labels and scores
 #: "points"         landmarks, in a fixed order
 #: "image"          a generated or restored image: one map
-Output = Literal["labels", "one-hot", "channels", "probabilities", "scores", "boxes", "points", "image"]
+#: "instances"      a map of instances, and beside it a map of their types (`Terms.type_key`)
+Output = Literal[
+    "labels", "one-hot", "channels", "probabilities", "scores", "boxes", "points", "image", "instances"
+]
+#: What some bundles give and no card can make a finding of, and why.
+REFUSED_OUTPUTS = {
+    "latent": "a latent has no meaning to a reader; use a bundle that decodes it",
+    "registration": "a transformation is no finding; register before the node, or outline afterwards",
+}
+#: Outputs of which each segment of the card is one.
+OUTLINES = ("labels", "one-hot", "channels", "probabilities")
 #: In which coordinates a bundle says boxes and points: millimetres of the patient, or indices of the
 #: axes (column, row, slice) of the source or of the prepared image that the network saw.
 Frame = Literal["ras-mm", "lps-mm", "source", "network"]
 Explain = Literal["occlusion", "gradient", "gradcam"]
+#: What goes through the bundle at once: everything; each slice as a picture without depth; each phase
+#: of a cine as a volume.
+Each = Literal["case", "slice", "phase"]
+#: How the author's reader gave pictures: one channel of display values 0..1, or of bytes 0..255; red,
+#: green and blue as bytes 0..255, or 0..1. Grey pictures become three equal channels, coloured ones
+#: their luminance.
+Colour = Literal["grey", "grey255", "rgb255", "rgb1"]
 
-#: Where a bundle may keep each role, by the ids of `monai.bundle.properties.InferProperties`: first
-#: the id itself, then the place that refers to it.
+#: `Terms.each` where a card says nothing, by the kind of its first input.
+EACH_OF_KIND: dict[str, Each] = {"volume": "case", "planes": "slice", "cine": "phase", "waveform": "case"}
+#: How boxes may be written, as MONAI names it, in the order of axes (column, row, slice).
+BOX_MODES = ("xyzxyz", "xxyyzz", "xyxyzz", "xyzwhd", "cccwhd", "xyxy", "xxyy", "xywh", "ccwh")
+MOST = 5000  #: boxes; a report with more helps nobody
+
+#: Where a bundle may keep each role: first where its own evaluator or dataset takes it from, which is
+#: what really runs, then the id of `monai.bundle.properties.InferProperties`. The last three are
+#: rarely there, and a card may add them as overrides:
+#:
+#: "prepare_batch"  (batch, device, non_blocking) -> inputs, targets and, with four, args and kwargs
+#:                  of the inferer; as MONAI's evaluators call it
+#: "item"           a table of further entries of the item, such as the prompts of a promptable network
+#: "setup"          expressions that are evaluated once everything is built
 PLACES: dict[str, tuple[str, ...]] = {
-    "preprocessing": ("preprocessing", "dataset::transform"),
-    "network_def": ("network_def", "network", "evaluator::network"),
-    "inferer": ("inferer", "evaluator::inferer"),
-    "postprocessing": ("postprocessing", "evaluator::postprocessing"),
+    "preprocessing": ("dataset::transform", "preprocessing"),
+    "network_def": ("evaluator::network", "network", "network_def"),
+    "inferer": ("evaluator::inferer", "inferer"),
+    "postprocessing": ("evaluator::postprocessing", "postprocessing"),
+    "prepare_batch": ("evaluator::prepare_batch",),
+    "item": (),
+    "setup": ("evaluator::_requires_", "initialize"),
 }
-#: MONAI's names for one modality, in DICOM's terms; others are not compared.
-MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +91,10 @@ class Terms:
     values: tuple[int, ...] = ()  #: "labels": the value that means each segment; default 1, 2, 3 ...
     background: bool = True  #: "one-hot": channel 0 is what is not outlined
     roles: Mapping[str, str] = field(default_factory=dict)  #: a key of `PLACES` -> id in the configuration
-    overrides: Mapping[str, Any] = field(default_factory=dict)  #: id in the configuration -> value
+    #: Id in the configuration -> value; "+id" adds to a list or a table, as between its files.
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()  #: ids taken out of the configuration, e.g. of arguments that are no more
+    result: str = ""  #: key of the result, where the bundle would save several
     expects: tuple[Expectation, ...] = ()
     #: role -> the key by which the bundle loads it; roles of one key become its channels, in the
     #: card's order. Default: all roles are channels of the bundle's image.
@@ -85,16 +112,18 @@ class Terms:
     map: Find | None = None  #: "image": what the values are
     unit: Code | None = None  #: "image": their unit, UCUM
     explain: Explain | None = None  #: a map of what an answer rests on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """The files of a bundle; all of them lie within the card's folder and so under its digest."""
-
-    root: Path
-    metadata: Path
-    configs: tuple[Path, ...]
-    weights: Path | None
+    explain_layer: str = ""  #: "gradcam": the layer of the network, by its name in ``named_modules()``
+    #: Default: a volume or a waveform as a whole, pictures one by one, a cine phase by phase.
+    each: Each | None = None
+    colour: Colour = "grey"
+    padding: float | None = None  #: outside of a resampled input; default: its lowest value
+    #: "scores" of several pictures: the mean over them, or the highest; default: "mean" with a
+    #: ``question``, else "highest", since what is seen once is there.
+    combine: Literal["mean", "highest"] | None = None
+    most: int = 100  #: "boxes" and "instances": at most so many are told, those of the highest scores
+    #: "points": (points, axes) or (axes, points), after an axis of slices if there are several.
+    points_first: bool = True
+    type_key: str = "type_map"  #: "instances": the key of the types in the caught result
 
 
 def read_terms(card: Card) -> Terms:
@@ -106,6 +135,11 @@ def read_terms(card: Card) -> Terms:
         A key is missing, unknown or contradicts the segments.
     """
     table = dict(card.bundle)
+    if table.get("output") in REFUSED_OUTPUTS:
+        raise CardError(
+            f"{card.name}: a bundle that gives a {table['output']} cannot be used: "
+            f"{REFUSED_OUTPUTS[table['output']]}"
+        )
     known = [f.name for f in fields(Terms)]
     if unknown := table.keys() - set(known):
         raise CardError(f"{card.name}: [bundle] has no {sorted(unknown)[0]!r}; it knows {', '.join(known)}")
@@ -113,8 +147,11 @@ def read_terms(card: Card) -> Terms:
         raise CardError(f"{card.name}: [bundle] output must be one of {', '.join(get_args(Output))}")
     config = table.get("config", ())
     table["config"] = (config,) if isinstance(config, str) else tuple(config)
-    table["channels"] = tuple(table.get("channels", ())) or tuple(s.label.lower() for s in card.segments)
-    table["values"] = tuple(table.get("values", ()))
+    table["channels"] = tuple(table.get("channels", ()))
+    if not table["channels"] and table["output"] in OUTLINES:
+        table["channels"] = tuple(s.label.lower() for s in card.segments)
+    for key in ("values", "remove"):
+        table[key] = tuple(table.get(key, ()))
     try:
         for key in ("question", "unit"):
             if key in table:
@@ -129,19 +166,10 @@ def read_terms(card: Card) -> Terms:
         raise CardError(f"{card.name}: [bundle] {error}") from error
     table["expects"] = tuple(read_expectation(expectation) for expectation in table.get("expects", ()))
     terms = Terms(**table)
-    if not card.segments:
-        raise CardError(f"{card.name}: the card describes no segments")
-    for key, given in (("channels", terms.channels), ("values", terms.values)):
-        if given and (len(given) != len(card.segments) or len(set(given)) != len(given)):
-            raise CardError(
-                f"{card.name}: [bundle] {key} must name each of {len(card.segments)} segments once"
-            )
-    if any(not isinstance(value, int) or not 0 < value < 2**16 for value in terms.values):
-        raise CardError(f"{card.name}: [bundle] values must be whole numbers from 1 to 65535")
-    if unknown := terms.roles.keys() - PLACES.keys():
-        raise CardError(
-            f"{card.name}: [bundle.roles] has no {sorted(unknown)[0]!r}; it knows {', '.join(PLACES)}"
-        )
+    _refuse_words(card, terms)
+    _refuse_outlines(card, terms)
+    _refuse_meanings(card, terms)
+    _refuse_inputs(card, terms)
     return terms
 
 
@@ -150,94 +178,102 @@ def _find(table: Mapping[str, Any]) -> Find:
     return Find(**{**table, **codes})
 
 
-def find_files(card: Card, terms: Terms) -> Files:
-    """Return the files of a card's bundle, after holding them and the metadata against the card.
+#: Keys that know only certain words.
+_WORDS: dict[str, Any] = {
+    "frame": get_args(Frame),
+    "explain": (None, *get_args(Explain)),
+    "each": (None, *get_args(Each)),
+    "colour": get_args(Colour),
+    "combine": (None, "mean", "highest"),
+}
 
-    Raises
-    ------
-    CardError
-        A file is missing or leads out of the card's folder, the weights are not the pinned ones,
-        or the bundle's metadata says something else than the card.
-    """
-    root = _inside(card, card.folder, terms.folder)
-    usual = [f"configs/inference.{suffix}" for suffix in ("json", "yaml", "yml")]
-    configs = terms.config or tuple(name for name in usual if (root / name).is_file())[:1]
-    if not configs:
+
+def _refuse_words(card: Card, terms: Terms) -> None:
+    for key, words in _WORDS.items():
+        if (given := getattr(terms, key)) not in words:
+            known = ", ".join(word for word in words if word)
+            raise CardError(f"{card.name}: [bundle] {key} is one of {known}, not {given!r}")
+    if unknown := terms.roles.keys() - PLACES.keys():
         raise CardError(
-            f"{card.name}: the bundle has no {usual[0]} or .yaml; name its files in [bundle] config"
+            f"{card.name}: [bundle.roles] has no {sorted(unknown)[0]!r}; it knows {', '.join(PLACES)}"
         )
-    files = Files(
-        root=root,
-        metadata=_inside(card, root, "configs/metadata.json"),
-        configs=tuple(_inside(card, root, name) for name in configs),
-        weights=_inside(card, root, terms.weights) if terms.weights else None,
-    )
-    for path in (files.metadata, *files.configs, *([files.weights] if files.weights else [])):
-        if not path.is_file():
-            raise CardError(f"{card.name}: the bundle lacks {path.relative_to(root).as_posix()}")
-    if files.weights:
-        with files.weights.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != terms.weights_sha256:
+    if unknown := terms.keys.keys() - card.inputs.keys():
+        raise CardError(f"{card.name}: [bundle.keys] names {sorted(unknown)[0]!r}, which is no input")
+    if not 0.0 <= terms.threshold <= 1.0:
+        raise CardError(f"{card.name}: [bundle] threshold is {terms.threshold}, not from 0 to 1")
+    if not 0 < terms.most <= MOST:
+        raise CardError(f"{card.name}: [bundle] most is {terms.most}, not from 1 to {MOST}")
+
+
+def _refuse_outlines(card: Card, terms: Terms) -> None:
+    """Hold the segments of the card against an output that outlines them, or does not."""
+    if terms.output not in OUTLINES:
+        if card.segments:
+            raise CardError(f"{card.name}: output = {terms.output!r} outlines nothing; drop the segments")
+        return
+    if not card.segments:
+        raise CardError(f"{card.name}: the card describes no segments; output = {terms.output!r} needs them")
+    for key, given in (("channels", terms.channels), ("values", terms.values)):
+        if given and (len(given) != len(card.segments) or len(set(given)) != len(given)):
             raise CardError(
-                f"{card.name}: {files.weights.name} has SHA-256 {found}, the card's weights_sha256 is "
-                f"{terms.weights_sha256 or 'missing'}; if these are the right weights, correct the card"
+                f"{card.name}: [bundle] {key} must name each of {len(card.segments)} segments once"
             )
-    _compare_metadata(card, terms, files.metadata)
-    return files
+    if any(not isinstance(value, int) or not 0 < value < 2**16 for value in terms.values):
+        raise CardError(f"{card.name}: [bundle] values must be whole numbers from 1 to 65535")
 
 
-def _inside(card: Card, folder: Path, name: str) -> Path:
-    """Return a path of the bundle, which may not lead out of the card's folder (and its digest)."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(card.folder.resolve()):
-        raise CardError(f"{card.name}: {name!r} lies outside of the card's folder")
-    return path
-
-
-def _compare_metadata(card: Card, terms: Terms, path: Path) -> None:
-    """Hold what ``metadata.json`` says of the network's input and output against the card."""
-    try:
-        data_format = json.loads(path.read_text(encoding="utf-8")).get("network_data_format", {})
-        inputs, outputs = data_format.get("inputs", {}), data_format.get("outputs", {})
-        image: dict[str, Any] = inputs.get("image") or next(iter(inputs.values()), {})
-        pred: dict[str, Any] = outputs.get("pred") or next(iter(outputs.values()), {})
-        modality = MODALITIES.get(str(image.get("modality", "")).lower())
-        channel_count = image.get("num_channels", len(card.inputs))
-        # Some bundles say label_def.
-        named = pred.get("channel_def") or pred.get("label_def") or {}
-        names = {int(number): str(name).lower() for number, name in named.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        told = getattr(error, "strerror", None) or error  # without the number
-        raise CardError(f"{card.name}: {path.name} cannot be read: {told}") from error
-    accepted = {m for spec in card.inputs.values() for m in spec.modality}
-    if modality and modality not in accepted:
-        raise CardError(
-            f"{card.name}: the bundle is for {modality}, the card for {', '.join(sorted(accepted))}"
-        )
-    if channel_count != len(card.inputs):
-        raise CardError(
-            f"{card.name}: the bundle takes {channel_count} channels, the card has {len(card.inputs)} inputs"
-        )
-    if names:
-        _compare_names(card, terms, names)
-
-
-def _compare_names(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
-    """Hold the order of the card's segments against the bundle's channel_def (number -> name).
-
-    A bundle without names for its channels cannot disagree; one with names must agree, since a
-    swapped pair of labels would look right in every other way.
-    """
-    offset = 0 if terms.output == "channels" or (terms.output == "one-hot" and not terms.background) else 1
-    numbers = terms.values or tuple(range(offset, offset + len(card.segments)))
-    for segment, name, number in zip(card.segments, terms.channels, numbers, strict=True):
-        if names.get(number) != name.lower():
+def _refuse_meanings(card: Card, terms: Terms) -> None:
+    """Ask for the meaning of what is no outline."""
+    if terms.output == "scores":
+        if not terms.answers:
+            raise CardError(f"{card.name}: output = 'scores' needs [[bundle.answers]], one for each score")
+        if terms.question and len(terms.answers) < 2:
+            raise CardError(f"{card.name}: a [bundle] question has two [[bundle.answers]] or more")
+        if terms.channels and len(terms.channels) != len(terms.answers):
+            raise CardError(f"{card.name}: [bundle] channels must name each of the answers once")
+    elif terms.explain:
+        raise CardError(f"{card.name}: [bundle] explain is for output = 'scores'")
+    if terms.explain == "gradcam" and not terms.explain_layer:
+        raise CardError(f"{card.name}: explain = 'gradcam' needs explain_layer, a layer of the network")
+    if terms.output in ("boxes", "points", "instances"):
+        if not terms.finds:
             raise CardError(
-                f"{card.name}: segment {segment.number} is {name!r} in the card, but channel {number} is "
-                f"{names.get(number)!r} in the bundle's channel_def; set [bundle] channels to its names"
+                f"{card.name}: output = {terms.output!r} needs [[bundle.finds]], one for each label or point"
             )
-    if extra := names.keys() - set(numbers) - {0}:
+        declared = {code[:2] for code in card.detects}
+        for find in terms.finds:
+            if find.category is None:
+                raise CardError(f"{card.name}: [[bundle.finds]] {find.label!r} needs a category (CID 7150)")
+            if find.code[:2] not in declared:
+                raise CardError(f"{card.name}: [[detects]] lacks {find.code.meaning!r} of [[bundle.finds]]")
+    if terms.output == "boxes" and terms.box_mode not in BOX_MODES:
+        raise CardError(f"{card.name}: [bundle] box_mode is one of {', '.join(BOX_MODES)}")
+    if terms.output == "image" and (terms.map is None or terms.unit is None):
+        raise CardError(f"{card.name}: output = 'image' needs [bundle.map] and [bundle.unit]: what it shows")
+
+
+def _refuse_inputs(card: Card, terms: Terms) -> None:
+    """Hold the kinds of inputs against how they are to go through the bundle."""
+    first, *others = card.inputs
+    kind = card.inputs[first].kind
+    each = terms.each or EACH_OF_KIND[kind]
+    if (each == "phase") > (kind == "cine") or (kind == "waveform" and each != "case"):
+        raise CardError(f"{card.name}: [bundle] each = {each!r} does not fit an input of kind {kind!r}")
+    if terms.colour != "grey" and kind != "planes":
+        raise CardError(f"{card.name}: [bundle] colour = {terms.colour!r} is for an input of kind 'planes'")
+    if terms.frame in ("ras-mm", "lps-mm") and (kind != "volume" or each == "slice"):
         raise CardError(
-            f"{card.name}: the bundle's channel {min(extra)} {names[min(extra)]!r} is not in the card"
+            f"{card.name}: [bundle] frame = {terms.frame!r} needs a volume; pictures have no place in "
+            "millimetres: use 'source' or 'network'"
         )
+    if kind == "waveform" and (terms.explain or terms.output not in ("scores",)):
+        raise CardError(f"{card.name}: of a waveform only output = 'scores' without explain can be told")
+    for role in others:
+        own = terms.keys.get(role, "") not in ("", terms.keys.get(first, ""))
+        if card.inputs[role].grid == "any" and not own:
+            raise CardError(
+                f"{card.name}: the input {role!r} has a grid of its own and cannot become a channel of "
+                f"{first!r}; give it its own key in [bundle.keys]"
+            )
+        if card.inputs[role].grid == "any" and each != "case":
+            raise CardError(f"{card.name}: the input {role!r} with any grid does not fit each = {each!r}")
