@@ -47,6 +47,16 @@ class Image:
     frame_of_reference: str = ""
 
     @property
+    def slices(self) -> int:
+        """Slices of one phase; index ``i`` of ``array`` is slice ``i % slices`` of phase ``i // slices``."""
+        return self.array.shape[0] // self.phases
+
+    @property
+    def is_waveform(self) -> bool:
+        """Whether ``array`` is (channels, 1, samples) over time, so that nothing in it is a place."""
+        return "sampling_hz" in self.facts
+
+    @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between neighbours along (slice, row, column), in millimetres."""
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)

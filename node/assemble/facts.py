@@ -38,6 +38,8 @@ _NUMBERS: Final = (
     "InversionTime",
     "FlipAngle",
     "MagneticFieldStrength",
+    "HeartRate",
+    "FrameTime",  # ms from frame to frame of a cine of images that stand for themselves
 )
 _TEXTS: Final = (
     "Manufacturer",

@@ -63,6 +63,7 @@ _HINTS: Final = {
     "acquisition": ("FrameContentSequence", "FrameAcquisitionNumber"),
     "acquisition date and time": ("FrameContentSequence", "FrameAcquisitionDateTime"),
     "kernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "temporal offset": ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
 }
 _HINTS_SINGLE: Final = {
     "trigger time": "TriggerTime",

@@ -7,24 +7,23 @@ Called in a worker process that has a deadline and a memory cap; it decodes pixe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from node.assemble.facts import HOUNSFIELD, facts_of, unit_of
+from node.assemble.cine import arrange_phases, without_phase
+from node.assemble.facts import facts_of, unit_of
 from node.assemble.frames import Frame, frames_of
 from node.assemble.header import read_header
 from node.assemble.order import TOLERANCE_MM, Grid, arrange, coincident
-from node.assemble.pixels import MAX_VOXELS, read_frames
+from node.assemble.pixels import MAX_VOXELS
 from node.assemble.planes import load_planes
 from node.assemble.reason import Reason, plain, refused, some
 from node.assemble.split import Stack, split
-from node.model import Instance, Slice, Volume, Volumes
+from node.assemble.together import check_together, with_frames_of_reference
+from node.assemble.voxels import decode, slice_of, values_of
+from node.assemble.waveform import load_waveform
+from node.model import Instance, Volume, Volumes
 from pipelines.contract import Card, Code, Image, InputRefused, InputSpec
-
-#: What padding becomes: air in Hounsfield units, no signal elsewhere.
-PADDING_HU = -1024.0
 
 
 def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volumes:
@@ -33,8 +32,10 @@ def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volume
     Raises
     ------
     InputRefused
-        ``input-missing``, or whatever `load_volume` refuses, naming the role when there are several.
+        ``input-missing``, or whatever `load_volume` refuses, naming the role when there are several;
+        ``several-patients``, ``several-studies`` or ``no-prior`` of inputs that are not of one case.
     """
+    check_together(inputs, card)
     volumes = {}
     for role, spec in card.inputs.items():
         try:
@@ -43,11 +44,11 @@ def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volume
             if len(card.inputs) == 1:
                 raise
             raise InputRefused(refusal.code, f"Input '{role}': {refusal.sentence}") from refusal
-    return volumes
+    return with_frames_of_reference(volumes)
 
 
 def load_volume(instances: Sequence[Instance], spec: InputSpec) -> Volume:
-    """Return the one volume of a series that a card accepts; `load_planes` where it wants planes.
+    """Return the one input of a series that a card accepts, of the kind that it wants.
 
     Parameters
     ----------
@@ -60,7 +61,8 @@ def load_volume(instances: Sequence[Instance], spec: InputSpec) -> Volume:
     -------
     Volume
         ``image.array`` is (slices, rows, columns) float32 in ``image.unit``, slices in order along
-        the normal (row direction x column direction); ``notes`` tell what was left out.
+        the normal (row direction x column direction), phase after phase of a cine; ``notes`` tell
+        what was left out. Other kinds are as `load_planes` and `load_waveform` say.
 
     Raises
     ------
@@ -70,6 +72,8 @@ def load_volume(instances: Sequence[Instance], spec: InputSpec) -> Volume:
     chosen = _unique(instances)
     if spec.kind == "planes":
         return load_planes(chosen, spec)
+    if spec.kind == "waveform":
+        return load_waveform(chosen, spec)
     frames = [frame for instance in chosen for frame in frames_of(instance, spec.modality)]
     if (patients := len({frame.patient for frame in frames})) > 1:
         raise refused(
@@ -77,7 +81,8 @@ def load_volume(instances: Sequence[Instance], spec: InputSpec) -> Volume:
             f"The images of this series name {patients} different patients. Nothing was computed; "
             "correct the series at its source.",
         )
-    parts = split(frames)
+    is_cine = spec.kind == "cine"
+    parts = split([without_phase(frame) for frame in frames], by_phase=False) if is_cine else split(frames)
     grid, unit, notes = _choose(parts.stacks, parts.left_out, spec)
     header = read_header(grid.frames[0].instance.path)
     notes += _numbering_notes(frames)
@@ -87,13 +92,14 @@ def load_volume(instances: Sequence[Instance], spec: InputSpec) -> Volume:
     first = grid.frames[0]
     return Volume(
         image=Image(
-            array=_decode(grid, unit),
+            array=decode(grid, unit),
             affine=grid.affine,
             unit=unit,
             modality=first.modality,
-            facts=facts,
+            facts={**facts, **grid.facts},
+            phases=grid.phases,
         ),
-        slices=tuple(_slice_of(frame) for frame in grid.frames),
+        slices=tuple(slice_of(frame) for frame in grid.frames),
         series_uid=first.instance.series_uid,
         study_uid=first.instance.study_uid,
         frame_of_reference_uid=first.at.frame_of_reference_uid,
@@ -169,8 +175,12 @@ def _try(stack: Stack, spec: InputSpec) -> tuple[Grid, Code, list[str]]:
             Reason.UNIT_NOT_ACCEPTED,
             f"The pixel values are in {unit.meaning}; this pipeline needs {spec.unit}.",
         )
-    frames, notes = _without_copies(stack.frames)
-    grid = arrange(frames, slices_min=spec.slices_min, spacing_mm=spec.spacing_mm)
+    notes: list[str] = []
+    if spec.kind == "cine":
+        grid = arrange_phases(stack.frames, slices_min=spec.slices_min, spacing_mm=spec.spacing_mm)
+    else:
+        frames, notes = _without_copies(stack.frames)
+        grid = arrange(frames, slices_min=spec.slices_min, spacing_mm=spec.spacing_mm)
     if grid.deviation_mm > TOLERANCE_MM / 10:
         notes.append(f"Slices lie up to {plain(grid.deviation_mm)} mm off an even grid")
     return grid, unit, notes
@@ -181,10 +191,10 @@ def _without_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
     groups = coincident(frames)
     dropped: set[int] = set()
     for group in groups:
-        original = _values(group[0])
+        original = values_of(group[0])
         for copy in group[1:]:
             apart_mm = np.linalg.norm(np.subtract(group[0].at.position_mm, copy.at.position_mm))
-            if apart_mm > TOLERANCE_MM or not np.array_equal(original, _values(copy)):
+            if apart_mm > TOLERANCE_MM or not np.array_equal(original, values_of(copy)):
                 _refuse_coincident(frames, groups)
             dropped.add(id(copy))
     kept = [frame for frame in frames if id(frame) not in dropped]
@@ -217,53 +227,3 @@ def _numbering_notes(frames: Sequence[Frame]) -> list[str]:
     if not 0 < missing < len(numbers):
         return []
     return [f"Instance numbers leave out {missing} of {numbers[-1]}: images at the ends may be missing"]
-
-
-def _decode(grid: Grid, unit: Code) -> NDArray[np.float32]:
-    """Return the rescaled voxels: (slices, rows, columns), float32, in ``unit``."""
-    format_ = grid.frames[0].pixels
-    array = np.empty((len(grid.frames), format_.rows, format_.columns), dtype=np.float32)
-    fill = PADDING_HU if unit == HOUNSFIELD else 0.0
-    by_instance: dict[str, list[int]] = {}
-    for place, frame in enumerate(grid.frames):
-        by_instance.setdefault(frame.instance.sop_instance_uid, []).append(place)
-    for places in by_instance.values():
-        first = grid.frames[places[0]]
-        place_of = {grid.frames[place].index: place for place in places}
-        for index, stored in read_frames(first.instance.path, first.pixels, list(place_of)):
-            place = place_of[index]
-            _rescale(stored, grid.frames[place], fill, array[place])
-    return array
-
-
-def _rescale(stored: NDArray[Any], frame: Frame, fill: float, out: NDArray[np.float32]) -> None:
-    """Write one (rows, columns) plane of measured values into ``out``."""
-    slope = 1.0 if frame.slope is None else frame.slope
-    intercept = 0.0 if frame.intercept is None else frame.intercept
-    if slope == 1.0 and frame.pixels.bits_allocated <= 16:  # exact in float32, and the usual case
-        np.add(stored, np.float32(intercept), out=out, casting="unsafe", dtype=np.float32)
-    else:
-        out[...] = stored * np.float64(slope) + intercept
-    if frame.padding is not None:
-        low, high = frame.padding
-        out[(stored >= low) & (stored <= high)] = fill
-    if not np.isfinite(out).all():
-        raise refused(Reason.NOT_DECODABLE, "Rescaling gives values that are not finite numbers.")
-
-
-def _values(frame: Frame) -> NDArray[np.float32]:
-    """Return one frame alone, rescaled."""
-    out = np.empty((frame.pixels.rows, frame.pixels.columns), dtype=np.float32)
-    for _, stored in read_frames(frame.instance.path, frame.pixels, [frame.index]):
-        _rescale(stored, frame, 0.0, out)
-    return out
-
-
-def _slice_of(frame: Frame) -> Slice:
-    return Slice(
-        sop_class_uid=frame.instance.sop_class_uid,
-        sop_instance_uid=frame.instance.sop_instance_uid,
-        frame=frame.number,
-        path=frame.instance.path,
-        position_mm=frame.at.position_mm,
-    )

@@ -8,14 +8,14 @@ not say is lost.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import atan2, degrees
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from node.assemble.frames import Frame
+from node.assemble.frames import Facts, Frame
 from node.assemble.reason import Reason, plain, refused, some
 from node.assemble.split import SAME_POSITION_MM, positions_along_normal
 
@@ -32,11 +32,13 @@ _AXES: Final = ("x", "y", "z")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Frames in order along their normal, and where they lie."""
+    """Frames in order along their normal, phase after phase, and where they lie."""
 
     frames: tuple[Frame, ...]
     affine: NDArray[np.float64]  #: (4, 4): (slice, row, column) -> LPS mm
     deviation_mm: float  #: the largest distance of a slice from its place on the grid
+    phases: int = 1  #: how often the same slices follow each other in ``frames``
+    facts: Facts = field(default_factory=dict)  #: about the phases
 
 
 def coincident(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -131,9 +133,10 @@ def _check_spacing(
         missing = int((whole[long] - 1).sum())
         raise refused(
             Reason.SLICE_GAP,
-            f"There is a gap between {_place(ordered[first])} and {_place(ordered[first + 1])} mm: slices "
-            f"are {plain(usual_mm)} mm apart, here {plain(distances[first])} mm. {some(missing, 'slice')} "
-            f"{'is' if missing == 1 else 'are'} missing in all. Send the whole series again.",
+            f"There is a gap between {place_of(ordered[first])} and {place_of(ordered[first + 1])} mm: "
+            f"slices are {plain(usual_mm)} mm apart, here {plain(distances[first])} mm. "
+            f"{some(missing, 'slice')} {'is' if missing == 1 else 'are'} missing in all. "
+            "Send the whole series again.",
         )
     raise refused(
         Reason.VARIABLE_SPACING,
@@ -184,7 +187,7 @@ def _tolerance_mm(spacing_mm: float) -> float:
     return min(TOLERANCE_MM, TOLERANCE_OF_SPACING * spacing_mm)
 
 
-def _place(frame: Frame) -> str:
+def place_of(frame: Frame) -> str:
     """Return where a slice lies along the patient axis nearest to its normal, e.g. ``z = -12.5``."""
     axis = int(np.abs(frame.at.normal).argmax())
     return f"{_AXES[axis]} = {plain(frame.at.position_mm[axis])}"

@@ -27,11 +27,24 @@ class Reason(StrEnum):
 
     # What belongs together
     SEVERAL_SERIES = "several-series"
-    SEVERAL_PATIENTS = "several-patients"  #: one series names more than one patient
+    SEVERAL_PATIENTS = "several-patients"  #: one series, or the inputs, name more than one patient
+    SEVERAL_STUDIES = "several-studies"  #: inputs of the current study are of different studies
+    NO_PRIOR = "no-prior"  #: what was given as an earlier study is the current one
     CONFLICTING_INSTANCES = "conflicting-instances"  #: one SOP Instance UID, two contents
     LOCALIZER_ONLY = "localizer-only"  #: nothing but localizers and projections
     SEVERAL_VOLUMES = "several-volumes"  #: echoes, phases, b-values ... and no way to choose
     SEVERAL_SIZES = "several-sizes"  #: images that stand for themselves, of different rows x columns
+    SEVERAL_WAVEFORMS = "several-waveforms"  #: several groups of channels are equally fit
+
+    # Phases: the same slices over time
+    TOO_FEW_PHASES = "too-few-phases"  #: every slice is there once
+    PHASES_UNEQUAL = "phases-unequal"  #: slices with more phases than others, or with other ones
+    PHASE_ORDER_UNKNOWN = "phase-order-unknown"  #: nothing tells the phases of a slice apart
+
+    # Waveforms
+    NO_WAVEFORM = "no-waveform"  #: an object without a group of channels
+    TOO_FEW_CHANNELS = "too-few-channels"
+    CHANNEL_SKEW = "channel-skew"  #: channels sampled at different moments
 
     # Geometry
     NO_GEOMETRY = "no-geometry"  #: position, orientation, spacing or frame of reference is missing

@@ -52,8 +52,15 @@ class Split:
     left_out: tuple[str, ...]  #: sentences about frames that cannot be of a volume
 
 
-def split(frames: Iterable[Frame]) -> Split:
-    """Return the stacks of one series and what was left out. Pure; opens no file."""
+def split(frames: Iterable[Frame], *, by_phase: bool = True) -> Split:
+    """Return the stacks of one series and what was left out. Pure; opens no file.
+
+    Parameters
+    ----------
+    by_phase
+        Frames at one position that an attribute tells apart are of several stacks; else they stay
+        together, for `node.assemble.cine`.
+    """
     kept = []
     counts: Counter[str] = Counter()
     for frame in frames:
@@ -67,7 +74,7 @@ def split(frames: Iterable[Frame]) -> Split:
     stacks = [
         Stack(tuple(part), ", ".join(filter(None, (label, more, some(len(part), "image")))))
         for group, label in zip(groups, _labels(groups), strict=True)
-        for part, more in _explain_repeats(group)
+        for part, more in (_explain_repeats(group) if by_phase else [(group, "")])
     ]
     stacks.sort(key=lambda stack: -len(stack.frames))
     return Split(tuple(stacks), tuple(left_out))

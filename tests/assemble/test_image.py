@@ -6,10 +6,12 @@ import tracemalloc
 import numpy as np
 import pydicom
 import pytest
+from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from node.assemble import load_volumes
-from node.assemble.image import PADDING_HU, load_volume
+from node.assemble.image import load_volume
+from node.assemble.voxels import PADDING_HU
 from pipelines.contract import Card, InputRefused, InputSpec
 from tests import phantoms
 from tests.phantoms import instances_of
@@ -251,7 +253,10 @@ def test_facts_are_of_the_acquisition_and_never_of_the_person(tmp_path, axial):
 def test_inputs_are_loaded_by_role_and_a_refusal_names_it(tmp_path, axial):
     affine, phantom = axial
     ct = instances_of(phantoms.write_ct_series(tmp_path / "ct", phantom.array_hu, affine))
-    mr = instances_of(phantoms.write_mr_series(tmp_path / "mr", phantom.array_hu, affine, seed="mr"))
+    study = {"StudyInstanceUID": ct[0].study_uid, "PatientID": dcmread(ct[0].path).PatientID}
+    mr = instances_of(
+        phantoms.write_mr_series(tmp_path / "mr", phantom.array_hu, affine, seed="mr", headers=study)
+    )
     card = Card(
         name="x", version="1", title="", maker="", intended_use="", use="a:B", inputs={"ct": CT, "mr": MR}
     )
