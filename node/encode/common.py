@@ -16,7 +16,7 @@ import node
 from node.encode.header import Header
 from node.encode.identity import NODE_NAME, Algorithm, EncodeJob, algorithm_of
 from node.encode.items import coded, item
-from node.encode.kinds import KINDS, NEXT_OF_KIND
+from node.encode.kinds import KINDS, NEXT_OF_KIND, what_of
 from node.encode.material import Material
 from node.encode.repair import cut
 from node.model import ResultObject
@@ -62,7 +62,7 @@ def new_result(
     dataset.Modality = modality
     dataset.SeriesInstanceUID = job.uid(f"{role} series", *content)
     dataset.SeriesNumber = series_number(job, kind, number)
-    dataset.SeriesDescription = series_description(job, KINDS[kind].what)
+    dataset.SeriesDescription = series_description(job, kind, number)
     dataset.InstanceNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = NODE_NAME
     dataset.DeviceSerialNumber = cut(job.station or job.ae_title, 64)
@@ -105,14 +105,14 @@ def _schemes(parts: Iterable[Dataset]) -> set[str]:
     return {str(e.value) for e in elements if e.keyword == "CodingSchemeDesignator"}
 
 
-def series_description(job: EncodeJob, what: str) -> str:
+def series_description(job: EncodeJob, kind: str, number: int = 1) -> str:
     """Return e.g. "lung-density 0.1.0 segmentation, research only", at most 64 characters (R-07).
 
     Where the whole is too long, the name of the pipeline and its version are cut, the version to no
     less than half of their room; never what the template itself says.
     """
     algorithm = algorithm_of(job.card)
-    return described(job.presentation, algorithm.name, algorithm.version, what)
+    return described(job.presentation, algorithm.name, algorithm.version, what_of(kind, number))
 
 
 def described(presentation: Presentation, pipeline: str, version: str, what: str) -> str:

@@ -31,3 +31,8 @@ KINDS: dict[str, Kind] = {
 }
 #: A second object of a kind has this more, a third twice this.
 NEXT_OF_KIND = 20
+
+
+def what_of(kind: str, number: int = 1) -> str:
+    """Return what the n-th object of a kind is called: "segmentation", "segmentation 2" ..."""
+    return KINDS[kind].what if number == 1 else f"{KINDS[kind].what} {number}"

@@ -20,7 +20,7 @@ from node.encode.common import RESEARCH_NOTICE, described, save
 from node.encode.header import UNREADABLE, read_header
 from node.encode.identity import NODE_NAME, derived_uid
 from node.encode.items import item, sop_references
-from node.encode.kinds import KINDS, NEXT_OF_KIND
+from node.encode.kinds import KINDS, NEXT_OF_KIND, what_of
 from node.encode.lint.alone import lint_alone
 from node.encode.repair import cut
 from node.encode.sr import tree
@@ -96,10 +96,10 @@ def write_rejection(
     note.InstanceCreationTime = note.ContentTime = note.SeriesTime = local.strftime("%H%M%S.%f")
     note.ContentQualification = "RESEARCH"
     note.Modality = "KO"
-    kind = KINDS["rejection-note"]
-    note.SeriesNumber = presentation.series_number + kind.series_offset + NEXT_OF_KIND * (number - 1)
+    offset = KINDS["rejection-note"].series_offset + NEXT_OF_KIND * (number - 1)
+    note.SeriesNumber = presentation.series_number + offset
     pipeline, version = cut(spec.pipeline, 64), cut(spec.pipeline_version, 64) or "unversioned"
-    note.SeriesDescription = described(presentation, pipeline, version, kind.what)
+    note.SeriesDescription = described(presentation, pipeline, version, what_of("rejection-note", number))
     note.InstanceNumber = 1
     note.Manufacturer = note.ManufacturerModelName = NODE_NAME
     note.DeviceSerialNumber = cut(ae_title, 64)

@@ -78,6 +78,8 @@ COMMON: list[tuple[str, Damage, str]] = [
     ),
     ("instance", put("SOPInstanceUID", "1.2.3"), "not the one it is said to be"),
     ("bad uid", put("SeriesInstanceUID", "1.02"), "SeriesInstanceUID is not a UID"),
+    ("series number", put("SeriesNumber", 9004), "Series Number is not one of this kind"),
+    ("number of a second one", put("SeriesNumber", 9020 + 1), "not the configured one"),
 ]
 
 

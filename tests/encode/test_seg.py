@@ -121,6 +121,9 @@ def test_segments_that_overlap_go_into_objects_of_their_own_in_series_of_their_o
     assert [[s.SegmentNumber for s in ds.SegmentSequence] for ds in read] == [[1, 2], [1]]
     assert [ds.SegmentsOverlap for ds in read] == ["NO", "NO"]
     assert len({ds.SeriesNumber for ds in read}) == 2
+    assert [ds.SeriesDescription for ds in read] == [
+        f"lung-density 0.1.0 {what}, research only" for what in ("segmentation", "segmentation 2")
+    ]
     assert [dciodvfy_errors(thing.path) for thing in made] == [[], []]
     found = []
     for thing in made:

@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from node.encode.attributes import PATIENT, STUDY
-from node.encode.common import series_description
+from node.encode.common import series_description, series_number
 from node.encode.identity import EncodeJob, algorithm_of
 from node.encode.items import code_of
-from node.encode.kinds import KINDS
+from node.encode.kinds import NEXT_OF_KIND
 from node.encode.lint.alone import identity_faults
 from node.encode.material import Material
 from node.model import ResultObject
@@ -42,7 +42,10 @@ def object_faults(dataset: Dataset, result: ResultObject, material: Material) ->
     if absent := [keyword for keyword in _TYPE_2 if keyword not in dataset]:
         yield f"mandatory attributes are absent: {', '.join(absent)}"
     description = str(dataset.get("SeriesDescription", ""))
-    if description != series_description(job, KINDS[result.kind].what) or "research" not in description:
+    before, apart = divmod(int(dataset.SeriesNumber) - series_number(job, result.kind), NEXT_OF_KIND)
+    if before < 0 or apart:
+        yield "Series Number is not one of this kind of object"
+    elif description != series_description(job, result.kind, before + 1) or "research" not in description:
         yield "Series Description is not the configured one, or does not say research"
     yield from _equipment_faults(dataset, job)
 

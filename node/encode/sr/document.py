@@ -11,8 +11,9 @@ from node.encode.common import OWN_SCHEME, declare_schemes, new_result, series_n
 from node.encode.header import Header
 from node.encode.identity import Algorithm, EncodeJob, algorithm_of
 from node.encode.items import code_of, instances_of, item, sop_references
-from node.encode.kinds import KINDS
+from node.encode.kinds import what_of
 from node.encode.material import Material
+from node.encode.places import sentence_case
 from node.encode.sr import tree
 from node.encode.sr.tree import CONTAINS, HAS_CONCEPT_MOD, HAS_OBS_CONTEXT, INFERRED_FROM
 from node.model import Predecessor, ResultObject, Volumes
@@ -151,8 +152,8 @@ def derived_objects(material: Material, *, in_words: bool) -> list[Dataset]:
         )
         refer = tree.image if thing.kind in IMAGES else tree.composite
         if in_words:
-            series = series_number(material.job, thing.kind, counts[thing.kind])
-            line = f"{KINDS[thing.kind].what[:1].upper()}{KINDS[thing.kind].what[1:]}, series {series}"
+            what, number = what_of(thing.kind, counts[thing.kind]), counts[thing.kind]
+            line = f"{sentence_case(what)}, series {series_number(material.job, thing.kind, number)}"
             items.append(
                 tree.text(CONTAINS, DERIVED_OBJECT, line, [refer(INFERRED_FROM, DERIVED_OBJECT, reference)])
             )
