@@ -21,9 +21,10 @@ from node.encode.lint import faults
 from node.encode.lint.render import document_faults, pdf_faults
 from node.encode.render.pdf import make_pdf
 from node.encode.render.results import detection_rows, general_lines, measurement_rows, place_of
+from node.encode.render.secondary_capture import MAPS_MAX
 from node.model import Outcome, ResultObject, Volume
 from node.profile import Presentation, Profile, Report
-from pipelines.contract import Findings
+from pipelines.contract import Findings, Map
 from tests.encode.helpers import (
     LEFT_LUNG,
     NODULE_SEGMENT,
@@ -35,7 +36,7 @@ from tests.encode.helpers import (
     single_frame_volume,
 )
 from tests.encode.judges import dciodvfy_errors, needs, needs_dciodvfy
-from tests.encode.rich import Rich, rich
+from tests.encode.rich import NO_UNITS, PROBABILITY, Rich, rich
 from tests.phantoms import make_affine
 
 KIND = "pdf"
@@ -222,6 +223,15 @@ def judged(case: tuple[Rich, Outcome], tmp_path: Path) -> Callable[[Callable[[Da
 
     assert judge(lambda ds: None) == []
     return judge
+
+
+def test_maps_that_are_not_drawn_are_told(tmp_path: Path) -> None:
+    array = np.zeros((3, 32, 32), np.int16)
+    volume = single_frame_volume(tmp_path / "in", array, make_affine("axial"))
+    one = Map(label="Heat", quantity=PROBABILITY, unit=NO_UNITS, array=np.ones(array.shape, np.float32))
+    findings = Findings(affine=volume.image.affine, maps=(one,) * (MAPS_MAX + 1))
+    text = " ".join(pages_of(document_of(report_of(made_of(volume, findings, tmp_path / "out")))))
+    assert "1 more map is not drawn." in text
 
 
 def _drop_sources(ds: Dataset) -> None:

@@ -18,6 +18,7 @@ from node.encode import encode
 from node.encode.common import RESEARCH_NOTICE, save
 from node.encode.lint import faults
 from node.encode.lint.render import secondary_capture_faults
+from node.encode.material import NotApplicable
 from node.encode.render.frames import (
     BAND_PX,
     FRAMES_MAX,
@@ -208,10 +209,17 @@ def test_maps_of_outlined_structures_are_not_drawn_twice_and_others_are_bounded(
     heat = np.linspace(0, 1, volume.image.array.size, dtype=np.float32).reshape(volume.image.array.shape)
     one = Map(label="Heat", quantity=PROBABILITY, unit=NO_UNITS, array=heat)
     only_maps = Findings(affine=volume.image.affine, maps=(one,) * (MAPS_MAX + 3))
-    assert len(list(make_secondary_capture(material_of(volume, only_maps)))) == MAPS_MAX + 1
+    drawn = []
+    with pytest.raises(NotApplicable, match=rf"show {MAPS_MAX} maps\. 3 more maps are not drawn\."):
+        for ds in make_secondary_capture(material_of(volume, only_maps)):
+            drawn.append(ds.SeriesDescription.removeprefix("lung-density 0.1.0 "))
+    assert drawn == ["overlay, research only"] + [
+        f"overlay {number}, research only" for number in range(2, MAPS_MAX + 2)
+    ]
     single = Findings(affine=volume.image.affine, maps=(one,))
     (ds,) = make_secondary_capture(material_of(volume, single))
     assert "Map 'Heat'" in ds.DerivationDescription
+    assert (ds.SeriesNumber, ds.SeriesDescription.split(", ")[0]) == (9010, "lung-density 0.1.0 overlay")
     mask = np.zeros(volume.image.array.shape, bool)
     mask[1, 4:9, 4:9] = True
     outlined = findings_of(volume, [mask], [LEFT_LUNG], maps=(replace(one, segment=1),))

@@ -49,14 +49,14 @@ def figures(material: Material, window: Window | None) -> Figures:
     named = _by_slice(material)
     chosen = sorted(named, key=lambda index: (*_weight(named[index]), index))[:DETAILS_MAX]
     details = [_detail(material, seen, index, named[index]) for index in sorted(chosen)]
-    for one in drawn_maps(material):
+    maps, maps_missed = drawn_maps(material)
+    for one in maps:
         heat = heat_of(one, value_range(one.array, one.unit.value))
         index = busiest_index(findings, 0, image.array.shape)
         details.append(_detail(material, seen, index, [heat.label], heat))
     missed = len(named) - len(chosen)
-    return Figures(
-        overview, tuple(details), f"{missed} more images with findings are not shown." if missed else ""
-    )
+    left_out = [f"{missed} more images with findings are not shown."] * bool(missed)
+    return Figures(overview, tuple(details), " ".join([*left_out, *filter(None, [maps_missed])]))
 
 
 def _weight(names: list[str]) -> tuple[bool, int]:

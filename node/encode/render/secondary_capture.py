@@ -16,7 +16,7 @@ from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 
 from node.encode.common import RESEARCH_NOTICE, new_result
 from node.encode.items import coded, image_reference, item
-from node.encode.material import Material
+from node.encode.material import Material, NotApplicable
 from node.encode.places import image_name, sentence_case
 from node.encode.planes import (
     SOURCE_FOR_PROCESSING,
@@ -42,20 +42,35 @@ MAPS_MAX = 4
 
 
 def make_secondary_capture(material: Material) -> Iterator[Dataset]:
-    """Yield the overlay of outlines and detections, then one for each map that has no outline."""
-    maps = drawn_maps(material)
+    """Yield the overlay of outlines and detections, then one for each map that has no outline.
+
+    Raises
+    ------
+    NotApplicable
+        All were made, but there are more maps than are drawn.
+    """
+    maps, left_out = drawn_maps(material)
     source = read_source(material.volume, material.header.body_part)
     window = window_of(material.volume.image, source.window, outlined(material.findings))
+    drawn: list[Map | None] = [*maps]
     if len(maps) < len(material.findings.maps) or not maps or material.findings.detections:
-        yield _overlay(material, source, window, None, 1)
-    for number, one in enumerate(maps, start=2):
+        drawn.insert(0, None)
+    for number, one in enumerate(drawn, start=1):
         yield _overlay(material, source, window, one, number)
+    if left_out:
+        raise NotApplicable(f"The overlays show {len(maps)} maps. {left_out}")
 
 
-def drawn_maps(material: Material) -> list[Map]:
-    """Return the maps that are drawn: not those whose structure is outlined anyway."""
+def drawn_maps(material: Material) -> tuple[list[Map], str]:
+    """Return the maps that are drawn, and a sentence about those that are too many, "" if none is.
+
+    Not those whose structure is outlined anyway.
+    """
     outlines = {segment.number for segment in material.findings.segments}
-    return [one for one in material.findings.maps if one.segment not in outlines][:MAPS_MAX]
+    wanted = [one for one in material.findings.maps if one.segment not in outlines]
+    missed = len(wanted) - MAPS_MAX
+    told = "1 more map is not drawn." if missed == 1 else f"{missed} more maps are not drawn."
+    return wanted[:MAPS_MAX], told if missed > 0 else ""
 
 
 def _overlay(
