@@ -8,11 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipelines.bundle import BundlePipeline
-from pipelines.contract import Card, read_card
+from pipelines.contract import Card, Case, Code, Image, read_card
+from tests.phantoms import Phantom, asymmetric_phantom, make_affine
 
+HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 LOAD = [{"_target_": "LoadImaged", "keys": "image"}, {"_target_": "EnsureChannelFirstd", "keys": "image"}]
 SAVE = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir"}
 RAS = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
@@ -120,3 +123,45 @@ def loaded(card: Card) -> BundlePipeline:
     pipeline = BundlePipeline(card)
     pipeline.load("cpu")
     return pipeline
+
+
+def with_steps(before: Any, after: Any) -> dict[str, Any]:
+    """Return the identity bundle's configuration with other transforms before and after the network."""
+    config = threshold_config()
+    config["preprocessing"]["transforms"] = copy.deepcopy(before)
+    config["postprocessing"]["transforms"] = copy.deepcopy(after)
+    return config
+
+
+def change(config: Any, place: str, value: Any) -> None:
+    """Set what stands at a place of a configuration, written as keys between slashes."""
+    *path, last = place.split("/")
+    for step in path:
+        config = config[int(step) if isinstance(config, list) else step]
+    config[last] = value
+
+
+def image_of(array: Any, affine: Any = None) -> Image:
+    """Return an array (slices, rows, columns) of Hounsfield units as an image; axial by default."""
+    affine = make_affine() if affine is None else affine
+    return Image(array=np.asarray(array, np.float32), affine=affine, unit=HU, modality="CT")
+
+
+def phantom_case(
+    orientation: str = "axial", shape: tuple[int, int, int] = (9, 24, 20), reverse: bool = False
+) -> tuple[Case, Any, Phantom]:
+    """Return a case of role "ct", where it is above 200 HU (slices, rows, columns), and the phantom.
+
+    Parameters
+    ----------
+    reverse
+        The same patient, slices listed from the other end.
+    """
+    affine = make_affine(orientation)
+    phantom = asymmetric_phantom(shape, affine)
+    array, mask = phantom.array_hu, phantom.mask
+    if reverse:
+        flip = np.diag([-1.0, 1, 1, 1])
+        flip[0, 3] = shape[0] - 1
+        array, mask, affine = array[::-1], mask[::-1], affine @ flip
+    return {"ct": image_of(array, affine)}, mask, phantom

@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
+from monai.inferers import SaliencyInferer
 from monai.transforms import Compose
-from monai.utils import set_determinism
+from monai.transforms.utils import reset_ops_id
+from monai.utils import CommonKeys, set_determinism
 
-from pipelines.bundle.config import is_keyed
+from pipelines.bundle.device import pinned_to
+from pipelines.bundle.modules import BundleModules
+from pipelines.bundle.steps import Stage, first_of, forgive, is_keyed, loaded_keys
+from pipelines.bundle.weights import data_only
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Loaded:
     """A bundle that is ready to run on one device."""
 
     device: torch.device
     amp: bool
     preprocessing: Compose
-    image_key: str
+    image_key: str  #: what the bundle calls its (first) image
     network: torch.nn.Module
     inferer: Callable[..., Any]
-    postprocessing: Compose
-    pred_key: str
+    stages: tuple[Stage, ...]  #: of the postprocessing
+    modules: BundleModules
+    extras: Mapping[str, Any] = field(default_factory=dict)  #: further entries of each item
+    #: As `monai.engines.utils.default_prepare_batch`, where the bundle or the card has its own.
+    prepare_batch: Callable[..., Any] | None = None
+    collate: Callable[..., Any] | None = None  #: the bundle's own, for that
+    decollates: bool = True  #: False: postprocessing is given batches
+    #: An answer that is a table becomes entries of the item: a handler, not the evaluator, goes on.
+    spreads: bool = False
+    result: str = ""  #: key of the result, where several are saved
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What was caught where the bundle would have saved it."""
 
-    pred: Any  #: one channel-first MetaTensor, or what a bundle of another kind gives
+    #: One channel-first MetaTensor on the grid to which the bundle returned; or what a bundle of
+    #: another kind gives: scores (classes,), a table of boxes, labels and scores, a table of all that
+    #: would have been saved under different keys.
+    pred: Any
     item: Mapping[str, Any]  #: everything that lay beside it, by the bundle's keys
     #: What the network saw, (channels, ...) with its affine, before anything was done afterwards.
     ready: MetaTensor | None = None
@@ -48,30 +65,112 @@ def run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
 
     Raises
     ------
-    ValueError
-        The network gave something else than a tensor.
+    Exception
+        Whatever a part of the bundle raises.
     """
+    with at_work(loaded):
+        prepared, ready = prepare(loaded, item)
+        given = predict(loaded, prepared, ready)
+        return finish(loaded, prepared, ready, given)
+
+
+def at_work(loaded: Loaded) -> ExitStack:
+    """Return the context in which a bundle's parts may be called; `run` enters it itself."""
+    stack = ExitStack()
+    stack.enter_context(loaded.modules.visible())
+    stack.enter_context(pinned_to(loaded.device))
+    stack.enter_context(data_only())
+    # A map of what the answer rests on needs the gradients.
+    needs_gradients = isinstance(loaded.inferer, SaliencyInferer)
+    stack.enter_context(torch.enable_grad() if needs_gradients else torch.inference_mode())
+    return stack
+
+
+def prepare(loaded: Loaded, item: Mapping[str, MetaTensor]) -> tuple[dict[str, Any], MetaTensor]:
+    """Return the item after preprocessing, and what the network is to see: (channels, ...)."""
     set_determinism(seed=0)
-    for compose in (loaded.preprocessing, loaded.postprocessing):
+    absent = {*loaded_keys(loaded.preprocessing), CommonKeys.LABEL} - item.keys() - loaded.extras.keys()
+    for compose in (loaded.preprocessing, *(stage.steps for stage in loaded.stages)):
         compose.set_random_state(seed=0)
-    with torch.inference_mode():
-        image = item[loaded.image_key]
-        prepared: Any = loaded.preprocessing(dict(item) if is_keyed(loaded.preprocessing) else image)
-        ready = prepared[loaded.image_key] if isinstance(prepared, Mapping) else prepared
-        ready = ready if isinstance(ready, MetaTensor) else MetaTensor(torch.as_tensor(ready))
-        with torch.autocast(loaded.device.type, enabled=loaded.amp):
-            batch = ready.unsqueeze(0).to(loaded.device)
-            given = loaded.inferer(inputs=batch, network=loaded.network)
-        if not isinstance(given, torch.Tensor):
-            raise ValueError(f"the network gave a {type(given).__name__}; a single tensor is needed")
-        # As decollating does: the answer inherits where the image lies and what was done to it.
-        pred = MetaTensor(
-            torch.Tensor.as_subclass(given, torch.Tensor)[0].float(),
-            meta=dict(ready.meta),  # its affine too
-            applied_operations=list(ready.applied_operations),
-        )
-        beside = prepared if isinstance(prepared, Mapping) else {loaded.image_key: ready}
-        if not is_keyed(loaded.postprocessing):
-            return Answer(loaded.postprocessing(pred), beside, ready)
-        done = loaded.postprocessing({**beside, "pred": pred})
-        return Answer(done[loaded.pred_key], done, ready)
+        forgive(compose, absent)
+    whole = {**loaded.extras, **item}
+    prepared = loaded.preprocessing(whole if is_keyed(loaded.preprocessing) else item[loaded.image_key])
+    if not isinstance(prepared, Mapping):
+        prepared = {**loaded.extras, loaded.image_key: prepared}
+    key = CommonKeys.IMAGE if CommonKeys.IMAGE in prepared else loaded.image_key
+    ready = prepared[key]
+    ready = ready if isinstance(ready, MetaTensor) else MetaTensor(torch.as_tensor(ready))
+    prepared = {**prepared, key: ready}
+    for value in prepared.values():
+        if isinstance(value, MetaTensor):
+            reset_ops_id(value)  # a copy of the same transforms may invert them, as in other processes
+    return prepared, ready
+
+
+def predict(loaded: Loaded, prepared: Mapping[str, Any], ready: MetaTensor) -> Any:
+    """Return what the inferer gives for a batch of one, as it is."""
+    with torch.autocast(loaded.device.type, enabled=loaded.amp):
+        inputs, args, kwargs = _batch(loaded, prepared, ready)
+        return loaded.inferer(inputs, loaded.network, *args, **kwargs)
+
+
+def finish(loaded: Loaded, prepared: Mapping[str, Any], ready: MetaTensor, given: Any) -> Answer:
+    """Return the answer after postprocessing, taken where it would have been saved."""
+    pred = _located(first_of(given) if loaded.decollates else given, ready, top=True)
+    beside = dict(prepared) if loaded.decollates else _batched(prepared)
+    if not any(is_keyed(stage.steps) or stage.keys for stage in loaded.stages):
+        for stage in loaded.stages:
+            pred = stage.steps(pred)
+        return Answer(pred, beside, ready)
+    spread = pred if loaded.spreads and isinstance(pred, Mapping) else {}
+    done: dict[str, Any] = {**beside, CommonKeys.PRED: pred, **spread}
+    caught: dict[str, Any] = {}
+    for stage in loaded.stages:
+        done = stage.steps(done)
+        caught |= {key: done[key] for key in stage.keys if key in done and key not in beside}
+    done = {**done, **caught}
+    if loaded.result:
+        return Answer(done[loaded.result], done, ready)
+    if spread and not caught:
+        return Answer({key: done[key] for key in spread if key in done}, done, ready)
+    if CommonKeys.PRED in caught or not caught:
+        return Answer(done[CommonKeys.PRED], done, ready)
+    return Answer(next(iter(caught.values())) if len(caught) == 1 else caught, done, ready)
+
+
+def _batch(
+    loaded: Loaded, prepared: Mapping[str, Any], ready: MetaTensor
+) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    """Return what the inferer is called with: inputs, further arguments by position and by name."""
+    if loaded.prepare_batch is None:
+        return ready.unsqueeze(0).to(loaded.device), (), {}
+    if loaded.collate is not None:
+        batch = loaded.collate([dict(prepared)])
+    else:
+        batch = _batched(prepared) if is_keyed(loaded.preprocessing) else ready.unsqueeze(0)
+    inputs, _, *more = loaded.prepare_batch(batch, loaded.device, False)
+    args, kwargs = more or ((), {})
+    return inputs, tuple(args), kwargs
+
+
+def _batched(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item as a batch of one: tensors get the axis, all else stays as it is."""
+    return {
+        key: value.unsqueeze(0) if isinstance(value, torch.Tensor) else value
+        for key, value in prepared.items()
+    }
+
+
+def _located(value: Any, ready: MetaTensor, *, top: bool = False) -> Any:
+    """Let an answer inherit where the image lies and what was done to it, as decollating does."""
+    if isinstance(value, torch.Tensor):
+        plain = torch.Tensor.as_subclass(value.detach(), torch.Tensor)
+        if not top and value.ndim < ready.ndim:  # boxes, scores: not a picture
+            return plain
+        meta = dict(ready.meta)  # its affine too
+        return MetaTensor(plain.float(), meta=meta, applied_operations=list(ready.applied_operations))
+    if isinstance(value, Mapping):
+        return {key: _located(part, ready) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_located(part, ready) for part in value]
+    return value

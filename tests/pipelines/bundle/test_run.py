@@ -1,0 +1,88 @@
+"""What comes out of a bundle lies where it was seen, and is the same each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.geometry import GeometryChanged
+from tests.bundles import (
+    ABOVE_200,
+    INVERT,
+    LOAD,
+    RAS,
+    SAVE,
+    image_of,
+    loaded,
+    phantom_case,
+    with_steps,
+    write_bundle,
+)
+from tests.phantoms import to_world
+
+ORIENTATIONS = ("axial", "sagittal", "coronal", "oblique")
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reversed"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_the_mask_of_the_identity_bundle_is_the_threshold_voxel_for_voxel(tmp_path, orientation, reverse):
+    case, mask, phantom = phantom_case(orientation, reverse=reverse)
+    findings = loaded(write_bundle(tmp_path)).analyze(case)
+    assert np.array_equal(findings.labelmap, mask.astype(np.uint8))
+    assert findings.labelmap.dtype == np.uint8
+    assert np.array_equal(findings.affine, case["ct"].affine)
+    centroid = to_world(findings.affine, np.argwhere(findings.labelmap == 1).mean(axis=0))
+    assert np.allclose(centroid, phantom.centroid_mm, atol=1e-9)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_flips_crops_and_padding_are_undone_by_the_authors_own_invertd(tmp_path, orientation):
+    steps = [
+        *LOAD,
+        RAS,
+        {
+            "_target_": "CropForegroundd",
+            "keys": "image",
+            "source_key": "image",
+            "select_fn": "$lambda x: x > -500",
+            "allow_smaller": True,
+        },
+        {"_target_": "Flipd", "keys": "image", "spatial_axis": [0, 2]},
+        {"_target_": "DivisiblePadd", "keys": "image", "k": 16, "value": -1000},
+    ]
+    case, mask, _ = phantom_case(orientation)
+    findings = loaded(write_bundle(tmp_path, with_steps(steps, [INVERT, ABOVE_200, SAVE]))).analyze(case)
+    assert np.array_equal(findings.labelmap == 1, mask)
+
+
+def test_resampling_is_undone_to_within_a_voxel(tmp_path):
+    steps = [
+        *LOAD,
+        RAS,
+        {"_target_": "Spacingd", "keys": "image", "pixdim": [1.0, 1.0, 1.0], "mode": "bilinear"},
+    ]
+    invert = {**INVERT, "nearest_interp": False}
+    case, _, phantom = phantom_case("oblique", shape=(20, 60, 60))
+    findings = loaded(write_bundle(tmp_path, with_steps(steps, [invert, ABOVE_200, SAVE]))).analyze(case)
+    centroid = to_world(findings.affine, np.argwhere(findings.labelmap == 1).mean(axis=0))
+    assert np.linalg.norm(centroid - phantom.centroid_mm) < 0.7
+
+
+def test_a_bundle_that_does_not_return_to_the_source_grid_is_stopped(tmp_path):
+    steps = [*LOAD, RAS, {"_target_": "Spacingd", "keys": "image", "pixdim": [3.0, 3.0, 3.0]}]
+    case, _, _ = phantom_case()
+    with pytest.raises(GeometryChanged, match="invert"):
+        loaded(write_bundle(tmp_path / "a", with_steps(steps, [ABOVE_200, SAVE]))).analyze(case)
+    cube = {"ct": image_of(np.zeros((8, 8, 8)))}  # a flip keeps the shape; only the affine tells
+    flip = [*LOAD, {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}]
+    with pytest.raises(GeometryChanged, match="mm away"):
+        loaded(write_bundle(tmp_path / "b", with_steps(flip, [ABOVE_200, SAVE]))).analyze(cube)
+
+
+def test_measurements_are_those_of_the_card_and_right(tmp_path):
+    case, mask, _ = phantom_case()
+    findings = loaded(write_bundle(tmp_path, measure=("volume", "mean", "maximum"))).analyze(case)
+    volume, mean, maximum = findings.measurements
+    assert volume.value == pytest.approx(mask.sum() * 2.5 * 0.8 * 0.7 / 1000)
+    assert mean.value == maximum.value == 300
+    assert [m.segment for m in findings.measurements] == [1, 1, 1]
