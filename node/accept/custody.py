@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -11,11 +10,10 @@ from node.accept.store import Request, Spool, Store
 from node.errors import IdentityMismatch, MissingIdentity
 from node.log import get_log
 from node.model import Instance
+from node.uid import is_harmless
 
 log = get_log("accept")
 
-#: PS3.5 9.1: digits and dots, at most 64. Leading zeros are forbidden there but seen, and harmless.
-_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*\Z", re.ASCII)
 _NAMES = {
     SOP_CLASS_UID: "SOP Class UID",
     SOP_INSTANCE_UID: "SOP Instance UID",
@@ -85,11 +83,11 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
 
 def _check(uids: Mapping[int, str], request: Request) -> None:
     for tag, name in _NAMES.items():
-        if tag == SOP_CLASS_UID and not uids.get(tag) and is_uid(request.sop_class_uid):
+        if tag == SOP_CLASS_UID and not uids.get(tag) and is_harmless(request.sop_class_uid):
             continue  # seen in the wild, and the request says it
         if not uids.get(tag):
             raise MissingIdentity(f"The data set has no {name}.", tags=(tag,))
-        if not is_uid(uids[tag]):
+        if not is_harmless(uids[tag]):
             raise MissingIdentity(f"The {name} of the data set is malformed.", tags=(tag,))
     for tag, said in (
         (SOP_CLASS_UID, request.sop_class_uid),
@@ -97,8 +95,3 @@ def _check(uids: Mapping[int, str], request: Request) -> None:
     ):
         if uids.get(tag) and uids[tag] != said.strip(" \0"):
             raise IdentityMismatch(f"Data set and request differ in {_NAMES[tag]}.", tags=(tag,))
-
-
-def is_uid(text: str) -> bool:
-    """Return whether this can stand where a UID must stand (PS3.5 9.1)."""
-    return _UID.match(text) is not None

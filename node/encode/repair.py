@@ -15,10 +15,12 @@ from typing import Any
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
+from node.uid import is_legal
+
 #: Longest text of a value, in characters; PN counts per component group.
 LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64, "ST": 1024, "LT": 10240}
-_MULTI_LINE = frozenset({"ST", "LT", "UT"})
-_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+#: Line ends and tabs may stand in running text.
+RUNNING_TEXT = frozenset({"ST", "LT", "UT"})
 _TIME = re.compile(r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d|60)(\.\d{1,6})?)?)?")
 
 
@@ -93,7 +95,7 @@ def cut(text: str, characters: int) -> str:
 
 
 def _prose(vr: str, text: str, *, identifier: bool) -> str:
-    lines = vr in _MULTI_LINE
+    lines = vr in RUNNING_TEXT
     cleaned = clean_text(text, lines=lines)
     if not lines and "\\" in cleaned:
         if identifier:
@@ -183,6 +185,6 @@ def decimal_string(value: float) -> str:
 
 def _uid(text: str) -> str:
     cleaned = text.strip(" \0")
-    if cleaned and not (len(cleaned) <= 64 and cleaned.isascii() and _UID.fullmatch(cleaned)):
+    if cleaned and not is_legal(cleaned):
         raise Unrepairable("not a UID")
     return cleaned

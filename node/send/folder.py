@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -16,9 +15,7 @@ from node.errors import PeerBusy, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.model import Receipt, ResultObject, StandIn
 from node.send.classes import Negotiated
-
-#: PS3.5 9.1; nothing else ever becomes a file name.
-_UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+from node.uid import is_legal
 
 
 def write(
@@ -72,7 +69,7 @@ def write(
 
 def _put(thing: ResultObject, folder: Path) -> None:
     uid = thing.sop_instance_uid
-    if not _UID.fullmatch(uid):
+    if not is_legal(uid):  # nothing else ever becomes a file name
         raise SendError("An object has no valid SOP Instance UID, so no file can be named after it.")
     # A name of its own per object: what a killed try left is overwritten by the next.
     part = folder / f".{uid}.part"

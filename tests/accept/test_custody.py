@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from pynetdicom.dsutils import encode
 
-from node.accept.custody import accept, is_uid
+from node.accept.custody import accept
 from node.accept.header import read_uids
 from node.accept.store import Request, Store
 from node.config import AcceptTable
@@ -91,11 +91,6 @@ def test_a_malformed_uid_is_refused(study, take):
     data = identity().replace(element(0x0020000D, b"UI", b"1.2.3.1\0"), b"")
     with pytest.raises(MissingIdentity, match="malformed"):
         take(data + element(0x0020000D, b"UI", study.encode("utf-8").ljust(len(study.encode()) // 2 * 2 + 2)))
-
-
-@pytest.mark.parametrize(("text", "is_one"), [("0", True), ("1.02", True), ("1.2\n", False), ("", False)])
-def test_what_counts_as_a_uid(text, is_one):
-    assert is_uid(text) is is_one
 
 
 def test_request_and_data_set_must_agree(take):

@@ -92,6 +92,7 @@ def test_a_code_that_the_hospital_wrote_is_not_judged(case: tuple[list[Path], Ma
     [
         ("SeriesDescription", "a\x07b", "control character"),
         ("StationName", "x" * 17, "longer"),
+        ("ContentCreatorName", "Doe=" + "x" * 65, "longer"),
         ("ContentDescription", "\ud800", "UTF-8"),
     ],
 )

@@ -6,7 +6,6 @@ here is what any object must be by itself.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pydicom
@@ -18,8 +17,8 @@ from node.encode.header import UNREADABLE
 from node.encode.lint.codes import written_faults
 from node.errors import EncodeError
 from node.model import ResultObject
+from node.uid import is_legal
 
-_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
@@ -54,8 +53,7 @@ def identity_faults(dataset: Dataset, result: ResultObject) -> Iterator[str]:
     if (dataset.SOPInstanceUID, dataset.SOPClassUID, dataset.SeriesInstanceUID) != told:
         yield "the object is not the one it is said to be"
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        uid = str(dataset.get(keyword, ""))
-        if len(uid) > 64 or not _UID.fullmatch(uid):
+        if not is_legal(str(dataset.get(keyword, ""))):
             yield f"{keyword} is not a UID"
     if dataset.get("InstanceCreatorUID") != node.INSTANCE_CREATOR_UID:
         yield "Instance Creator UID is not ours, so the node would take its own result for new input"

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sr._concepts_dict import concepts
 
+from node.encode import repair
 from node.encode.items import code_of
 from node.encode.material import Material
 from pipelines.contract import Code
@@ -22,12 +23,10 @@ from pipelines.contract import Code
 RETIRED_SCHEMES = frozenset({"SRT", "SNM3", "99SDM", "SNOMED-RT", "NCDR [2.0b]", "NYUMCCG", "I9"})
 #: Concepts that are told under a caption of ours beside the number, see `node.encode.numbers`.
 CAPTIONED = frozenset({("112031", "DCM")})
-#: VR -> most characters of one value (PS3.5 6.2).
-LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240, "CS": 16, "AE": 16, "DS": 16, "IS": 12}
+#: VR -> most characters of one value, of a person's name of one component group (PS3.5 6.2).
+LONGEST = {**repair.LONGEST, "DS": 16, "IS": 12}
 TEXT_VRS = frozenset({"SH", "LO", "ST", "LT", "UT", "UC", "PN"})
 JUDGED_VRS = TEXT_VRS | LONGEST.keys() | {None}  #: None: pydicom has yet to find out
-#: Line ends and tabs may stand in running text.
-RUNNING_TEXT = frozenset({"ST", "LT", "UT"})
 #: Pixels, contours and documents hold neither codes nor text.
 BULK = frozenset(
     tag_for_keyword(k) for k in ("PixelData", "FloatPixelData", "ContourData", "EncapsulatedDocument")
@@ -93,10 +92,11 @@ def _text_fault(text: str, vr: str) -> Iterator[str]:
         yield "cannot be written in UTF-8"
         return
     if not text.isprintable():
-        allowed = "\r\n\t\f\x1b" if vr in RUNNING_TEXT else "\x1b"
+        allowed = "\r\n\t\f\x1b" if vr in repair.RUNNING_TEXT else "\x1b"
         if any(ord(c) < 32 and c not in allowed for c in text):
             yield "holds a control character"
-    if len(text) > LONGEST.get(vr, len(text)):
+    parts = text.split("=") if vr == "PN" else [text]
+    if any(len(part) > LONGEST.get(vr, len(part)) for part in parts):
         yield "is longer than its value representation allows"
 
 
