@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.contract import Card, Case, Image, InputRefused, InputSpec
+from pipelines.contract import Card, Case, Image, InputKind, InputRefused, InputSpec
 
 #: Halfway from air (-1000 HU) to water (0 HU).
 AIR_BELOW_HU = -500.0
+
+_KINDS: dict[InputKind, str] = {
+    "volume": "slices of one body in order",
+    "planes": "images that stand for themselves",
+    "cine": "the same slices over several phases",
+    "waveform": "channels of samples over time",
+}
 
 
 def refuse_unfit(card: Card, case: Case) -> None:
@@ -29,27 +36,35 @@ def refuse_unfit(card: Card, case: Case) -> None:
         _refuse_image(image, spec, card.title)
 
 
+def kind_of(image: Image) -> InputKind:
+    """Return of which kind an image is, as cards say it."""
+    if image.is_waveform:
+        return "waveform"
+    if image.phases > 1:
+        return "cine"
+    return "volume" if image.is_spatial else "planes"
+
+
 def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
     if image.modality not in spec.modality:
         raise InputRefused(
             "wrong-modality",
             f"{title} is made for {' or '.join(spec.modality)}; this series is {image.modality}.",
         )
-    if image.is_spatial == (spec.kind == "planes"):
-        kinds = ("images that stand for themselves", "slices of one body in order")
+    if (kind := kind_of(image)) != spec.kind:
         raise InputRefused(
-            "wrong-kind",
-            f"{title} needs {kinds[not image.is_spatial]}; this series is of {kinds[image.is_spatial]}.",
+            "wrong-kind", f"{title} needs {_KINDS[spec.kind]}; this series is of {_KINDS[kind]}."
         )
     if image.unit.value != spec.unit:
         raise InputRefused(
             "wrong-unit",
             f"{title} needs values in {spec.unit}; this series has {image.unit.value}.",
         )
-    if image.array.shape[0] < spec.slices_min:
+    if image.slices < spec.slices_min:
+        what = "channels" if image.is_waveform else "slices"
         raise InputRefused(
             "too-few-slices",
-            f"The series has too few slices ({image.array.shape[0]}); {title} needs at least "
+            f"The series has too few {what} ({image.slices}); {title} needs at least "
             f"{spec.slices_min}. Send the whole series.",
         )
     for axis, spacing in zip(("slice", "row", "column"), image.spacing_mm, strict=True):

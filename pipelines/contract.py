@@ -49,7 +49,7 @@ class Image:
     @property
     def slices(self) -> int:
         """Slices of one phase; index ``i`` of ``array`` is slice ``i % slices`` of phase ``i // slices``."""
-        return self.array.shape[0] // self.phases
+        return int(self.array.shape[0]) // self.phases
 
     @property
     def is_waveform(self) -> bool:

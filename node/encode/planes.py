@@ -26,6 +26,8 @@ def check_planes(volume: Volume) -> None:
     slice distance apart they would tell different stories.
     """
     affine = volume.image.affine
+    if volume.image.is_waveform:
+        raise EncodeError("a waveform has no planes on which anything could lie")
     if len(volume.slices) != volume.image.array.shape[0]:
         raise EncodeError("the volume does not name one source plane per slice")
     if not all((volume.study_uid, volume.series_uid, *(plane.sop_instance_uid for plane in volume.slices))):
@@ -37,7 +39,7 @@ def check_planes(volume: Volume) -> None:
     if not volume.image.is_spatial:
         return
     said = np.array([plane.position_mm for plane in volume.slices], dtype=np.float64)
-    index = np.arange(len(volume.slices), dtype=np.float64)
+    index = np.arange(len(volume.slices)) % volume.image.slices
     meant = affine[:3, 3] + index[:, None] * affine[:3, 0]
     worst_mm = float(np.abs(said - meant).max())
     if not worst_mm <= 0.1 * volume.image.spacing_mm[0]:
@@ -68,14 +70,31 @@ def add_references(dataset: Dataset, volumes: Volumes, role: str) -> None:
 STACK = "1"
 
 
-def plane_dimension(volume: Volume) -> tuple[str, str]:
-    """Return by which attribute of which functional group the planes of a volume are indexed.
+def plane_dimensions(volume: Volume) -> list[tuple[str, str]]:
+    """Return by which attributes of which functional groups the planes of a volume are indexed.
 
-    Planes without a place in the patient are numbered as they came (PS3.3 C.7.6.16.2.2).
+    Planes without a place in the patient are numbered as they came (PS3.3 C.7.6.16.2.2). The same
+    place at several times is told apart by its phase, which comes first.
     """
-    if volume.image.is_spatial:
-        return "ImagePositionPatient", "PlanePositionSequence"
-    return "InStackPositionNumber", "FrameContentSequence"
+    if not volume.image.is_spatial:
+        return [("InStackPositionNumber", "FrameContentSequence")]
+    place = ("ImagePositionPatient", "PlanePositionSequence")
+    return [("TemporalPositionIndex", "FrameContentSequence"), place] if volume.image.phases > 1 else [place]
+
+
+def plane_index(volume: Volume, index: int) -> tuple[int, ...]:
+    """Return the Dimension Index Values of a plane, one for each of `plane_dimensions`."""
+    phase, place = divmod(index, volume.image.slices)
+    return (phase + 1, place + 1) if volume.image.phases > 1 else (index + 1,)
+
+
+def plane_content(volume: Volume, index: int) -> dict[str, object]:
+    """Return what Frame Content says of a plane beside its Dimension Index Values."""
+    if not volume.image.is_spatial:
+        return {"StackID": STACK, "InStackPositionNumber": index + 1}
+    if volume.image.phases > 1:
+        return {"TemporalPositionIndex": index // volume.image.slices + 1}
+    return {}
 
 
 def shared_groups(volume: Volume) -> Dataset:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pydicom.uid import MPEG2MPML
 
-from node.assemble.image import load_volume
+from node.assemble.image import load_volume, load_volumes
 from node.assemble.reason import Reason, plain, refused, some
-from pipelines.contract import InputRefused, InputSpec
-from tests import phantoms
+from pipelines.contract import Card, InputRefused, InputSpec
+from tests import phantom_cine, phantoms
 from tests.phantom_planes import ramp, write_plane
 from tests.phantoms import instances_of
 
@@ -104,6 +104,38 @@ def colour_unknown(folder: Path):
     return instances_of([write_plane(folder / "a.dcm", ramp(), photometric="HSV")]), PLANES
 
 
+CINE = InputSpec(modality=("MR",), unit="1", kind="cine", slices_min=1)
+WAVEFORM = InputSpec(modality=("ECG",), unit="mV", kind="waveform", slices_min=1)
+MR = InputSpec(modality=("MR",), unit="1")
+BALL = phantom_cine.beating_ball(3, (4, 12, 12))
+
+
+def cine(**options):
+    return lambda folder: (
+        instances_of(phantom_cine.write_cine(folder, BALL.array, BALL.affine, **options)),
+        CINE,
+    )
+
+
+def ecg(*groups, spec=WAVEFORM):
+    return lambda folder: (instances_of([phantom_cine.write_ecg(folder / "a", groups)]), spec)
+
+
+def two_inputs(study: str, **headers):
+    """Two series as a case whose second input is of another study, as its role may want."""
+
+    def make(folder: Path):
+        first = phantoms.write_mr_series(folder / "a", ARRAY, AFFINE, seed="a")
+        second = phantoms.write_mr_series(folder / "b", ARRAY, AFFINE, seed="a", headers=headers)
+        inputs = {"a": instances_of(first), "b": instances_of(second)}
+        return inputs, {"a": MR, "b": dataclasses.replace(MR, study=study)}
+
+    return make
+
+
+SINES = phantom_cine.sines(2, 100)
+SKEWED = [phantom_cine.channel(0), phantom_cine.channel(1, ChannelSampleSkew="2")]
+
 CASES: dict[Reason, Callable[[Path], tuple]] = {
     Reason.INPUT_MISSING: lambda folder: ((), CT),
     Reason.UNREADABLE: unreadable,
@@ -121,6 +153,17 @@ CASES: dict[Reason, Callable[[Path], tuple]] = {
     Reason.LOCALIZER_ONLY: with_headers(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
     Reason.SEVERAL_VOLUMES: several_volumes,
     Reason.SEVERAL_SIZES: several_sizes,
+    Reason.SEVERAL_STUDIES: two_inputs("current", StudyInstanceUID="2.25.9"),
+    Reason.NO_PRIOR: two_inputs("prior"),
+    Reason.SEVERAL_WAVEFORMS: ecg(phantom_cine.group(SINES), phantom_cine.group(SINES)),
+    Reason.TOO_FEW_PHASES: lambda folder: (written(folder, headers={"Modality": "MR"}), CINE),
+    Reason.PHASES_UNEQUAL: cine(drop=[(1, 1)]),
+    Reason.PHASE_ORDER_UNKNOWN: cine(habit="none"),
+    Reason.NO_WAVEFORM: ecg(),
+    Reason.TOO_FEW_CHANNELS: ecg(
+        phantom_cine.group(SINES), spec=dataclasses.replace(WAVEFORM, slices_min=12)
+    ),
+    Reason.CHANNEL_SKEW: ecg(phantom_cine.group(SINES, channels=SKEWED)),
     Reason.NO_GEOMETRY: with_headers(FrameOfReferenceUID=None),
     Reason.TOO_FEW_SLICES: lambda folder: (written(folder), dataclasses.replace(CT, slices_min=50)),
     Reason.DUPLICATE_POSITION: duplicate_position,
@@ -143,7 +186,11 @@ def test_there_is_a_case_for_every_reason():
 def test_a_reason_can_be_provoked_and_has_a_sentence_for_people(tmp_path, reason):
     instances, spec = CASES[reason](tmp_path)
     with pytest.raises(InputRefused) as caught:
-        load_volume(instances, spec)
+        if isinstance(spec, dict):
+            card = Card(name="", version="", title="", maker="", intended_use="", use="", inputs=spec)
+            load_volumes(instances, card)
+        else:
+            load_volume(instances, spec)
     assert caught.value.code == reason.value
     sentence = caught.value.sentence
     assert sentence[0].isupper() and sentence.endswith(".") and len(sentence) < 400

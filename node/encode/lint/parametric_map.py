@@ -12,7 +12,8 @@ from pydicom.uid import ParametricMapStorage
 from node.encode.items import code_of, instances_of
 from node.encode.lint.seg import DIRECTION, POSITION_MM
 from node.encode.material import Material
-from node.encode.render.parametric_map import in_frame_order, written_slices
+from node.encode.planes import plane_content
+from node.encode.render.parametric_map import frame_indices, written_slices
 from node.encode.repair import cut
 from node.model import ResultObject
 from pipelines.contract import Map
@@ -91,7 +92,12 @@ def _frame_faults(dataset: Dataset, one: Map, material: Material) -> Iterator[st
     places = {(s.sop_instance_uid, s.frame): i for i, s in enumerate(material.volume.slices)}
     written = []
     displaced = unequal = 0
-    for rank, (group, plane) in enumerate(zip(groups, frames, strict=True), start=1):
+    meant = written_slices(one, material)
+    if len(meant) != len(groups):
+        yield "the frames are not all slices from the first to the last with a value"
+        return
+    ranks = frame_indices(material.volume, meant)
+    for rank, group, plane in zip(ranks, groups, frames, strict=True):
         source = group.DerivationImageSequence[0].SourceImageSequence[0]
         index = places.get((str(source.ReferencedSOPInstanceUID), source.get("ReferencedFrameNumber")))
         if index is None:
@@ -101,9 +107,14 @@ def _frame_faults(dataset: Dataset, one: Map, material: Material) -> Iterator[st
         position = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
         wanted = material.volume.slices[index].position_mm
         displaced += wanted is None or not np.allclose(position, wanted, atol=POSITION_MM)
-        displaced += group.FrameContentSequence[0].DimensionIndexValues != rank
+        content = group.FrameContentSequence[0]
+        values_said = content.DimensionIndexValues
+        displaced += [values_said] != rank if isinstance(values_said, int) else list(values_said) != rank
+        displaced += content.get("TemporalPositionIndex") != plane_content(material.volume, index).get(
+            "TemporalPositionIndex"
+        )
         unequal += not np.array_equal(plane, one.array[index])
-    if written != list(in_frame_order(written_slices(one, material), material)):
+    if written != meant:
         yield "the frames are not all slices from the first to the last with a value"
     if displaced:
         yield f"{displaced} frames do not lie where their source plane lies"

@@ -12,7 +12,7 @@ from pydicom.uid import SegmentationStorage
 from node.encode.identity import Algorithm
 from node.encode.items import code_of, instances_of
 from node.encode.material import Material
-from node.encode.planes import plane_dimension
+from node.encode.planes import plane_content, plane_dimensions, plane_index
 from node.encode.seg.fractional import CERTAIN, count_fractions, fraction_at, probability_maps
 from node.encode.seg.grid import count_voxels, labels_at, plane_at
 from node.encode.seg.readback import EncodedSeg, read_seg
@@ -177,7 +177,7 @@ def _plane_faults(seg: EncodedSeg, volume: Volume) -> Iterator[str]:
     indexed = [
         (d.DimensionIndexPointer, d.get("FunctionalGroupPointer")) for d in dataset.DimensionIndexSequence
     ]
-    wanted_indices = [tuple(tag_for_keyword(k) for k in plane_dimension(volume))]
+    wanted_indices = [(tag_for_keyword(k), tag_for_keyword(g)) for k, g in plane_dimensions(volume)]
     if seg.encoding != "LABELMAP":
         wanted_indices.insert(0, (0x0062000B, 0x0062000A))  # Referenced Segment Number
     if indexed != wanted_indices:
@@ -188,9 +188,13 @@ def _plane_faults(seg: EncodedSeg, volume: Volume) -> Iterator[str]:
         displaced += (said is None) != (wanted is None)
         if said is not None and wanted is not None:
             displaced += not np.allclose(said, wanted, atol=POSITION_MM)
-        at = (group.index + 1,) if group.number is None else (group.number, group.index + 1)
-        stacked = None if volume.image.is_spatial else group.index + 1
-        undimensioned += group.dimensions != at or group.stack_position != stacked
+        segment = () if group.number is None else (group.number,)
+        said_beside = (group.stack_position, group.temporal_position)
+        wanted_beside = plane_content(volume, group.index)
+        undimensioned += group.dimensions != (*segment, *plane_index(volume, group.index)) or said_beside != (
+            wanted_beside.get("InStackPositionNumber"),
+            wanted_beside.get("TemporalPositionIndex"),
+        )
     if displaced:
         yield f"{displaced} frames do not lie where their source plane lies"
     if undimensioned:

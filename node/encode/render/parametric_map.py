@@ -1,15 +1,16 @@
 """Maps of numbers (heat maps, parameters, probabilities) as Parametric Maps (PS3.3 A.75, C.8.32).
 
 32 bit floating point on the source's own grid; a value is what it says, in its unit. A map is
-written from its first to its last slice with a value that is not 0, without gaps, so that a viewer
-can take the frames for a volume; where there is no frame, the value is 0.
+written from its first to its last slice with a value that is not 0, without gaps and for every phase
+of a cine, so that a viewer can take the frames for a volume; where there is no frame, the value is 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import ParametricMapStorage
 
@@ -22,12 +23,15 @@ from node.encode.planes import (
     add_lossy,
     add_references,
     check_planes,
+    plane_content,
+    plane_dimensions,
     plane_groups,
     shared_groups,
 )
 from node.encode.repair import cut, decimal_string
 from node.encode.tracking import ANATOMICAL_CATEGORIES
 from node.errors import EncodeError
+from node.model import Volume
 from pipelines.contract import Code, Map
 
 QUANTITY = Code("246205007", "SCT", "Quantity")
@@ -66,7 +70,7 @@ def make_parametric_maps(material: Material) -> Iterator[Dataset]:
             large += 1
         else:
             number += 1
-            yield _parametric_map(material, one, in_frame_order(occupied, material), number)
+            yield _parametric_map(material, one, occupied, number)
     if empty or large:
         raise NotApplicable(
             f"Of {len(maps)} maps {number} became a Parametric Map: {empty} hold nothing but 0, "
@@ -74,8 +78,11 @@ def make_parametric_maps(material: Material) -> Iterator[Dataset]:
         )
 
 
-def written_slices(one: Map, material: Material) -> range:
-    """Return the slices of a map that are written; none if all values are 0.
+def written_slices(one: Map, material: Material) -> list[int]:
+    """Return the slices of a map that are written, in the order of their frames; none if all values are 0.
+
+    That order is along the normal of the planes, phase by phase: dcmqi takes the first frame for the
+    lowest, wherever it says that it lies.
 
     Raises
     ------
@@ -86,22 +93,26 @@ def written_slices(one: Map, material: Material) -> range:
         raise EncodeError(f"a map has the shape {one.array.shape}, the image another")
     if not all(np.isfinite(plane).all() for plane in one.array):
         raise EncodeError("a map holds a value that is not a finite number")
-    occupied = [index for index, plane in enumerate(one.array) if plane.any()]
-    return range(occupied[0], occupied[-1] + 1) if occupied else range(0)
+    image = material.volume.image
+    occupied = sorted({index % image.slices for index, plane in enumerate(one.array) if plane.any()})
+    places = range(occupied[0], occupied[-1] + 1) if occupied else range(0)
+    steps, rows, columns = image.affine[:3, :3].T
+    if np.dot(np.cross(columns, rows), steps) < 0:
+        places = places[::-1]
+    return [phase * image.slices + place for phase in range(image.phases) for place in places]
 
 
-def in_frame_order(indices: range, material: Material) -> range:
-    """Return the slices in the order of their frames: along the normal of the planes.
+def frame_indices(volume: Volume, indices: Sequence[int]) -> list[list[int]]:
+    """Return the Dimension Index Values of frames: their rank along the normal, below their phase."""
+    phases = volume.image.phases
+    places = len(indices) // phases
+    ranks = [[number // places + 1, number % places + 1] for number in range(len(indices))]
+    return ranks if phases > 1 else [[place] for _, place in ranks]
 
-    dcmqi takes the first frame for the lowest, wherever it says that it lies.
-    """
-    steps, rows, columns = material.volume.image.affine[:3, :3].T
-    return indices if np.dot(np.cross(columns, rows), steps) > 0 else indices[::-1]
 
-
-def _parametric_map(material: Material, one: Map, indices: range, number: int) -> Dataset:
+def _parametric_map(material: Material, one: Map, indices: Sequence[int], number: int) -> Dataset:
     volume, header = material.volume, material.header
-    values = np.ascontiguousarray(one.array[list(indices)], dtype="<f4")
+    values = np.ascontiguousarray(one.array[indices], dtype="<f4")
     dataset = new_result(
         material, "parametric-map", sop_class=ParametricMapStorage, modality="OT", number=number
     )
@@ -129,18 +140,20 @@ def _parametric_map(material: Material, one: Map, indices: range, number: int) -
     dataset.DimensionIndexSequence = [
         item(
             DimensionOrganizationUID=organization,
-            DimensionIndexPointer=0x00200032,
-            FunctionalGroupPointer=0x00209113,
-            DimensionDescriptionLabel="Image Position (Patient)",
+            DimensionIndexPointer=tag_for_keyword(pointer),
+            FunctionalGroupPointer=tag_for_keyword(group),
+            DimensionDescriptionLabel=dictionary_description(pointer),
         )
+        for pointer, group in plane_dimensions(volume)
     ]
     dataset.SharedFunctionalGroupsSequence = [_shared(material, one)]
     # what it was derived by: nothing in CID 7203 says that a model computed it
     purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(ARTIFICIAL_INTELLIGENCE)
     groups = []
-    for rank, index in enumerate(indices, start=1):
+    for index, values_of_frame in zip(indices, frame_indices(volume, indices), strict=True):
         group = plane_groups(volume.slices[index], derivation, purpose)
-        group.FrameContentSequence = [item(DimensionIndexValues=[rank])]
+        content = plane_content(volume, index)
+        group.FrameContentSequence = [item(DimensionIndexValues=values_of_frame, **content)]
         groups.append(group)
     dataset.PerFrameFunctionalGroupsSequence = groups
     declare_schemes(dataset, dataset.SharedFunctionalGroupsSequence, material.algorithm.maker, header)

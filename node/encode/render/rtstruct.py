@@ -60,10 +60,15 @@ def make_rtstruct(material: Material) -> Iterator[Dataset]:
     Raises
     ------
     NotApplicable
-        There is no frame of reference, nothing to draw, or too much.
+        There is no frame of reference, nothing to draw, or too much; or contours of several moments
+        would lie on each other, which a structure set cannot tell apart.
     """
     if not (material.volume.frame_of_reference_uid and material.volume.image.is_spatial):
         raise NotApplicable("No RT Structure Set was made: the images have no frame of reference.")
+    if material.volume.image.phases > 1:
+        raise NotApplicable(
+            "No RT Structure Set was made: contours of all phases of a cine would lie on each other."
+        )
     check_planes(material.volume)
     _check_amount(material)
     regions: list[_Region] = []

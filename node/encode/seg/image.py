@@ -29,12 +29,13 @@ from node.encode.items import coded, item
 from node.encode.material import Material
 from node.encode.planes import (
     SOURCE_FOR_PROCESSING,
-    STACK,
     add_frame_of_reference,
     add_lossy,
     add_references,
-    plane_dimension,
+    plane_content,
+    plane_dimensions,
     plane_groups,
+    plane_index,
     shared_groups,
 )
 from node.encode.repair import cut
@@ -119,7 +120,7 @@ def _add_dimensions(dataset: Dataset, material: Material, *, by_segment: bool) -
     """Frames are indexed by segment, if they are of one each, then by plane (PS3.3 C.7.6.17)."""
     organization = material.job.uid("seg dimensions" if by_segment else "seg labelmap dimensions")
     keywords = [("ReferencedSegmentNumber", "SegmentIdentificationSequence")] if by_segment else []
-    keywords.append(plane_dimension(material.volume))
+    keywords += plane_dimensions(material.volume)
     dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
     dataset.DimensionIndexSequence = [
         item(
@@ -141,6 +142,7 @@ def _add_frames(dataset: Dataset, material: Material, frames: Sequence[Frame], *
     """
     volume = material.volume
     purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(SEGMENTATION_DERIVATION)
+    dimensions = len(plane_dimensions(volume))
     planes: dict[int, tuple[bytes, bytes, bytes]] = {}
     segments: dict[int, bytes] = {}
     items: list[bytes] = []
@@ -148,18 +150,19 @@ def _add_frames(dataset: Dataset, material: Material, frames: Sequence[Frame], *
         if index not in planes:
             group = plane_groups(volume.slices[index], derivation, purpose)
             position = group.get("PlanePositionSequence")
-            stack = {} if volume.image.is_spatial else {"StackID": STACK, "InStackPositionNumber": index + 1}
-            values = [number, index + 1] if by_segment else [index + 1]
+            values = [*([number] if by_segment else []), *plane_index(volume, index)]
+            frame_content = item(DimensionIndexValues=values, **plane_content(volume, index))
             planes[index] = (
                 _encoded(item(DerivationImageSequence=group.DerivationImageSequence)),
-                _encoded(item(FrameContentSequence=[item(DimensionIndexValues=values, **stack)])),
+                _encoded(item(FrameContentSequence=[frame_content])),
                 _encoded(item(PlanePositionSequence=position)),
             )
         source, content, position = planes[index]
         segment = b""
         if by_segment:
-            # Dimension Index Values come last in Frame Content: two 32-bit numbers
-            content = content[:-8] + struct.pack("<LL", number, index + 1)
+            # Dimension Index Values come last in Frame Content: 32-bit numbers, the segment the first
+            first = len(content) - 4 * (1 + dimensions)
+            content = content[:first] + struct.pack("<L", number) + content[first + 4 :]
             if number not in segments:
                 identified = [item(ReferencedSegmentNumber=number)]
                 segments[number] = _encoded(item(SegmentIdentificationSequence=identified))

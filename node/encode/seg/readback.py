@@ -29,6 +29,7 @@ class FrameGroup:
     index: int  #: slice of the volume that is its source
     dimensions: tuple[int, ...]  #: Dimension Index Values
     stack_position: int | None  #: In-Stack Position Number
+    temporal_position: int | None  #: Temporal Position Index
     position_mm: tuple[float, ...] | None  #: Image Position (Patient)
 
 
@@ -149,6 +150,7 @@ def _read_groups(dataset: Dataset, volume: Volume) -> tuple[FrameGroup, ...]:
                 index=index,
                 dimensions=tuple([values] if isinstance(values, int) else values or ()),
                 stack_position=content.get("InStackPositionNumber"),
+                temporal_position=content.get("TemporalPositionIndex"),
                 position_mm=part(group, "PlanePositionSequence", _position),
             )
         )

@@ -106,9 +106,12 @@ def displayed(region: Region, volume: Volume) -> Region:
 
 
 def in_patient(material: Material) -> bool:
-    """Return whether places are asked for, and known, in the patient."""
+    """Return whether places are asked for, and known, in the patient.
+
+    On a cine they are on its images, because coordinates in the patient say no moment.
+    """
     volume = material.volume
-    spatial = volume.image.is_spatial and bool(volume.frame_of_reference_uid)
+    spatial = volume.image.is_spatial and bool(volume.frame_of_reference_uid) and volume.image.phases == 1
     return material.profile.coordinates == "patient" and spatial
 
 
@@ -136,8 +139,9 @@ def surface_items(regions: list[Region], volume: Volume) -> list[Dataset]:
 
 def position_mm(region: Region, volume: Volume) -> NDArray[np.float64]:
     """Return where the points of a region lie: (points, 3), LPS millimetres."""
-    affine = volume.image.affine
-    placed: NDArray[np.float64] = region.indices @ affine[:3, :3].T + affine[:3, 3]
+    affine, slices = volume.image.affine, volume.image.slices
+    phase = np.array([region.index // slices * slices, 0, 0])  # the affine is that of one phase
+    placed: NDArray[np.float64] = (region.indices - phase) @ affine[:3, :3].T + affine[:3, 3]
     return placed
 
 
