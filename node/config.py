@@ -247,13 +247,22 @@ def profiles_of(
     return known or {"": Profile()}
 
 
+#: "refuse": the lack is told as a refusal; "skip": the pipeline is not for such a study.
+WithoutPrior = Literal["refuse", "skip"]
+
+
 class RuleTable(Table):
     """[[rules]]: which series go to which pipeline. The match language is `node.assign.rule`."""
 
     name: Name
     pipeline: str
     send_to: tuple[str, ...] = ()
-    match: dict[str, Any] = {}
+    match: dict[str, Any] = {}  #: of the series; of each one, where the pipeline takes several
+    #: [rules.inputs.<role>]: the same for one role; where there is none, what the card says is used
+    inputs: dict[str, dict[str, Any]] = {}
+    #: How long several series of a study may lack one before that is a refusal.
+    wait_s: Annotated[float, Field(ge=0, le=31_536_000)] = 600.0
+    without_prior: WithoutPrior = "refuse"  #: where there is no earlier study after that time
 
 
 class Config(Table):

@@ -19,8 +19,9 @@ from functools import partial
 from typing import Any
 
 from node.accept import Request, Spool, Store, accept
-from node.assemble import is_settled, load_volumes, read_headers
-from node.assign import Rule, assign, keywords_of, why_not
+from node.around import Around
+from node.assemble import is_settled, load_volumes
+from node.assign import Rule, assign, assign_cases, why_not
 from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
 from node.config import Config, profiles_of
 from node.errors import ContentConflict, foreseen
@@ -64,19 +65,20 @@ def settled(node: Node) -> list[str]:
 
 
 def plan(series_uid: str, node: Node) -> list[Job]:
-    """Turn a settled series into a new revision, and into the jobs that the rules ask for."""
+    """Turn a settled series into a new revision, and into the jobs that it takes part in."""
     series = node.journal.series(series_uid)
     if series is None:  # aged out meanwhile
         return []
-    headers, _ = read_headers(series.instances, keywords_of(node.rules))
-    routes = assign(series, headers, node.rules, node.cards)
+    around = Around(series, node.journal, node.rules)
+    routes = assign(series, around.headers, node.rules) + assign_cases(around.held, node.rules, around)
     failpoint("assign.planned")
     jobs = node.journal.plan(
         series.uid,
         expected_count=len(series.instances),  # one more has come: nothing happens, it settles anew
-        specs=[spec_of(route, series, node.cards[route.pipeline]) for route in routes],
-        reason="" if routes else why_not(series, headers, node.rules, node.cards),
+        specs=[spec_of(route, around.series, node.cards[route.pipeline]) for route in routes],
+        reason="" if routes else why_not(series, around.headers, node.rules, node.cards),
         now=node.clock(),
+        **around.known,
     )
     failpoint("assign.enqueued")
     return jobs

@@ -10,7 +10,8 @@
  QUEUED, COMPUTING, SENDING, FAILED --cancel--> CANCELLED
  SENDING, DONE, FAILED, CANCELLED (with results) --withdraw--> SENDING, now of the rejection alone
 
-Waiting for a retry is not a state: it is a ``not_before`` in the future.
+Waiting for a retry is not a state: it is a ``not_before`` in the future. So is waiting for a series
+that a case lacks: when the time comes and it has not been superseded by a complete one, it is REFUSED.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from node.errors import foreseen
-from node.model import Route, Series
+from node.model import Lack, Route, Series
 from pipelines.contract import Card, InputRefused
 
 
@@ -100,6 +101,10 @@ class JobSpec:
     input_digest: str  #: SHA-256 over role, SOP Instance UID and content hash of every input
     rule: str
     send_to: tuple[str, ...]
+    #: Names of the rules that bind several series, whose newest word this is; a newer one of any of
+    #: them on this study supersedes it.
+    case: tuple[str, ...] = ()
+    lack: Lack | None = None  #: why there is nothing to compute: a role is bound to nothing
 
     @property
     def key(self) -> str:
@@ -124,27 +129,40 @@ class Job:
     reason: str  #: a sentence for people
 
 
-def spec_of(route: Route, series: Series, card: Card) -> JobSpec:
-    """Return the work that a route asks for on one revision of a series."""
+def spec_of(route: Route, series: Series | Mapping[str, Series], card: Card) -> JobSpec:
+    """Return the work that a route asks for.
+
+    Parameters
+    ----------
+    series
+        By Series Instance UID, each in its revision; or the only one.
+    """
+    by_uid = {series.uid: series} if isinstance(series, Series) else series
     inputs: dict[str, JobInput] = {}
     content: list[list[str]] = []
     for role, instances in sorted(route.inputs.items()):
         chosen = sorted(instances, key=lambda instance: instance.sop_instance_uid)
+        one = by_uid[chosen[0].series_uid]
         inputs[role] = JobInput(
-            series_uid=series.uid,
-            revision=series.revision,
+            series_uid=one.uid,
+            revision=one.revision,
             sop_instance_uids=tuple(i.sop_instance_uid for i in chosen),
         )
         content += [[role, i.sop_instance_uid, i.sha256] for i in chosen]
+    if route.lack:
+        content.append([route.lack.code, route.lack.sentence])
+    first = next(route.inputs[role] for role in card.inputs if role in route.inputs)  # never a prior
     return JobSpec(
         pipeline=route.pipeline,
         pipeline_version=card.version,
         pipeline_digest=card.digest,
-        study_uid=series.study_uid,
+        study_uid=first[0].study_uid,
         inputs=inputs,
         input_digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         rule=route.rule,
         send_to=route.send_to,
+        case=route.case,
+        lack=route.lack,
     )
 
 
@@ -175,6 +193,8 @@ def after_error(job: Job, error: Exception, now: datetime, tries: int) -> Ending
     tries
         How many a job has.
     """
+    if job.spec.lack and isinstance(error, InputRefused) and job.spec.lack.then == "skip":
+        return Ending(to=CANCELLED, code="skipped", reason=error.sentence)
     if isinstance(error, InputRefused):
         return Ending(to=REFUSED, code=error.code, reason=error.sentence)
     known = foreseen(error)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.contract import Case, Image
 
@@ -38,6 +38,16 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """Why a case is not complete."""
+
+    code: str  #: kebab-case: "input-missing", "several-candidates", "prior-unclear"
+    sentence: str  #: names the role and what the rule wanted
+    wait_s: float = 0.0  #: how long it may still become complete
+    then: Literal["refuse", "skip"] = "refuse"  #: after that time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """What one rule asks for: a pipeline, its inputs by role, and where results go."""
 
@@ -46,6 +56,9 @@ class Route:
     #: role -> the instances of the series which the rule selected
     inputs: Mapping[str, tuple[Instance, ...]]
     send_to: tuple[str, ...]  #: names of [destinations.*]
+    #: The rules that bind several series of a study, which this is the newest word of; else ().
+    case: tuple[str, ...] = ()
+    lack: Lack | None = None  #: ``inputs`` are not all, and some of them only one choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Step 3: rules choose pipelines, and can say why.
 
-`parse_rules` checks the rules once, at start; `assign` applies them to a settled series;
-`explain` tells for each rule which clause met which value.
+`parse_rules` checks the rules once, at start; `assign` applies them to a settled series, and
+`assign_cases` those that bind several series to the roles of a pipeline; `explain` tells for each
+rule which clause met which value.
 """
 
 from __future__ import annotations
@@ -11,19 +12,30 @@ from dataclasses import replace
 
 from pydicom import Dataset
 
+from node.assign.case import Around, Held, assign_cases, bind
 from node.assign.explain import as_dict, explain, render, why_not
 from node.assign.judge import judge
-from node.assign.rule import Rule, Verdict, keywords_of, parse_rules
+from node.assign.rule import Rule, keywords_of, parse_rules
 from node.model import Route, Series
-from pipelines.contract import Card
 
-__all__ = ["Rule", "as_dict", "assign", "explain", "keywords_of", "parse_rules", "render", "why_not"]
+__all__ = [
+    "Around",
+    "Held",
+    "Rule",
+    "as_dict",
+    "assign",
+    "assign_cases",
+    "bind",
+    "explain",
+    "keywords_of",
+    "parse_rules",
+    "render",
+    "why_not",
+]
 
 
-def assign(
-    series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule], cards: Mapping[str, Card]
-) -> list[Route]:
-    """Return what the rules ask for on a series, in the order of the rules.
+def assign(series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule]) -> list[Route]:
+    """Return what the rules of a single series ask for, in the order of the rules.
 
     Rules that ask for the same pipeline on the same instances give one route, which carries all
     their names and destinations. Own results never match.
@@ -35,15 +47,13 @@ def assign(
     """
     routes: dict[tuple[str, tuple[str, ...]], Route] = {}
     for rule in rules:
-        judgement = judge(rule, series, headers)
+        if rule.is_case:
+            continue
+        (want,) = rule.wants
+        judgement = judge(want, series, headers)
         if not judgement.matched:
             continue
-        chosen = tuple(
-            instance
-            for instance, verdict in zip(series.instances, judgement.by_instance, strict=True)
-            if verdict is Verdict.YES
-        )
-        (role,) = cards[rule.pipeline].inputs  # `parse_rules` saw to it that there is just one
+        chosen = judgement.chosen
         same = (rule.pipeline, tuple(sorted(instance.sop_instance_uid for instance in chosen)))
         if earlier := routes.get(same):
             routes[same] = replace(
@@ -53,6 +63,6 @@ def assign(
             )
         else:
             routes[same] = Route(
-                rule=rule.name, pipeline=rule.pipeline, inputs={role: chosen}, send_to=rule.send_to
+                rule=rule.name, pipeline=rule.pipeline, inputs={want.role: chosen}, send_to=rule.send_to
             )
     return list(routes.values())

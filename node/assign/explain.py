@@ -37,9 +37,10 @@ class ClauseExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """One rule and why it does or does not match."""
+    """One rule, for one role, and why it does or does not match a series."""
 
     rule: str
+    role: str  #: "" where the pipeline has only one
     pipeline: str
     title: str  #: of the pipeline, for people
     matched: bool
@@ -52,17 +53,18 @@ class Explanation:
 def explain(
     series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule], cards: Mapping[str, Card]
 ) -> list[Explanation]:
-    """Explain every rule on a series; the arguments are those of `node.assign.assign`."""
+    """Explain every rule and role on a series; the arguments are those of `node.assign.assign`."""
     explanations = []
-    for rule in rules:
-        judgement = judge(rule, series, headers)
+    for rule, want in [(one, want) for one in rules for want in one.wants]:
+        judgement = judge(want, series, headers)
         clauses = tuple(
             _clause(clause, verdicts, series, headers)
-            for clause, verdicts in zip(rule.clauses, judgement.by_clause, strict=True)
+            for clause, verdicts in zip(want.clauses, judgement.by_clause, strict=True)
         )
         explanations.append(
             Explanation(
                 rule=rule.name,
+                role=want.role if rule.is_case else "",
                 pipeline=rule.pipeline,
                 title=cards[rule.pipeline].title,
                 matched=judgement.matched,
@@ -79,12 +81,18 @@ def render(explanations: Sequence[Explanation]) -> str:
     """Return the explanations as text for a terminal."""
     lines = []
     for told in explanations:
-        lines.append(f"{'MATCHES' if told.matched else 'no match'}  {told.rule}  ->  {told.pipeline}")
+        lines.append(
+            f"{'MATCHES' if told.matched else 'no match'}  {told.rule}  ->  {told.pipeline}{_as(told)}"
+        )
         lines.append(f"  {told.why}")
         for clause in told.clauses:
             seen = ", ".join(f"{value} ({count})" for value, count in clause.seen)
             lines.append(f"    {clause.verdict:<7}  {clause.words};  saw {seen or 'nothing'}")
     return "\n".join(lines) or "There are no rules."
+
+
+def _as(told: Explanation) -> str:
+    return f" as {told.role!r}" if told.role else ""
 
 
 def as_dict(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
@@ -114,7 +122,7 @@ def why_not(
         return "There are no rules."
     if len({one.why for one in told}) == 1:
         return told[0].why
-    return " ".join(f"{one.rule}: {one.why}" for one in told)
+    return " ".join(f"{one.rule}{_as(one)}: {one.why}" for one in told)
 
 
 def _clause(

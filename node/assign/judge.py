@@ -21,8 +21,8 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from node import INSTANCE_CREATOR_UID
-from node.assign.rule import Clause, Kind, Rule, Verdict
-from node.model import Series
+from node.assign.rule import Clause, Kind, Verdict, Want
+from node.model import Instance, Series
 
 #: Longer than any value worth a rule (LT, PS3.5 6.2); a peer chooses it, so there is a limit.
 LONGEST_TEXT = 10_240
@@ -43,21 +43,28 @@ Reading = Values | Unreadable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """One rule on one series, in the order of ``series.instances``."""
+    """One want on one series, in the order of ``series.instances``."""
 
-    rule: Rule
+    want: Want
+    series: Series
     own: bool  #: made by this node, so nothing else counts
     by_clause: tuple[tuple[Verdict, ...], ...]  #: [clause][instance]
     by_instance: tuple[Verdict, ...]
 
     @property
     def matched(self) -> bool:
-        """Whether the rule wants this series."""
+        """Whether the rule wants this series in this role."""
         return not self.own and Verdict.YES in self.by_instance and Verdict.UNKNOWN not in self.by_instance
 
+    @property
+    def chosen(self) -> tuple[Instance, ...]:
+        """The instances that become the input."""
+        pairs = zip(self.series.instances, self.by_instance, strict=True)
+        return tuple(instance for instance, verdict in pairs if verdict is Verdict.YES)
 
-def judge(rule: Rule, series: Series, headers: Mapping[str, Dataset]) -> Judgement:
-    """Judge every clause of a rule on every instance of a series.
+
+def judge(want: Want, series: Series, headers: Mapping[str, Dataset]) -> Judgement:
+    """Judge every clause of what a rule wants in a role on every instance of a series.
 
     Parameters
     ----------
@@ -65,9 +72,10 @@ def judge(rule: Rule, series: Series, headers: Mapping[str, Dataset]) -> Judgeme
         By SOP Instance UID; an instance without one is unknown to every clause.
     """
     ordered = [headers.get(instance.sop_instance_uid) for instance in series.instances]
-    by_clause = tuple(tuple(judge_clause(clause, header) for header in ordered) for clause in rule.clauses)
+    by_clause = tuple(tuple(judge_clause(clause, header) for header in ordered) for clause in want.clauses)
     return Judgement(
-        rule=rule,
+        want=want,
+        series=series,
         own=any(header is not None and is_own(header) for header in ordered),
         by_clause=by_clause,
         by_instance=tuple(

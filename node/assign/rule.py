@@ -35,9 +35,9 @@ from typing import Any, Literal, NamedTuple
 
 from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict
 
-from node.config import RuleTable
+from node.config import RuleTable, WithoutPrior
 from node.errors import ConfigError
-from pipelines.contract import Card
+from pipelines.contract import Card, Study
 
 
 class Verdict(StrEnum):
@@ -129,13 +129,34 @@ class Clause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """What a rule wants of the series in one role; all clauses must hold."""
+
+    role: str
+    clauses: tuple[Clause, ...]
+    study: Study = "current"
+
+    @property
+    def words(self) -> str:
+        """Return all clauses as one sentence."""
+        return "; ".join(clause.words for clause in self.clauses) or "any series"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One ``[[rules]]`` entry, checked; all clauses must hold."""
+    """One ``[[rules]]`` entry, checked."""
 
     name: str
     pipeline: str
     send_to: tuple[str, ...]
-    clauses: tuple[Clause, ...]
+    wants: tuple[Want, ...]  #: one for each role of the pipeline, in the order of its card
+    wait_s: float  #: how long a case may lack a series
+    without_prior: WithoutPrior
+
+    @property
+    def is_case(self) -> bool:
+        """Whether it takes several series (`node.assign.case`), or each by itself."""
+        return len(self.wants) > 1
 
 
 def parse_rules(tables: Sequence[RuleTable], cards: Mapping[str, Card]) -> tuple[Rule, ...]:
@@ -148,41 +169,91 @@ def parse_rules(tables: Sequence[RuleTable], cards: Mapping[str, Card]) -> tuple
     """
     complaints: list[str] = []
     rules = []
+    for card in cards.values():
+        for role, spec in card.inputs.items():
+            _clauses(spec.select, f"inputs.{role}.select", _complain(complaints, f"pipeline {card.name!r}"))
     for table in tables:
-
-        def complain(sentence: str, name: str = table.name) -> None:
-            complaints.append(f"  rule {name!r}, {sentence}")
-
-        _check_pipeline(table.pipeline, cards, complain)
-        clauses = [_clause(keyword, said, complain) for keyword, said in table.match.items()]
+        complain = _complain(complaints, f"rule {table.name!r}")
+        wants: tuple[Want, ...] = ()
+        if table.pipeline in cards:
+            wants = _wants(table, cards[table.pipeline], complain)
+        else:
+            known = ", ".join(sorted(cards)) or "none is installed"
+            hint = _hint(table.pipeline, cards)
+            complain(f"pipeline: there is no pipeline {table.pipeline!r}; the known ones: {known}{hint}")
+            _clauses(table.match, "match", complain)
         rules.append(
             Rule(
                 name=table.name,
                 pipeline=table.pipeline,
                 send_to=table.send_to,
-                clauses=tuple(clause for clause in clauses if clause is not None),
+                wants=wants,
+                wait_s=table.wait_s,
+                without_prior=table.without_prior,
             )
         )
     if complaints:
-        raise ConfigError("\n".join(["The rules cannot be used:", *complaints]))
+        raise ConfigError("\n".join(["The rules cannot be used:", *dict.fromkeys(complaints)]))
     return tuple(rules)
 
 
 Complain = Callable[[str], None]
 
 
-def _check_pipeline(name: str, cards: Mapping[str, Card], complain: Complain) -> None:
-    if name not in cards:
-        known = ", ".join(sorted(cards)) or "none is installed"
-        complain(f"pipeline: there is no pipeline {name!r}; the known ones: {known}{_hint(name, cards)}")
-    elif len(cards[name].inputs) != 1:
-        roles = ", ".join(cards[name].inputs)
-        complain(f"pipeline: {name!r} needs several series ({roles}); a rule can bind only one so far")
+def _complain(complaints: list[str], who: str) -> Complain:
+    return lambda sentence: complaints.append(f"  {who}, {sentence}")
 
 
-def _clause(keyword: str, said: Any, complain: Complain) -> Clause | None:
-    """Parse one entry of ``[rules.match]``; None after any complaint."""
-    place = f"match.{keyword}: "
+def _say_nothing(_sentence: str) -> None:
+    pass
+
+
+def _wants(table: RuleTable, card: Card, complain: Complain) -> tuple[Want, ...]:
+    """Return what a rule wants in each role: its own words, else those of the card."""
+    for role in table.inputs.keys() - card.inputs.keys():
+        complain(
+            f"inputs.{role}: {card.name!r} has no such role; it has {', '.join(card.inputs)}"
+            f"{_hint(role, card.inputs)}"
+        )
+    common = _clauses(table.match, "match", complain)
+    several = len(card.inputs) > 1
+    wants = []
+    for role, spec in card.inputs.items():
+        if spec.result:
+            complain(f"pipeline: role {role!r} of {card.name!r} is a result, which no rule can bind so far")
+        own = table.inputs.get(role)
+        if own is not None:
+            clauses = (*common, *_clauses(own, f"inputs.{role}", complain))
+        else:  # mistakes of the card were told already
+            clauses = (
+                common if common and not several else (*common, *_clauses(spec.select, "", _say_nothing))
+            )
+        if (several or clauses != common) and all(clause.keyword != "Modality" for clause in clauses):
+            clauses = (*_clauses({"Modality": list(spec.modality)}, "", _say_nothing), *clauses)
+        wants.append(Want(role=role, clauses=clauses, study=spec.study))
+    for index, want in enumerate(wants):
+        for earlier in wants[:index]:
+            if (want.study, set(want.clauses)) == (earlier.study, set(earlier.clauses)):
+                complain(
+                    f"inputs: nothing tells role {want.role!r} from role {earlier.role!r}; write what is "
+                    f"different about them as [rules.inputs.{want.role}] and [rules.inputs.{earlier.role}]"
+                )
+    if wants and wants[0].study == "prior":
+        complain(
+            f"pipeline: the first role of {card.name!r} ({wants[0].role}) is of an earlier study, but the "
+            "results would be filed there; its card must begin with a role of the current study"
+        )
+    return tuple(wants)
+
+
+def _clauses(said: Mapping[str, Any], place: str, complain: Complain) -> tuple[Clause, ...]:
+    """Parse one table of clauses; those with a complaint are left out."""
+    parsed = [_clause(keyword, value, f"{place}.{keyword}: ", complain) for keyword, value in said.items()]
+    return tuple(clause for clause in parsed if clause is not None)
+
+
+def _clause(keyword: str, said: Any, place: str, complain: Complain) -> Clause | None:
+    """Parse one entry of a table of clauses; None after any complaint."""
     tag = keyword_dict.get(keyword)
     if tag is None:
         complain(f"{place}DICOM has no such keyword{_hint(keyword, keyword_dict)}")
@@ -296,6 +367,11 @@ def _by_lower_case(names: tuple[str, ...]) -> dict[str, str]:
     return {name.lower(): name for name in names}
 
 
+#: What is looked at whatever the rules say: whose the series is, and how people call it.
+_ALWAYS = frozenset("""InstanceCreatorUID PatientID IssuerOfPatientID StudyDate SeriesNumber""".split())
+
+
 def keywords_of(rules: Iterable[Rule]) -> frozenset[str]:
-    """Return the elements that some rules look at, and the one that tells our own results."""
-    return frozenset({"InstanceCreatorUID", *(clause.keyword for rule in rules for clause in rule.clauses)})
+    """Return the elements that some rules look at, and those that tell whose a series is."""
+    clauses = (clause for rule in rules for want in rule.wants for clause in want.clauses)
+    return _ALWAYS | {clause.keyword for clause in clauses}

@@ -6,6 +6,7 @@ arguments, aware and in UTC. It holds no patient data; see `node.journal.schema`
 
 record.py    what arrives (together.py: group commit)
 custody.py   instances and series: settle, forget
+patients.py  what belongs to one study, and to one patient
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 outbox.py    deliveries and receipts
 tries.py     tries to deliver: what may have arrived, what failed
@@ -29,6 +30,7 @@ from node.journal.jobs import Jobs
 from node.journal.lineage import Lineage
 from node.journal.lock import lock_data
 from node.journal.outbox import Outbox
+from node.journal.patients import Patients
 from node.journal.report import Report
 from node.journal.rows import Arriving, Delivery, Event, Recorded
 from node.journal.tries import Tries
@@ -37,7 +39,7 @@ from node.journal.withdrawal import Withdrawals
 __all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
-class Journal(Custody, Jobs, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report):
+class Journal(Custody, Patients, Jobs, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report):
     """The journal of one data folder."""
 
     @classmethod

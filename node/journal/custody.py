@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, or_, select, update
 
 from node.config import KeepTable
 from node.errors import NodeError
 from node.job import OPEN, Job, JobSpec, JobState
 from node.journal import schema
 from node.journal.moves import given_back, make_job, move_job
+from node.journal.patients import seen_of
 from node.journal.record import Recording
 from node.journal.rows import Arriving, instance_of, job_of
 from node.model import Series
@@ -109,20 +111,36 @@ class Custody(Recording):
             ).rowcount
 
     def plan(
-        self, series_uid: str, *, expected_count: int, specs: Sequence[JobSpec], reason: str, now: datetime
+        self,
+        series_uid: str,
+        *,
+        expected_count: int,
+        specs: Sequence[JobSpec],
+        reason: str,
+        now: datetime,
+        seen: Mapping[str, int] | None = None,
+        patient_key: str = "",
+        number: str = "",
     ) -> list[Job]:
         """Settle a series into its next revision and queue the work that it asks for, at once.
 
-        Nothing happens when the series no longer has ``expected_count`` instances: it is still
-        arriving then, and will be planned anew. Work that is already known by its key is not
-        queued again, unless it was cancelled or has aged out. Of earlier revisions, queued work
-        that nothing asks for any more is cancelled, and failed work of a pipeline that this
-        revision is given to.
+        Nothing happens when the series no longer has ``expected_count`` instances, or when there
+        is more beside it than was ``seen``: it will be planned anew then. Work that is already
+        known by its key is not queued again, unless it was cancelled or has aged out. Of earlier
+        revisions, queued work that nothing asks for any more is cancelled, and failed work of a
+        pipeline that this revision is given to; likewise of earlier states of a case.
 
         Parameters
         ----------
         reason
             Why no rule wants the series, or what should be known about its routing.
+        seen
+            Series Instance UID -> revision of the other settled series of its study and patient,
+            which ``specs`` were made with; None: they are of this series alone.
+        patient_key
+            As `Patients.patient_key` gives it.
+        number
+            Series Number.
 
         Returns
         -------
@@ -136,17 +154,26 @@ class Custody(Recording):
             count = connection.scalar(select(func.count()).where(schema.instance.c.series_uid == series_uid))
             if row is None or not row.unsettled or count != expected_count:
                 return []
+            if seen is not None and seen != seen_of(connection, series_uid, row.study_uid, patient_key):
+                return []
             revision = row.revision + 1
             wanted = _merged([_at_revision(spec, series_uid, revision) for spec in specs])
             routing = reason if wanted else f"unrouted: {reason.removeprefix('unrouted: ')}"
             connection.execute(
                 update(schema.series)
                 .where(schema.series.c.series_uid == series_uid)
-                .values(revision=revision, unsettled=False, settled_at=now, routing=routing)
+                .values(
+                    revision=revision,
+                    unsettled=False,
+                    settled_at=now,
+                    routing=routing,
+                    number=number,
+                    patient_key=patient_key,
+                )
             )
             _supersede(connection, series_uid, revision, wanted, now)
             return [
-                make_job(connection, spec, reason=f"Rule {spec.rule!r} matched.", now=now)
+                make_job(connection, spec, reason=_why(spec), now=now)
                 for spec in wanted
                 if not connection.scalar(select(exists().where(schema.job.c.key == spec.key)))
             ]
@@ -191,6 +218,7 @@ class Custody(Recording):
         """
         job, result, given = schema.job, schema.result, schema.job_input
         mine = select(given.c.job_id).where(given.c.series_uid == series_uid)
+        study = select(schema.series.c.study_uid).where(schema.series.c.series_uid == series_uid)
         with self._writing() as connection:
             busy = connection.scalar(
                 select(job.c.id).where(job.c.id.in_(mine), job.c.state.in_([s.value for s in OPEN])).limit(1)
@@ -199,12 +227,18 @@ class Custody(Recording):
                 raise NodeError(f"Job {busy} still works on this series; cancel it first.")
             table = schema.instance
             paths = list(connection.scalars(select(table.c.path).where(table.c.series_uid == series_uid)))
+            # What was made of a later study, with this as the earlier one, goes when that goes.
+            filed_in = connection.scalar(study)
             connection.execute(delete(table).where(table.c.series_uid == series_uid))
             connection.execute(delete(schema.series).where(schema.series.c.series_uid == series_uid))
+            mine = mine.join(job, job.c.id == given.c.job_id).where(job.c.study_uid == filed_in)
             made = and_(result.c.job_id.in_(mine), ~result.c.aged_out)
             paths += connection.scalars(select(result.c.path).where(made))
             connection.execute(update(result).where(made).values(aged_out=True))
-            ended = job.c.state.in_([JobState.DONE, JobState.FAILED])
+            ended = or_(
+                job.c.state.in_([JobState.DONE, JobState.FAILED]),
+                and_(job.c.state == JobState.REFUSED, job.c.lack.is_not(None)),  # next time it may be there
+            )
             gone = job.c.id.in_(mine), ended, job.c.withdrawn_at.is_(None)
             connection.execute(update(job).where(*gone).values(key=given_back(job.c.id)))
         return [self._data / path for path in paths]
@@ -225,34 +259,40 @@ def _merged(specs: Sequence[JobSpec]) -> list[JobSpec]:
         first = merged.setdefault(spec.key, spec)
         if first is not spec:
             places = tuple(dict.fromkeys(first.send_to + spec.send_to))
-            merged[spec.key] = replace(first, rule=f"{first.rule}, {spec.rule}", send_to=places)
+            rule, case = f"{first.rule}, {spec.rule}", first.case + spec.case
+            merged[spec.key] = replace(first, rule=rule, send_to=places, case=case)
     return list(merged.values())
+
+
+def _why(spec: JobSpec) -> str:
+    if spec.lack is None:
+        return f"Rule {spec.rule!r} matched."
+    waits = f" It waits {spec.lack.wait_s:g} s for what may still come." if spec.lack.wait_s else ""
+    return f"Rule {spec.rule!r} matched in part. {spec.lack.sentence}{waits}"
 
 
 def _supersede(
     connection: Connection, series_uid: str, revision: int, wanted: Sequence[JobSpec], now: datetime
 ) -> None:
     job = schema.job
+    keys = [spec.key for spec in wanted]
     done_anew = and_(
         job.c.state == JobState.FAILED,
         job.c.withdrawn_at.is_(None),  # it owes a rejection
         job.c.pipeline.in_([s.pipeline for s in wanted]),
     )
-    rows = connection.execute(
-        select(job)
-        .where(
-            or_(job.c.state == JobState.QUEUED, done_anew),
-            job.c.id.in_(select(schema.job_input.c.job_id).where(_of_series == series_uid)),
-            job.c.key.not_in([spec.key for spec in wanted]),
-        )
-        .with_for_update()
-    ).all()
+    open_ones = select(job).where(or_(job.c.state == JobState.QUEUED, done_anew), job.c.key.not_in(keys))
+    of_series = job.c.id.in_(select(schema.job_input.c.job_id).where(_of_series == series_uid))
+    rows = connection.execute(open_ones.where(of_series).with_for_update()).all()
+    _cancel(connection, rows, f"Revision {revision} of the series took its place.", now)
+    for spec in wanted:
+        if spec.case:
+            beside = open_ones.where(job.c.study_uid == spec.study_uid, job.c.pipeline == spec.pipeline)
+            rows = connection.execute(beside.with_for_update()).all()
+            same = [row for row in rows if not set(row.case_of).isdisjoint(spec.case)]
+            _cancel(connection, same, "A later series of the study took part in a new one.", now)
+
+
+def _cancel(connection: Connection, rows: Sequence[Row[Any]], reason: str, now: datetime) -> None:
     for row in rows:
-        move_job(
-            connection,
-            job_of(row),
-            JobState.CANCELLED,
-            code="superseded",
-            reason=f"Revision {revision} of the series took its place.",
-            now=now,
-        )
+        move_job(connection, job_of(row), JobState.CANCELLED, code="superseded", reason=reason, now=now)

@@ -17,6 +17,7 @@ from node.journal.outbox import fill_outbox, finish_job, reopen
 from node.journal.rows import Event, event_of, instance_of, job_of, result_of
 from node.model import Instance, Outcome, ResultObject
 from node.profile import Profile
+from pipelines.contract import InputRefused
 
 _job, _result, _instance = schema.job, schema.result, schema.instance
 #: The states that a job may be moved to without anything else happening at once.
@@ -150,9 +151,13 @@ class Jobs(Database):
 
         Raises
         ------
+        InputRefused
+            One is bound to nothing, and the time in which that could change is over.
         NodeError
             An instance has aged out.
         """
+        if lack := job.spec.lack:
+            raise InputRefused(lack.code, lack.sentence)
         given: dict[str, tuple[Instance, ...]] = {}
         with self._reading() as connection:
             for role, entry in job.spec.inputs.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, cast, func, insert, literal, select, update
@@ -47,7 +47,7 @@ def make_job(connection: Connection, spec: JobSpec, *, reason: str, now: datetim
             fence=0,
             tries=0,
             losses=0,
-            not_before=now,
+            not_before=now + timedelta(seconds=spec.lack.wait_s) if spec.lack else now,
             created_at=first_at or now,
             changed_at=now,
             reason_code="",

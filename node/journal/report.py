@@ -25,7 +25,8 @@ class Report(Database):
 
         Keys: ``instances``, ``series``, ``arriving`` (list), ``unrouted`` (count, list with
         reasons), ``jobs`` (count by state), ``failed`` and ``refused`` (lists, with series and
-        reasons; of the refused the last ones), ``withdrawn`` (the last ones),
+        reasons; of the refused the last ones), ``waiting`` (list: several series of a study of which
+        one is lacking), ``withdrawn`` (the last ones),
         ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
         lists what failed last), ``quarantined``, ``events`` (the last ones, newest first).
         """
@@ -38,6 +39,7 @@ class Report(Database):
                 "jobs": _jobs(connection),
                 "failed": _ended(connection, JobState.FAILED, LONGEST_LIST),
                 "refused": _ended(connection, JobState.REFUSED, LAST),
+                "waiting": _waiting(connection),
                 "withdrawn": _withdrawn(connection),
                 "deliveries": _deliveries(connection),
                 "quarantined": _count(connection, select(func.count()).select_from(schema.quarantine)),
@@ -104,6 +106,16 @@ def _ended(connection: Connection, state: JobState, limit: int) -> list[dict[str
     return [_told(connection, row) for row in connection.execute(query).all()]
 
 
+def _waiting(connection: Connection) -> list[dict[str, Any]]:
+    table = schema.job
+    these = table.c.state == JobState.QUEUED, table.c.lack.is_not(None)
+    query = select(table).where(*these).order_by(table.c.not_before).limit(LONGEST_LIST)
+    return [
+        {**_told(connection, row), "reason": row.lack["sentence"], "until": row.not_before.isoformat()}
+        for row in connection.execute(query).all()
+    ]
+
+
 def _withdrawn(connection: Connection) -> list[dict[str, Any]]:
     table = schema.job
     query = select(table).where(table.c.withdrawn_at.is_not(None)).order_by(table.c.withdrawn_at.desc())
@@ -117,6 +129,7 @@ def _told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "version": row.pipeline_version,
         "rule": row.rule,
         "series_uids": sorted({given["series_uid"] for given in row.inputs.values()}),
+        "inputs": _inputs(connection, row),
         "state": row.state,
         "code": row.reason_code,
         "reason": row.reason,
@@ -124,6 +137,21 @@ def _told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "withdrawal": row.withdrawal,
         "withdrawn_at": row.withdrawn_at.isoformat() if row.withdrawn_at else None,
     }
+
+
+def _inputs(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
+    """Return which series has which role; its Series Number is "" once it has aged out."""
+    table, uids = schema.series, [given["series_uid"] for given in row.inputs.values()]
+    query = select(table.c.series_uid, table.c.number).where(table.c.series_uid.in_(uids))
+    numbers = {one.series_uid: one.number for one in connection.execute(query)}
+    return [
+        {
+            "role": role,
+            "series_uid": given["series_uid"],
+            "series_number": numbers.get(given["series_uid"], ""),
+        }
+        for role, given in row.inputs.items()
+    ]
 
 
 def _deliveries(connection: Connection) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from node.job import Job, JobInput, JobSpec, JobState
-from node.model import Instance, ResultObject, StandIn
+from node.model import Instance, Lack, ResultObject, StandIn
 
 
 class Recorded(StrEnum):
@@ -109,6 +109,8 @@ def job_of(row: Row[Any]) -> Job:
             input_digest=row.input_digest,
             rule=row.rule,
             send_to=tuple(row.send_to),
+            case=tuple(row.case_of),
+            lack=Lack(**row.lack) if row.lack else None,
         ),
         state=JobState(row.state),
         fence=row.fence,
@@ -132,6 +134,8 @@ def values_of(spec: JobSpec) -> Mapping[str, Any]:
         "input_digest": spec.input_digest,
         "rule": spec.rule,
         "send_to": list(spec.send_to),
+        "case_of": list(spec.case),
+        "lack": asdict(spec.lack) if spec.lack else None,
     }
 
 

@@ -1,7 +1,8 @@
 """The tables of the journal.
 
-No patient data: UIDs, hashes, counts, times, and reasons in our own words. A file is named
-relative to the data folder, so that the folder can be moved or restored elsewhere.
+No patient data: UIDs, hashes, counts, times, and reasons in our own words. That two studies are of
+one patient is known by a digest that nobody can check without a key beside the journal. A file is
+named relative to the data folder, so that the folder can be moved or restored elsewhere.
 
 series 1--n instance      what we hold
 series 1--n job_input n--1 job 1--n event      what is done with it, and every move of a job
@@ -35,7 +36,7 @@ from sqlalchemy.types import BigInteger, TypeDecorator
 from node.job import JobState
 
 #: The newest migration; `radnode` of this version can use no other schema.
-HEAD = "0003"
+HEAD = "0004"
 
 
 class Utc(TypeDecorator[datetime]):
@@ -91,8 +92,12 @@ series = Table(
     Column("unsettled", Boolean, nullable=False),  # has instances newer than its revision
     Column("settled_at", Utc),
     Column("routing", Text, nullable=False),  # why jobs were made of it, or why none
+    Column("number", Text, nullable=False, server_default=""),  # Series Number, once it has settled
+    Column("patient_key", Hash, nullable=False, server_default=""),  # `node.journal.patients`
 )
 Index("ix_series_unsettled", series.c.unsettled)
+Index("ix_series_study_uid", series.c.study_uid)
+Index("ix_series_patient_key", series.c.patient_key)
 
 instance = Table(
     "instance",
@@ -148,6 +153,8 @@ job = Table(
     Column("input_digest", Hash, nullable=False),
     Column("rule", Text, nullable=False),
     Column("send_to", Json, nullable=False),
+    Column("case_of", Json, nullable=False, server_default="[]"),  # rules that bind several series
+    Column("lack", Json),  # why a role is bound to nothing: code, sentence, wait_s, then
     Column("state", String(16), CheckConstraint(f"state IN ({_states})", name="state"), nullable=False),
     Column("fence", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
@@ -163,6 +170,7 @@ job = Table(
     sqlite_autoincrement=True,  # the number of a job is never given again
 )
 Index("ix_job_state_not_before", job.c.state, job.c.not_before)
+Index("ix_job_study_uid", job.c.study_uid)
 
 #: No foreign key to series: the history of a job outlives the series.
 job_input = Table(

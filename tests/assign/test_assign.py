@@ -8,7 +8,7 @@ from tests.assign.helpers import CARDS, dataset, series, table
 
 
 def routes(headers, *tables):
-    return assign(*series(headers), parse_rules(tables, CARDS), CARDS)
+    return assign(*series(headers), parse_rules(tables, CARDS))
 
 
 CT, MR = dataset(Modality="CT", SliceThickness="2"), dataset(Modality="MR", SliceThickness="2")

@@ -19,7 +19,7 @@ YES, NO, UNKNOWN = Verdict.YES, Verdict.NO, Verdict.UNKNOWN
 
 
 def rule_of(match):
-    return parse_rules([table(match)], CARDS)[0]
+    return parse_rules([table(match)], CARDS)[0].wants[0]
 
 
 def verdict(match, header):

@@ -1,0 +1,89 @@
+"""What is held around a settled series: the other series of its study, and earlier studies of its patient.
+
+Headers are read from disk when a rule asks for them, since the journal holds nothing of what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from pydicom import Dataset
+
+from node.assemble import read_headers
+from node.assign import Held, Rule, keywords_of
+from node.journal import Journal
+from node.model import Series
+
+
+class Around:
+    """A settled series, and what is beside it at this moment.
+
+    Parameters
+    ----------
+    series
+        As it is held now; the journal does not count it as settled yet.
+    rules
+        What they look at is read, and nothing else.
+    """
+
+    def __init__(self, series: Series, journal: Journal, rules: Iterable[Rule]) -> None:
+        rules = tuple(rules)
+        self._journal = journal
+        self._keywords = keywords_of(rules)
+        self._known: dict[str, Held] = {}
+        self.held = self._held(series)
+        patient_id, issuer = (self.held.one(word, "text") for word in ("PatientID", "IssuerOfPatientID"))
+        self.patient_key = journal.patient_key(str(patient_id or ""), str(issuer or ""))
+        #: Series Instance UID -> revision of what is beside it; None where no rule asks for that.
+        self.seen: Mapping[str, int] | None = None
+        if any(rule.is_case for rule in rules):
+            self.seen = journal.beside(series.uid, series.study_uid, self.patient_key)
+
+    @property
+    def headers(self) -> Mapping[str, Dataset]:
+        """The readable headers of the series by SOP Instance UID."""
+        return self.held.headers
+
+    @property
+    def series(self) -> Mapping[str, Series]:
+        """All series that were looked at, by Series Instance UID."""
+        return {uid: held.series for uid, held in self._known.items()}
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What the journal is told of the series when it is planned."""
+        return {"seen": self.seen, "patient_key": self.patient_key, "number": self.held.number}
+
+    def study(self, study_uid: str) -> list[Held]:
+        """Return the settled series of a study, this one among them if it is of it."""
+        mine = [self.held] if self.held.series.study_uid == study_uid else []
+        return [*mine, *self._others(self._journal.settled_in(study_uid=study_uid))]
+
+    def patient(self, study_uid: str) -> list[Held]:
+        """Return the settled series of the other studies of the patient of a study."""
+        is_mine = self.held.series.study_uid == study_uid
+        patient_key = self.patient_key if is_mine else self._journal.patient_of(study_uid)
+        if not patient_key:
+            return []
+        mine = [self.held] if not is_mine and patient_key == self.patient_key else []
+        others = self._others(self._journal.settled_in(patient_key=patient_key))
+        return [*mine, *(held for held in others if held.series.study_uid != study_uid)]
+
+    def touched(self, rule: str) -> set[str]:
+        """Return the studies whose case of a rule has this series, or waits for one of its patient."""
+        return self._cases.get(rule, set())
+
+    @cached_property
+    def _cases(self) -> Mapping[str, set[str]]:
+        return self._journal.cases_of(self.held.series.uid, self.patient_key)
+
+    def _others(self, found: Iterable[Series]) -> list[Held]:
+        return [self._held(series) for series in found if series.uid != self.held.series.uid]
+
+    def _held(self, series: Series) -> Held:
+        if series.uid not in self._known:
+            headers, _ = read_headers(series.instances, self._keywords)
+            self._known[series.uid] = Held(series=series, headers=headers)
+        return self._known[series.uid]

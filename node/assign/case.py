@@ -1,0 +1,194 @@
+"""Rules that bind several series: each role of a pipeline gets exactly one series of the study.
+
+Which ones is a function of what is held and of nothing else, above all not of the order in which
+it came. Series Numbers and our own words are all that is told of a series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+from pydicom import Dataset
+
+from node.assign.judge import Judgement, judge, read
+from node.assign.matching import Matching, match
+from node.assign.rule import Kind, Rule, Want
+from node.model import Lack, Route, Series
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A settled series and its readable headers by SOP Instance UID, without pixel data."""
+
+    series: Series
+    headers: Mapping[str, Dataset]
+    judged: dict[Want, Judgement] = field(default_factory=dict)  #: kept: rules ask again and again
+
+    def fits(self, want: Want) -> bool:
+        """Return whether a rule wants this series in a role."""
+        return self.judgement(want).matched
+
+    def judgement(self, want: Want) -> Judgement:
+        """Return what a rule says of it."""
+        if want not in self.judged:
+            self.judged[want] = judge(want, self.series, self.headers)
+        return self.judged[want]
+
+    @cached_property
+    def number(self) -> str:
+        """Series Number; "" where there is none."""
+        found = self.one("SeriesNumber", "number")
+        return f"{found:.0f}" if isinstance(found, float) else ""
+
+    @property
+    def name(self) -> str:
+        """How people call it: by its number, else by the end of its UID."""
+        return f"Series {self.number or f'...{self.series.uid[-12:]}'}"
+
+    @cached_property
+    def study_date(self) -> str:
+        """YYYYMMDD; "" where it is not known, or instances differ."""
+        date = self.one("StudyDate", "text")
+        return date if isinstance(date, str) and len(date) == 8 and date.isdecimal() else ""
+
+    def one(self, keyword: str, kind: Kind) -> str | float | None:
+        """Return the value that all instances have in common; None where there is none."""
+        found = {
+            tuple(values) if isinstance(values, tuple) else ()
+            for header in self.headers.values()
+            for values in read(header, keyword, kind)
+        }
+        values = found.pop() if len(found) == 1 else ()
+        return values[0] if len(values) == 1 else None
+
+
+class Around(Protocol):
+    """What else is held; read when it is asked for."""
+
+    def study(self, study_uid: str) -> Sequence[Held]:
+        """Return the settled series of a study, ours among them."""
+
+    def patient(self, study_uid: str) -> Sequence[Held]:
+        """Return the settled series of the other studies of the patient of a study."""
+
+    def touched(self, rule: str) -> Collection[str]:
+        """Return the studies whose case of a rule has this series, or lacks one of its patient."""
+
+
+def assign_cases(settled: Held, rules: Sequence[Rule], around: Around) -> list[Route]:
+    """Return what the rules of several series ask for, now that a series has settled.
+
+    One route for every case that the series may belong to: of its own study, or of a later one of
+    the patient which has waited for it. It is complete, or says what it lacks.
+    """
+    routes = []
+    for rule in rules:
+        if not rule.is_case:
+            continue
+        studies = set(around.touched(rule.name))
+        if any(settled.fits(want) for want in rule.wants if want.study == "current"):
+            studies.add(settled.series.study_uid)
+        routes += [route for uid in sorted(studies) if (route := bind(rule, uid, around)) is not None]
+    return routes
+
+
+def bind(rule: Rule, study_uid: str, around: Around) -> Route | None:
+    """Return the case of a rule on a study, complete or not; None where no series fits any role."""
+    study = around.study(study_uid)
+    chosen, lack = _current(rule, study)
+    if chosen and lack is None and any(want.study == "prior" for want in rule.wants):
+        prior, lack = _prior(rule, next(iter(chosen.values())), around.patient(study_uid))
+        chosen |= prior
+    if not chosen:
+        return None
+    wants = {want.role: want for want in rule.wants}
+    return Route(
+        rule=rule.name,
+        pipeline=rule.pipeline,
+        inputs={role: held.judgement(wants[role]).chosen for role, held in chosen.items()},
+        send_to=rule.send_to,
+        case=(rule.name,),
+        lack=lack,
+    )
+
+
+def _current(rule: Rule, study: Sequence[Held]) -> tuple[dict[str, Held], Lack | None]:
+    """Bind the roles of the current study."""
+    wants = {want.role: want for want in rule.wants if want.study == "current"}
+    chosen, matching = _matched(wants, study)
+    if not matching.missing:
+        return chosen, _unclear(matching, wants, study)
+    sentences = []
+    for role in matching.missing:
+        fit = [held.name for held in study if held.fits(wants[role])]
+        taken = f" that is not needed for another role ({', '.join(sorted(fit))} is)" if fit else ""
+        sentences.append(f"No series of the study{taken} fits role {role!r}: {wants[role].words}.")
+    return chosen, Lack(code="input-missing", sentence=" ".join(sentences), wait_s=rule.wait_s)
+
+
+def _prior(rule: Rule, current: Held, others: Sequence[Held]) -> tuple[dict[str, Held], Lack | None]:
+    """Bind the roles of the newest earlier study that fits them.
+
+    Only days are compared: the hours of two studies of one day may be of two clocks.
+    """
+    wants = {want.role: want for want in rule.wants if want.study == "prior"}
+    studies: dict[str, list[Held]] = {}
+    for held in others:
+        if any(held.fits(want) for want in wants.values()):
+            studies.setdefault(held.series.study_uid, []).append(held)
+    dated = sorted((_date(study), uid) for uid, study in studies.items())
+    dates = [date for date, _ in dated]
+    if dated and not current.study_date:
+        return {}, _unsure("the Study Date of the current one is not known")
+    if "" in dates:
+        return {}, _unsure("the Study Date of another one that fits is not known")
+    if current.study_date in dates:
+        return {}, _unsure("another one that fits is of the same day")
+    earlier = [(date, uid) for date, uid in dated if date < current.study_date]
+    for date, uid in reversed(earlier):
+        chosen, matching = _matched(wants, studies[uid])
+        if matching.missing:
+            continue
+        if dates.count(date) > 1:
+            return {}, _unsure("two earlier ones that fit are of the same day")
+        return chosen, _unclear(matching, wants, studies[uid])
+    words = " and ".join(f"role {role!r} ({want.words})" for role, want in wants.items())
+    sentence = f"The node holds no earlier study of the patient that fits {words}."
+    lack = Lack(code="input-missing", sentence=sentence, wait_s=rule.wait_s, then=rule.without_prior)
+    return {}, lack
+
+
+def _matched(wants: Mapping[str, Want], study: Sequence[Held]) -> tuple[dict[str, Held], Matching]:
+    by_uid = {held.series.uid: held for held in study}
+    matching = match(
+        {role: [uid for uid, held in by_uid.items() if held.fits(want)] for role, want in wants.items()}
+    )
+    return {role: by_uid[matching.bound[role]] for role in wants if role in matching.bound}, matching
+
+
+def _unclear(matching: Matching, wants: Mapping[str, Want], study: Sequence[Held]) -> Lack | None:
+    if not matching.unclear:
+        return None
+    told = []
+    for role in matching.unclear:
+        names = sorted(held.name for held in study if held.fits(wants[role]))
+        told.append(f"role {role!r} ({', '.join(names)})")
+    sentence = (
+        f"Several series of the study fit {' and '.join(told)}, and a role takes one. Say more in "
+        f"{' and '.join(f'[rules.inputs.{role}]' for role in matching.unclear)}, so that one is left."
+    )
+    return Lack(code="several-candidates", sentence=sentence)
+
+
+def _date(study: Sequence[Held]) -> str:
+    """Return the date of a study; "" where its series do not agree on one."""
+    dates = {held.study_date for held in study}
+    return dates.pop() if len(dates) == 1 else ""
+
+
+def _unsure(why: str) -> Lack:
+    sentence = f"Which study of the patient is the newest earlier one cannot be told: {why}."
+    return Lack(code="prior-unclear", sentence=sentence)
