@@ -44,6 +44,15 @@ MEDIAN = Code("373099004", "SCT", "Median")
 #: CID 7464 has no percentiles; CID 7465 means percentiles of a population of patients.
 PERCENTILE_15 = Code("PERCENTILE-15", PRIVATE_SCHEME, "15th percentile")
 
+# Answers, CID 240
+PRESENT = Code("52101004", "SCT", "Present")
+ABSENT = Code("272519000", "SCT", "Absent")
+
+# What the values of a map are
+PROBABILITY = Code("122157", "DCM", "Probability")
+SALIENCY = Code("130404", "DCM", "Saliency")  # CID 217
+GRADIENT_CLASS_ACTIVATION = Code("130403", "DCM", "Gradient-weighted class activation")  # CID 217
+
 # How it was measured, CID 7474
 VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel method for volume")
 
@@ -51,4 +60,5 @@ VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel method for volume")
 MILLILITRE = Code("mL", "UCUM", "milliliter")
 SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
 PERCENT = Code("%", "UCUM", "Percent")
+NO_UNITS = Code("1", "UCUM", "no units")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")

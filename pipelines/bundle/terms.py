@@ -123,7 +123,8 @@ class Terms:
     most: int = 100  #: "boxes" and "instances": at most so many are told, those of the highest scores
     #: "points": (points, axes) or (axes, points), after an axis of slices if there are several.
     points_first: bool = True
-    type_key: str = "type_map"  #: "instances": the key of the types in the caught result
+    instance_key: str = "instance_map"  #: "instances": their key in the caught result
+    type_key: str = "type_map"  #: "instances": the key of their types, 1, 2 ... for `finds`; "": one type
 
 
 def read_terms(card: Card) -> Terms:

@@ -68,15 +68,15 @@ def test_resampling_is_undone_to_within_a_voxel(tmp_path):
     assert np.linalg.norm(centroid - phantom.centroid_mm) < 0.7
 
 
-def test_a_bundle_that_does_not_return_to_the_source_grid_is_stopped(tmp_path):
-    steps = [*LOAD, RAS, {"_target_": "Spacingd", "keys": "image", "pixdim": [3.0, 3.0, 3.0]}]
+def test_a_result_that_lies_neither_on_the_source_grid_nor_where_the_network_saw_it_is_stopped(tmp_path):
     case, _, _ = phantom_case()
+    cut = {"_target_": "CenterSpatialCropd", "keys": "pred", "roi_size": [8, 8, 4]}
     with pytest.raises(GeometryChanged, match="invert"):
-        loaded(write_bundle(tmp_path / "a", with_steps(steps, [ABOVE_200, SAVE]))).analyze(case)
+        loaded(write_bundle(tmp_path / "a", with_steps([*LOAD, RAS], [cut, ABOVE_200, SAVE]))).analyze(case)
     cube = {"ct": image_of(np.zeros((8, 8, 8)))}  # a flip keeps the shape; only the affine tells
-    flip = [*LOAD, {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}]
+    flip = {"_target_": "Flipd", "keys": "pred", "spatial_axis": 0}
     with pytest.raises(GeometryChanged, match="mm away"):
-        loaded(write_bundle(tmp_path / "b", with_steps(flip, [ABOVE_200, SAVE]))).analyze(cube)
+        loaded(write_bundle(tmp_path / "b", with_steps([*LOAD, RAS], [flip, ABOVE_200, SAVE]))).analyze(cube)
 
 
 def test_measurements_are_those_of_the_card_and_right(tmp_path):
