@@ -8,7 +8,9 @@ acknowledged, as a modality does.
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,8 +38,32 @@ def stored_digests(node: NodeProcess) -> dict[str, str]:
     return {uid: digest for uid, digest, _ in rows}
 
 
+@pytest.fixture(scope="module")
+def ends(request, tmp_path_factory):
+    """Return failpoint -> what comes of a kill there, for those that were chosen.
+
+    Each has a node of its own, which mostly starts up or waits: so there are as many at once as
+    there are processors.
+    """
+    chosen = {
+        item.callspec.params["name"] for item in request.session.items if item.function is test_killed_at
+    }
+    with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
+        yield {
+            name: pool.submit(kill_at, name, tmp_path_factory.mktemp("crash"))
+            for name in NAMES
+            if name in chosen
+        }
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_killed_at(name, tmp_path):
+def test_killed_at(name, ends):
+    ends[name].result()
+
+
+def kill_at(name, tmp_path):
+    """Run a node that is killed at a failpoint, start it again, and see that nothing is lost or doubled."""
     files = small_ct(tmp_path / "ct", slices=5)
     once = tmp_path / "once"
     once.mkdir()
