@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from pydicom.dataset import Dataset
 
 from node.encode.repair import cut
 from node.errors import EncodeError
-from node.model import Slice, Volume
+from node.model import ResultObject, Slice, Volume, Volumes
 from pipelines.contract import Code
 
 
@@ -66,3 +66,63 @@ def instances_of(volume: Volume) -> list[tuple[str, str]]:
 def sop_references(instances: Iterable[tuple[str, str]]) -> list[Dataset]:
     """Return SOP Instance Reference items."""
     return [item(ReferencedSOPClassUID=c, ReferencedSOPInstanceUID=i) for c, i in instances]
+
+
+class Filed(NamedTuple):
+    """An instance with the study and series that an archive finds it under."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+def filed_images(volume: Volume) -> list[Filed]:
+    """Return the instances of a volume, each once."""
+    return [Filed(volume.study_uid, volume.series_uid, *instance) for instance in instances_of(volume)]
+
+
+def filed_results(study_uid: str, things: Iterable[ResultObject]) -> list[Filed]:
+    """Return objects of ours, which are all in one study."""
+    return [Filed(study_uid, t.series_uid, t.sop_class_uid, t.sop_instance_uid) for t in things]
+
+
+def series_references(
+    instances: Iterable[Filed], listed: str = "ReferencedSOPSequence"
+) -> dict[str, list[Dataset]]:
+    """Return study UID -> Referenced Series items, in the order given; each instance once.
+
+    ``listed`` is the keyword under which such an item lists its instances.
+    """
+    studies: dict[str, dict[str, dict[tuple[str, str], None]]] = {}
+    for study, series, *instance in instances:
+        studies.setdefault(study, {}).setdefault(series, {})[instance[0], instance[1]] = None
+    return {
+        study: [
+            item(SeriesInstanceUID=uid, **{listed: sop_references(inside)}) for uid, inside in series.items()
+        ]
+        for study, series in studies.items()
+    }
+
+
+def study_references(instances: Iterable[Filed]) -> dict[str, Dataset]:
+    """Return study UID -> Hierarchical SOP Instance Reference item (PS3.3 C.17.2.1)."""
+    return {
+        study: item(StudyInstanceUID=study, ReferencedSeriesSequence=series)
+        for study, series in series_references(instances).items()
+    }
+
+
+def used_instances(volumes: Volumes) -> set[str]:
+    """Return the SOP Instance UID of every image that was used."""
+    return {uid for volume in volumes.values() for _, uid in instances_of(volume)}
+
+
+def plane_places(volume: Volume) -> Mapping[tuple[str, int | None], int]:
+    """Return (SOP Instance UID, frame) -> index of the plane of a volume that it is; see `place_of`."""
+    return {(plane.sop_instance_uid, plane.frame): index for index, plane in enumerate(volume.slices)}
+
+
+def place_of(reference: Dataset) -> tuple[str, int | None]:
+    """Return the instance, and frame if one is named, that a Referenced SOP item is about."""
+    return str(reference.get("ReferencedSOPInstanceUID")), reference.get("ReferencedFrameNumber")

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from node.encode.header import Header
-from node.encode.items import image_reference, instances_of, item, sop_references
+from node.encode.items import filed_images, image_reference, item, series_references
 from node.encode.repair import decimal_string
 from node.errors import EncodeError
 from node.model import Slice, Volume, Volumes
@@ -49,16 +49,8 @@ def check_planes(volume: Volume) -> None:
 def add_references(dataset: Dataset, volumes: Volumes, role: str) -> None:
     """Name every instance used: the series of the grid first, other studies apart (PS3.3 C.12.2)."""
     here = volumes[role]
-    series: dict[tuple[str, str], list[tuple[str, str]]] = {
-        (here.study_uid, here.series_uid): instances_of(here)
-    }
-    for other in volumes.values():
-        known = series.setdefault((other.study_uid, other.series_uid), [])
-        known += [i for i in instances_of(other) if i not in known]
-    by_study: dict[str, list[Dataset]] = {}
-    for (study, uid), instances in series.items():
-        reference = item(SeriesInstanceUID=uid, ReferencedInstanceSequence=sop_references(instances))
-        by_study.setdefault(study, []).append(reference)
+    used = [instance for volume in (here, *volumes.values()) for instance in filed_images(volume)]
+    by_study = series_references(used, "ReferencedInstanceSequence")
     dataset.ReferencedSeriesSequence = by_study.pop(here.study_uid)
     if by_study:
         dataset.StudiesContainingOtherReferencedInstancesSequence = [

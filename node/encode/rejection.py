@@ -19,7 +19,7 @@ import node
 from node.encode.common import RESEARCH_NOTICE, described, save
 from node.encode.header import UNREADABLE, read_header
 from node.encode.identity import NODE_NAME, derived_uid
-from node.encode.items import item, sop_references
+from node.encode.items import filed_results, sop_references, study_references
 from node.encode.kinds import KINDS, NEXT_OF_KIND, what_of
 from node.encode.lint.alone import lint_alone
 from node.encode.repair import cut
@@ -105,7 +105,9 @@ def write_rejection(
     note.DeviceSerialNumber = cut(ae_title, 64)
     note.SoftwareVersions = node.__version__
     note.ReferencedPerformedProcedureStepSequence = []
-    note.CurrentRequestedProcedureEvidenceSequence = [_evidence(rejected, spec.study_uid)]
+    note.CurrentRequestedProcedureEvidenceSequence = [
+        *study_references(filed_results(spec.study_uid, rejected)).values()
+    ]
     if requests := _requests(like):
         note.ReferencedRequestSequence = requests
     said = (
@@ -126,20 +128,6 @@ def write_rejection(
         path.unlink()
         raise
     return made
-
-
-def _evidence(rejected: Sequence[ResultObject], study_uid: str) -> Dataset:
-    """Return a Hierarchical SOP Instance Reference item (PS3.3 C.17.2.1)."""
-    series: dict[str, list[tuple[str, str]]] = {}
-    for thing in rejected:
-        series.setdefault(thing.series_uid, []).append((thing.sop_class_uid, thing.sop_instance_uid))
-    return item(
-        StudyInstanceUID=study_uid,
-        ReferencedSeriesSequence=[
-            item(SeriesInstanceUID=uid, ReferencedSOPSequence=sop_references(instances))
-            for uid, instances in series.items()
-        ],
-    )
 
 
 def _reference(thing: ResultObject) -> Dataset:

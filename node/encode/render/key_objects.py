@@ -6,13 +6,13 @@ the objects of this job that say what was found there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from node.encode.common import RESEARCH_NOTICE, declare_schemes, new_result
-from node.encode.items import item, sop_references
+from node.encode.items import filed_images, filed_results, sop_references, study_references
 from node.encode.material import Material, NotApplicable
 from node.encode.places import image_name
 from node.encode.render.references import plane_references
@@ -40,14 +40,11 @@ def make_key_objects(material: Material) -> Iterator[Dataset]:
     reasons = key_slices(material)
     if not reasons:
         raise NotApplicable("No Key Object Selection was made: no image shows a finding.")
-    images = plane_references(material.volume, sorted(reasons))
-    algorithm = material.algorithm
+    volume, algorithm = material.volume, material.algorithm
+    images = plane_references(volume, sorted(reasons))
     said = [
         f"{RESEARCH_NOTICE} Selected automatically by {algorithm.name} {algorithm.version}.",
-        *(
-            f"{', '.join(labels)}: {image_name(material.volume, index)}."
-            for index, labels in sorted(reasons.items())
-        ),
+        *(f"{', '.join(labels)}: {image_name(volume, index)}." for index, labels in sorted(reasons.items())),
     ]
     root = tree.container(
         None,
@@ -62,7 +59,13 @@ def make_key_objects(material: Material) -> Iterator[Dataset]:
     )
     dataset = new_result(material, "key-objects", sop_class=KeyObjectSelectionDocumentStorage, modality="KO")
     dataset.ReferencedPerformedProcedureStepSequence = []
-    dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(material, images)]
+    # frames are told in the content alone
+    shown = {volume.slices[index].sop_instance_uid for index in reasons}
+    evidence = [
+        *(one for one in filed_images(volume) if one.sop_instance_uid in shown),
+        *filed_results(volume.study_uid, material.siblings),
+    ]
+    dataset.CurrentRequestedProcedureEvidenceSequence = list(study_references(evidence).values())
     for element in root:
         if element.keyword != "RelationshipType":
             dataset[element.tag] = element
@@ -90,14 +93,3 @@ def _sibling(thing: ResultObject) -> Dataset:
     content = tree.image(CONTAINS, None, reference)
     content.ValueType = "COMPOSITE" if thing.kind.startswith("sr-") else "IMAGE"
     return content
-
-
-def _evidence(material: Material, images: Sequence[Dataset]) -> Dataset:
-    """Return all that is referred to, by series; frames are told in the content alone."""
-    volume = material.volume
-    instances = [(str(r.ReferencedSOPClassUID), str(r.ReferencedSOPInstanceUID)) for r in images]
-    series = [item(SeriesInstanceUID=volume.series_uid, ReferencedSOPSequence=sop_references(instances))]
-    for thing in material.siblings:
-        reference = sop_references([(thing.sop_class_uid, thing.sop_instance_uid)])
-        series.append(item(SeriesInstanceUID=thing.series_uid, ReferencedSOPSequence=reference))
-    return item(StudyInstanceUID=volume.study_uid, ReferencedSeriesSequence=series)

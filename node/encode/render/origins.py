@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from pydicom.dataset import Dataset
 
-from node.encode.items import coded, item, sop_references
+from node.encode.items import coded, filed_results, series_references, sop_references
 from node.encode.material import Material
 from node.encode.planes import SOURCE_FOR_PROCESSING
-from node.model import ResultObject
 
 
 def add_siblings(dataset: Dataset, material: Material, *, series: bool = True) -> None:
@@ -25,8 +24,10 @@ def add_siblings(dataset: Dataset, material: Material, *, series: bool = True) -
         *source_instances((s.sop_class_uid, s.sop_instance_uid) for s in siblings),
     ]
     if series:
+        study_uid = material.volume.study_uid
+        ours = series_references(filed_results(study_uid, siblings), "ReferencedInstanceSequence")
         named = dataset.get("ReferencedSeriesSequence") or []
-        dataset.ReferencedSeriesSequence = [*named, *_series(siblings)]
+        dataset.ReferencedSeriesSequence = [*named, *ours[study_uid]]
 
 
 def source_instances(instances: Iterable[tuple[str, str]]) -> list[Dataset]:
@@ -36,13 +37,3 @@ def source_instances(instances: Iterable[tuple[str, str]]) -> list[Dataset]:
     for reference in references:
         reference.PurposeOfReferenceCodeSequence = [purpose]
     return references
-
-
-def _series(siblings: Sequence[ResultObject]) -> list[Dataset]:
-    by_series: dict[str, list[tuple[str, str]]] = {}
-    for thing in siblings:
-        by_series.setdefault(thing.series_uid, []).append((thing.sop_class_uid, thing.sop_instance_uid))
-    return [
-        item(SeriesInstanceUID=uid, ReferencedInstanceSequence=sop_references(instances))
-        for uid, instances in by_series.items()
-    ]

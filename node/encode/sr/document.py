@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
 from node.encode.common import OWN_SCHEME, declare_schemes, new_result, series_number
 from node.encode.header import Header
 from node.encode.identity import Algorithm, EncodeJob, algorithm_of
-from node.encode.items import code_of, instances_of, item, sop_references
+from node.encode.items import Filed, code_of, filed_images, filed_results, item, study_references
 from node.encode.kinds import what_of
 from node.encode.material import Material
 from node.encode.places import sentence_case
 from node.encode.sr import tree
 from node.encode.sr.tree import CONTAINS, HAS_CONCEPT_MOD, HAS_OBS_CONTEXT, INFERRED_FROM
-from node.model import Predecessor, ResultObject, Volumes
 from pipelines.contract import Code
 
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
@@ -43,7 +41,12 @@ _MODALITIES = {  # CID 29
     "CR": "Computed Radiography",
     "CT": "Computed Tomography",
     "DX": "Digital Radiography",
+    "ECG": "Electrocardiography",
+    "EEG": "Electroencephalography",
+    "EMG": "Electromyography",
+    "EPS": "Cardiac Electrophysiology",
     "ES": "Endoscopy",
+    "HD": "Hemodynamic Waveform",
     "IO": "Intra-oral Radiography",
     "IVUS": "Intravascular Ultrasound",
     "MG": "Mammography",
@@ -54,6 +57,7 @@ _MODALITIES = {  # CID 29
     "OPT": "Ophthalmic Tomography",
     "PT": "Positron emission tomography",
     "PX": "Panoramic X-Ray",
+    "RESP": "Respiratory Waveform",
     "RF": "Radiofluoroscopy",
     "RG": "Radiographic imaging",
     "SM": "Slide Microscopy",
@@ -66,6 +70,7 @@ _PROCEDURES = {
     "CR": Code("43468-8", "LN", "XR unspecified body region"),
     "CT": Code("25045-6", "LN", "CT unspecified body region"),
     "DX": Code("43468-8", "LN", "XR unspecified body region"),
+    "ECG": Code("29303009", "SCT", "Electrocardiographic procedure"),
     "MR": Code("25056-3", "LN", "MRI unspecified body region"),
     "NM": Code("49118-3", "LN", "NM unspecified body region"),
     "PT": Code("44136-0", "LN", "PET unspecified body region"),
@@ -90,7 +95,8 @@ def new_report(material: Material, kind: str, root: Dataset, *, sop_class: str, 
     told = " ".join([variant, *(p.sop_instance_uid for p in superseded)]).strip()
     dataset = new_result(material, kind, sop_class=sop_class, modality="SR", variant=told)
     if superseded:
-        dataset.PredecessorDocumentsSequence = _predecessors(superseded)
+        named = [Filed(p.study_uid, p.series_uid, p.sop_class_uid, p.sop_instance_uid) for p in superseded]
+        dataset.PredecessorDocumentsSequence = list(study_references(named).values())
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
@@ -101,7 +107,8 @@ def new_report(material: Material, kind: str, root: Dataset, *, sop_class: str, 
     if header.requests:
         dataset.ReferencedRequestSequence = [_request(request, header) for request in header.requests]
     study_uid = str(header.dataset.StudyInstanceUID)
-    evidence = _evidence(study_uid, material.volumes, material.siblings)
+    used = [instance for volume in material.volumes.values() for instance in filed_images(volume)]
+    evidence = study_references([*used, *filed_results(study_uid, material.siblings)])
     dataset.CurrentRequestedProcedureEvidenceSequence = [evidence.pop(study_uid)]
     if evidence:
         dataset.PertinentOtherEvidenceSequence = list(evidence.values())
@@ -189,40 +196,3 @@ def _request(request: Dataset, header: Header) -> Dataset:
         RequestedProcedureDescription=request.get("RequestedProcedureDescription", ""),
         RequestedProcedureCodeSequence=copy.deepcopy(list(request.get("RequestedProcedureCodeSequence", ()))),
     )
-
-
-def _predecessors(superseded: Sequence[Predecessor]) -> list[Dataset]:
-    """Return Predecessor Documents Sequence items (PS3.3 C.17.2), one for each study."""
-    studies: dict[str, dict[str, list[tuple[str, str]]]] = {}
-    for report in superseded:
-        series = studies.setdefault(report.study_uid, {})
-        series.setdefault(report.series_uid, []).append((report.sop_class_uid, report.sop_instance_uid))
-    return [
-        item(
-            StudyInstanceUID=study,
-            ReferencedSeriesSequence=[
-                item(SeriesInstanceUID=uid, ReferencedSOPSequence=sop_references(reports))
-                for uid, reports in series.items()
-            ],
-        )
-        for study, series in studies.items()
-    ]
-
-
-def _evidence(study_uid: str, volumes: Volumes, siblings: Sequence[ResultObject]) -> dict[str, Dataset]:
-    """Return study UID -> Hierarchical SOP Instance Reference item; each instance once."""
-    series: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for volume in volumes.values():
-        known = series.setdefault((volume.study_uid, volume.series_uid), [])
-        known += [instance for instance in instances_of(volume) if instance not in known]
-    for sibling in siblings:
-        ours = series.setdefault((study_uid, sibling.series_uid), [])
-        ours.append((sibling.sop_class_uid, sibling.sop_instance_uid))
-    studies: dict[str, list[Dataset]] = {}
-    for (study, uid), instances in series.items():
-        reference = item(SeriesInstanceUID=uid, ReferencedSOPSequence=sop_references(instances))
-        studies.setdefault(study, []).append(reference)
-    return {
-        study: item(StudyInstanceUID=study, ReferencedSeriesSequence=items)
-        for study, items in studies.items()
-    }
