@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from node.encode.items import code_of
+from node.encode.items import code_of, place_of, plane_places
 from node.encode.material import Material
 from node.encode.numbers import rounded
 from node.encode.sr import groups as said
@@ -38,6 +38,7 @@ class Habit:
 
 
 VIEWER = Habit(segment=("1410", "1411"), detection=("1410",), bare_points=False, whole_images=False)
+RECORDING = Habit(segment=(), detection=(), bare_points=False, whole_images=True)
 AIR = Habit(segment=("1411",), detection=("1410", "1411"), bare_points=True, whole_images=True)
 SEGMENTS = Habit(segment=("1411",), detection=("1501",), bare_points=True, whole_images=True)
 
@@ -332,9 +333,7 @@ def _plane(region: Dataset, volume: Volume) -> int | None:
     """Return the slice that a SCOORD lies on."""
     sources = children(region, "IMAGE")
     reference = sources[0].ReferencedSOPSequence[0] if sources else Dataset()
-    place = (str(reference.get("ReferencedSOPInstanceUID")), reference.get("ReferencedFrameNumber"))
-    planes = [i for i, s in enumerate(volume.slices) if (s.sop_instance_uid, s.frame) == place]
-    return planes[0] if planes else None
+    return plane_places(volume).get(place_of(reference))
 
 
 def _indices(content: Dataset, volume: Volume) -> NDArray[np.float64]:

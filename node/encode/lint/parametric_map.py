@@ -9,8 +9,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ParametricMapStorage
 
-from node.encode.items import code_of, instances_of
-from node.encode.lint.seg import DIRECTION, POSITION_MM
+from node.encode.items import code_of, place_of, plane_places
+from node.encode.lint.grid import POSITION_MM, grid_faults, reference_faults
 from node.encode.material import Material
 from node.encode.planes import plane_content
 from node.encode.render.parametric_map import frame_indices, written_slices
@@ -25,8 +25,8 @@ def parametric_map_faults(dataset: Dataset, result: ResultObject, material: Mate
         yield "the class is not Parametric Map, or its values are not 32 bit"
     if "PixelData" in dataset or "DoubleFloatPixelData" in dataset:
         yield "it holds other pixels than Float Pixel Data"
-    yield from _reference_faults(dataset, material)
-    yield from _grid_faults(dataset, material)
+    yield from reference_faults(dataset, material)
+    yield from grid_faults(dataset, material.volume.image)
     labels = [cut(one.label, 64) for one in material.findings.maps]
     told = str(dataset.ContentDescription)
     if told not in labels:
@@ -37,35 +37,6 @@ def parametric_map_faults(dataset: Dataset, result: ResultObject, material: Mate
     problems = [list(_frame_faults(whole, one, material)) for one in named]
     if all(problems):
         yield from problems[0]
-
-
-def _reference_faults(dataset: Dataset, material: Material) -> Iterator[str]:
-    volume = material.volume
-    if dataset.get("FrameOfReferenceUID") != volume.frame_of_reference_uid:
-        yield "the frame of reference is not that of the source"
-    series = dataset.ReferencedSeriesSequence
-    if series[0].SeriesInstanceUID != volume.series_uid:
-        yield "the first Referenced Series is not the one whose grid is used"
-    studies = dataset.get("StudiesContainingOtherReferencedInstancesSequence") or ()
-    everywhere = [*series, *(s for study in studies for s in study.ReferencedSeriesSequence)]
-    named = {str(i.ReferencedSOPInstanceUID) for s in everywhere for i in s.ReferencedInstanceSequence}
-    if named != {uid for v in material.volumes.values() for _, uid in instances_of(v)}:
-        yield "the referenced instances are not those that were used"
-
-
-def _grid_faults(dataset: Dataset, material: Material) -> Iterator[str]:
-    image = material.volume.image
-    if (dataset.Rows, dataset.Columns) != image.array.shape[1:]:
-        yield "Rows and Columns are not those of the source"
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    measures = shared.PixelMeasuresSequence[0]
-    written = [float(v) for v in (measures.SpacingBetweenSlices, *measures.PixelSpacing)]
-    if not np.allclose(written, image.spacing_mm, rtol=1e-5, atol=0):
-        yield "the spacing is not that of the source"
-    axes = image.affine[:3, [2, 1]]
-    cosines = np.array([float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient])
-    if not np.allclose(cosines, (axes / np.linalg.norm(axes, axis=0)).T.ravel(), atol=DIRECTION):
-        yield "the orientation is not that of the source"
 
 
 def _mapping_faults(mapping: Dataset, one: Map) -> Iterator[str]:
@@ -89,7 +60,7 @@ def _frame_faults(dataset: Dataset, one: Map, material: Material) -> Iterator[st
         yield "Float Pixel Data has not the length that its frames need"
         return
     frames = values.reshape(len(groups), *one.array.shape[1:])
-    places = {(s.sop_instance_uid, s.frame): i for i, s in enumerate(material.volume.slices)}
+    places = plane_places(material.volume)
     written = []
     displaced = unequal = 0
     meant = written_slices(one, material)
@@ -98,8 +69,7 @@ def _frame_faults(dataset: Dataset, one: Map, material: Material) -> Iterator[st
         return
     ranks = frame_indices(material.volume, meant)
     for rank, group, plane in zip(ranks, groups, frames, strict=True):
-        source = group.DerivationImageSequence[0].SourceImageSequence[0]
-        index = places.get((str(source.ReferencedSOPInstanceUID), source.get("ReferencedFrameNumber")))
+        index = places.get(place_of(group.DerivationImageSequence[0].SourceImageSequence[0]))
         if index is None:
             yield "a frame comes from an image that is not of the source"
             return

@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, MultiFrameTrueColorSecondaryCaptureImageStorage
 
 from node.encode.common import RESEARCH_NOTICE
-from node.encode.items import code_of, instances_of
+from node.encode.items import code_of, place_of, plane_places, used_instances
+from node.encode.lint.grid import POSITION_MM, orientation_faults
 from node.encode.material import Material
 from node.encode.render.frames import BAND_PX, PANEL_PX, band
 from node.encode.render.pdf import MIME_TYPE, TITLE, document_title
@@ -24,9 +25,6 @@ from node.encode.render.source import read_source
 from node.model import ResultObject
 from node.picture.cut import regions_at
 
-#: How far written geometry may be from the source's, as of Segmentations.
-POSITION_MM = 0.001
-DIRECTION = 1e-4
 _STREAM = re.compile(rb"/Length (\d+)\s*>>\s*stream\r?\n")
 _PAGE = re.compile(rb"/Type\s*/Page\b")
 _STREAM_MAX = 64_000_000  #: bytes that one page may unpack to
@@ -43,11 +41,8 @@ def secondary_capture_faults(dataset: Dataset, result: ResultObject, material: M
     if RESEARCH_NOTICE not in str(dataset.get("DerivationDescription", "")):
         yield "Derivation Description does not say that it is for research"
     yield from _common_faults(dataset, result, material)
-    known = {(plane.sop_instance_uid, plane.frame): n for n, plane in enumerate(volume.slices)}
-    shown = [
-        known.get((str(image.ReferencedSOPInstanceUID), image.get("ReferencedFrameNumber")))
-        for image in dataset.get("SourceImageSequence") or ()
-    ]
+    known = plane_places(volume)
+    shown = [known.get(place_of(image)) for image in dataset.get("SourceImageSequence") or ()]
     if count != len(shown) or None in shown or len(set(shown)) != len(shown):
         yield "the source images are not one plane of the volume per frame"
         return
@@ -85,9 +80,7 @@ def _plane_faults(dataset: Dataset, material: Material, indices: list[int]) -> I
     row_mm, column_mm = (float(v) for v in shared.PixelMeasuresSequence[0].PixelSpacing)
     cosines = [float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
     right, down = np.array(cosines[:3]), np.array(cosines[3:])
-    axes = image.affine[:3, [2, 1]]
-    if not np.allclose(cosines, (axes / np.linalg.norm(axes, axis=0)).T.ravel(), atol=DIRECTION):
-        yield "the orientation is not that of the source"
+    yield from orientation_faults(shared, image)
     to_corner = -(row_mm * down + column_mm * right) / 2
     source_corner = -(image.affine[:3, 1] + image.affine[:3, 2]) / 2
     displaced = 0
@@ -137,8 +130,7 @@ def pdf_faults(dataset: Dataset, result: ResultObject, material: Material) -> It
         yield "the concept of the document is not an imaging report"
     yield from _common_faults(dataset, result, material)
     named = {str(one.ReferencedSOPInstanceUID) for one in dataset.get("SourceInstanceSequence") or ()}
-    used = {uid for volume in material.volumes.values() for _, uid in instances_of(volume)}
-    if not used <= named:
+    if not used_instances(material.volumes) <= named:
         yield "it does not name every instance that was used"
     content = dataset.get("EncapsulatedDocument") or b""
     length = int(dataset.get("EncapsulatedDocumentLength") or 0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from node.encode.items import code_of, instances_of
+from node.encode.items import code_of, instances_of, place_of, plane_places
 from node.encode.material import Material
 from node.encode.render.rtstruct import contour_points
 from node.encode.tracking import tracking_id, tracking_uid
@@ -109,7 +109,7 @@ def _segment_faults(
     if not np.isclose(float(roi.ROIVolume), voxels * material.volume.image.voxel_ml, rtol=1e-4, atol=1e-6):
         yield f"{name} has another volume than its segment"
     filled: dict[int, NDArray[np.int32]] = {}
-    slices = {(s.sop_instance_uid, s.frame): index for index, s in enumerate(material.volume.slices)}
+    slices = plane_places(material.volume)
     for contour in contours:
         points = contour_points(contour)
         if contour.ContourGeometricType != "CLOSED_PLANAR" or len(points) != contour.NumberOfContourPoints:
@@ -117,7 +117,7 @@ def _segment_faults(
             return
         index = _index(points, material)
         edges = np.rint(index + 0.5).astype(int)
-        plane = slices.get(_place(contour))
+        plane = slices.get(place_of(contour.ContourImageSequence[0]))
         if (
             plane is None
             or np.abs(index[:, 0] - plane).max() > _NEAR
@@ -157,8 +157,8 @@ def _detection_faults(
         yield f"{name} is drawn as another shape than was detected"
     if detection.shape != "box" and len(contours) != 1:
         yield f"{name} has more than one contour"
-    places = {(plane.sop_instance_uid, plane.frame) for plane in material.volume.slices}
-    if not {_place(contour) for contour in contours} <= places:
+    places = plane_places(material.volume)
+    if not {place_of(contour.ContourImageSequence[0]) for contour in contours} <= places.keys():
         yield f"{name} refers to an image that is not of the source"
     said = np.concatenate([_index(contour_points(contour), material) for contour in contours])
     limits = np.array(material.volume.image.array.shape) - 0.5
@@ -175,9 +175,3 @@ def _index(points_mm: NDArray[np.float64], material: Material) -> NDArray[np.flo
     affine = material.volume.image.affine
     steps = np.linalg.solve(affine[:3, :3], (points_mm - affine[:3, 3]).T)
     return np.asarray(steps.T, dtype=np.float64)
-
-
-def _place(contour: Dataset) -> tuple[str, int | None]:
-    """Return the image that a contour refers to: SOP Instance UID and frame."""
-    reference = contour.ContourImageSequence[0]
-    return str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber")

@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from node.encode.identity import Algorithm
-from node.encode.items import code_of, instances_of
+from node.encode.items import code_of
+from node.encode.lint.grid import POSITION_MM, grid_faults, reference_faults
 from node.encode.material import Material
 from node.encode.planes import plane_content, plane_dimensions, plane_index
 from node.encode.seg.fractional import CERTAIN, count_fractions, fraction_at, probability_maps
@@ -18,13 +19,9 @@ from node.encode.seg.grid import count_voxels, labels_at, plane_at
 from node.encode.seg.readback import EncodedSeg, read_seg
 from node.encode.seg.segments import BACKGROUND
 from node.encode.tracking import tracking_uid
-from node.model import ResultObject, Volume, Volumes
+from node.model import ResultObject, Volume
 from node.profile import LABELMAP_CLASS
 from pipelines.contract import Segment
-
-#: How far written geometry may be from the source's: OHIF compares positions to 0.001 mm.
-POSITION_MM = 0.001
-DIRECTION = 1e-4
 
 
 def seg_faults(dataset: Dataset, result: ResultObject, material: Material) -> Iterator[str]:
@@ -117,51 +114,9 @@ def _in_place(items: Sequence[Dataset], segments: Sequence[Segment]) -> list[Seg
 
 def _common_faults(seg: EncodedSeg, material: Material) -> Iterator[str]:
     """What holds for every encoding: references, grid, planes."""
-    yield from _reference_faults(seg.dataset, material.volumes, material.role)
-    yield from _grid_faults(seg, material.volume)
+    yield from reference_faults(seg.dataset, material)
+    yield from grid_faults(seg.dataset, material.volume.image)
     yield from _plane_faults(seg, material.volume)
-
-
-def _reference_faults(dataset: Dataset, volumes: Volumes, role: str) -> Iterator[str]:
-    volume = volumes[role]
-    series = dataset.get("ReferencedSeriesSequence") or [Dataset()]
-    if series[0].get("SeriesInstanceUID") != volume.series_uid:
-        yield "the first Referenced Series is not the one whose grid is used, so viewers cannot open it"
-    studies = dataset.get("StudiesContainingOtherReferencedInstancesSequence") or ()
-    everywhere = [*series, *(s for study in studies for s in study.ReferencedSeriesSequence)]
-    named = {
-        reference.ReferencedSOPInstanceUID
-        for one in everywhere
-        for reference in one.get("ReferencedInstanceSequence") or ()
-    }
-    used = {uid for v in volumes.values() for _, uid in instances_of(v)}
-    if named != used:
-        yield "the referenced instances are not those that were used"
-    if dataset.get("FrameOfReferenceUID", "") != volume.frame_of_reference_uid:
-        yield "the frame of reference is not that of the source"
-
-
-def _grid_faults(seg: EncodedSeg, volume: Volume) -> Iterator[str]:
-    dataset, image = seg.dataset, volume.image
-    if (dataset.Rows, dataset.Columns) != image.array.shape[1:]:
-        yield "Rows and Columns are not those of the source"
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    if ("PixelMeasuresSequence" in shared) != image.is_calibrated:
-        yield "Pixel Measures are there although nobody knows them, or absent although known"
-    elif image.is_calibrated:
-        measures = shared.PixelMeasuresSequence[0]
-        between = [measures.SpacingBetweenSlices] if image.is_spatial else [image.spacing_mm[0]]
-        if not np.allclose(
-            [float(v) for v in (*between, *measures.PixelSpacing)], image.spacing_mm, rtol=1e-5, atol=0
-        ):
-            yield "the spacing is not that of the source"
-    if ("PlaneOrientationSequence" in shared) != image.is_spatial:
-        yield "an orientation is there although the source has none, or absent although it has one"
-    elif image.is_spatial:
-        axes = image.affine[:3, [2, 1]]
-        cosines = np.array([float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient])
-        if not np.allclose(cosines, (axes / np.linalg.norm(axes, axis=0)).T.ravel(), atol=DIRECTION):
-            yield "the orientation is not that of the source"
 
 
 def _plane_faults(seg: EncodedSeg, volume: Volume) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, Enhanc
 
 from node.encode.common import RESEARCH_NOTICE
 from node.encode.identity import Algorithm
-from node.encode.items import instances_of
+from node.encode.items import used_instances
 from node.encode.lint import groups
 from node.encode.material import Material
 from node.encode.repair import clean_text
@@ -23,7 +23,8 @@ def measurement_faults(dataset: Dataset, result: ResultObject, material: Materia
     """Yield every fault of a measurement report: what viewers draw."""
     yield from _report_faults(dataset, result, material)
     yield from _root_faults(dataset, measurements.TITLE, ComprehensiveSRStorage)
-    yield from groups.group_faults(dataset, material, groups.VIEWER)
+    is_waveform = material.volume.image.is_waveform
+    yield from groups.group_faults(dataset, material, groups.RECORDING if is_waveform else groups.VIEWER)
     for content in walk(dataset):
         if content.get("ValueType") == "SCOORD3D":
             yield "a place is in the patient, where viewers draw nothing"
@@ -42,7 +43,8 @@ def air_faults(dataset: Dataset, result: ResultObject, material: Material) -> It
         for content in (c for box in libraries for c in walk(box))
         if content.get("ValueType") == "IMAGE"
     }
-    if listed != {uid for volume in material.volumes.values() for _, uid in instances_of(volume)}:
+    images = {role: one for role, one in material.volumes.items() if not one.image.is_waveform}
+    if listed != used_instances(images):
         yield "the image library does not hold the images that were used"
 
 
@@ -130,8 +132,7 @@ def _evidence_faults(dataset: Dataset, result: ResultObject, material: Material)
                 listed += [str(r.ReferencedSOPInstanceUID) for r in series.ReferencedSOPSequence]
     if len(set(listed)) != len(listed):
         yield "an instance is listed twice in the evidence, which Stone cannot read"
-    used = {uid for volume in material.volumes.values() for _, uid in instances_of(volume)}
-    if set(listed) != used | set(result.refers_to):
+    if set(listed) != used_instances(material.volumes) | set(result.refers_to):
         yield "the evidence is not what was used and what is referred to"
     in_tree = {
         str(reference.ReferencedSOPInstanceUID)
@@ -189,7 +190,7 @@ def _item_faults(dataset: Dataset, algorithm: Algorithm) -> Iterator[str]:
 
 def _text_faults(dataset: Dataset, material: Material) -> Iterator[str]:
     findings = material.findings
-    if dataset.SOPClassUID != EnhancedSRStorage or name_of(dataset) != text.TITLE:
+    if dataset.SOPClassUID != EnhancedSRStorage or name_of(dataset) != text.title_of(material.volume):
         yield "the class or title is not that of a text report"
     for content in walk(dataset):
         if content.get("ValueType") == "CONTAINER" and content.get("ContinuityOfContent") != "SEPARATE":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 
+from node.encode.items import place_of, plane_places
 from node.errors import EncodeError
 from node.model import Volume
 
@@ -120,7 +121,7 @@ def _read_pixels(dataset: Dataset, frames: int, shape: tuple[int, int, int]) -> 
 
 def _read_groups(dataset: Dataset, volume: Volume) -> tuple[FrameGroup, ...]:
     """Read the functional groups; those that are the same for many frames, byte for byte, once."""
-    places = {(s.sop_instance_uid, s.frame): i for i, s in enumerate(volume.slices)}
+    places = plane_places(volume)
     each_has_one = dataset.SegmentationType != "LABELMAP"
     known: dict[tuple[str, bytes], Any] = {}
 
@@ -162,8 +163,7 @@ def _segment(group: Dataset) -> int:
 
 
 def _source(group: Dataset, places: Mapping[tuple[str, int | None], int]) -> int:
-    source = group.DerivationImageSequence[0].SourceImageSequence[0]
-    return places[str(source.ReferencedSOPInstanceUID), source.get("ReferencedFrameNumber")]
+    return places[place_of(group.DerivationImageSequence[0].SourceImageSequence[0])]
 
 
 def _position(group: Dataset) -> tuple[float, ...] | None:
