@@ -28,6 +28,12 @@ LOW_ATTENUATION_AREA = Code("LAA-950", PRIVATE_SCHEME, "Low attenuation area bel
 
 # What is measured, CID 218 and 7469
 VOLUME = Code("118565006", "SCT", "Volume")
+EJECTION_FRACTION = Code("70822001", "SCT", "Cardiac ejection fraction")
+STROKE_VOLUME = Code("90096001", "SCT", "Stroke Volume")
+LEFT_ED_VOLUME = Code("8821-1", "LN", "Left Ventricular ED Volume")  # CID 3468
+LEFT_ES_VOLUME = Code("8823-7", "LN", "Left Ventricular ES Volume")  # CID 3469
+RIGHT_ED_VOLUME = Code("8822-9", "LN", "Right Ventricular ED Volume")  # CID 3468
+RIGHT_ES_VOLUME = Code("8824-5", "LN", "Right Ventricular ES Volume")  # CID 3469
 AREA = Code("42798000", "SCT", "Area")  # CID 7471
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 #: No concept of PS3.16 means the share of a region below an attenuation threshold.

@@ -23,9 +23,44 @@ def volume_ml(mask: Mask, image: Image) -> float:
     """Return the volume of a mask in millilitres: its voxels times the volume of one.
 
     The voxel's volume is the determinant of the affine, which also holds for oblique stacks. Of an
-    image without a place in the patient it is not a number: a radiograph has no depth.
+    image without a place in the patient it is not a number: a radiograph has no depth. Over several
+    phases it is none either: there is one for each, see `volumes_ml`.
     """
-    return float(np.count_nonzero(mask)) * image.voxel_ml if image.is_spatial else float("nan")
+    return float(volumes_ml(mask, image)[0]) if image.phases == 1 else float("nan")
+
+
+def volumes_ml(mask: Mask, image: Image) -> NDArray[np.float64]:
+    """Return the volume of a mask in each phase, (phases,) millilitres."""
+    if not image.is_spatial:
+        return np.full(image.phases, np.nan)
+    voxels = np.count_nonzero(mask.reshape(image.phases, -1), axis=1)
+    volumes: NDArray[np.float64] = voxels.astype(np.float64) * image.voxel_ml
+    return volumes
+
+
+def largest_volume_ml(mask: Mask, image: Image) -> float:
+    """Return the largest volume over the phases: of a ventricle, that at the end of diastole."""
+    return float(volumes_ml(mask, image).max()) if image.phases > 1 else float("nan")
+
+
+def smallest_volume_ml(mask: Mask, image: Image) -> float:
+    """Return the smallest volume over the phases: of a ventricle, that at the end of systole.
+
+    Not a number where a phase has nothing: there the outline is missing, not the heart.
+    """
+    smallest = float(volumes_ml(mask, image).min()) if image.phases > 1 else 0.0
+    return smallest if smallest > 0 else float("nan")
+
+
+def stroke_volume_ml(mask: Mask, image: Image) -> float:
+    """Return the difference of the largest and the smallest volume over the phases."""
+    return largest_volume_ml(mask, image) - smallest_volume_ml(mask, image)
+
+
+def ejection_fraction(mask: Mask, image: Image) -> float:
+    """Return how many percent of the largest volume leave until the smallest one."""
+    largest = largest_volume_ml(mask, image)
+    return 100.0 * stroke_volume_ml(mask, image) / largest if largest > 0 else float("nan")
 
 
 def area_mm2(mask: Mask, image: Image) -> float:
@@ -96,6 +131,27 @@ class Measure:
 #: By the name that cards and `Measurement.check` use.
 MEASURES: dict[str, Measure] = {
     "volume": Measure(value=volume_ml, name=codes.VOLUME, unit=codes.MILLILITRE, method=codes.VOXEL_SUM),
+    # Over the phases of a cine. The name of a ventricle's volumes says which ventricle.
+    "volume-largest": Measure(
+        value=largest_volume_ml,
+        name=codes.VOLUME,
+        unit=codes.MILLILITRE,
+        derivation=codes.MAXIMUM,
+        method=codes.VOXEL_SUM,
+    ),
+    "volume-smallest": Measure(
+        value=smallest_volume_ml,
+        name=codes.VOLUME,
+        unit=codes.MILLILITRE,
+        derivation=codes.MINIMUM,
+        method=codes.VOXEL_SUM,
+    ),
+    "lv-edv": Measure(value=largest_volume_ml, name=codes.LEFT_ED_VOLUME, unit=codes.MILLILITRE),
+    "lv-esv": Measure(value=smallest_volume_ml, name=codes.LEFT_ES_VOLUME, unit=codes.MILLILITRE),
+    "rv-edv": Measure(value=largest_volume_ml, name=codes.RIGHT_ED_VOLUME, unit=codes.MILLILITRE),
+    "rv-esv": Measure(value=smallest_volume_ml, name=codes.RIGHT_ES_VOLUME, unit=codes.MILLILITRE),
+    "stroke-volume": Measure(value=stroke_volume_ml, name=codes.STROKE_VOLUME, unit=codes.MILLILITRE),
+    "ejection-fraction": Measure(value=ejection_fraction, name=codes.EJECTION_FRACTION, unit=codes.PERCENT),
     "area": Measure(value=area_mm2, name=codes.AREA, unit=codes.SQUARE_MILLIMETRE),
     "mean": Measure(value=mean, name=None, unit=None, derivation=codes.MEAN),
     "stddev": Measure(value=stddev, name=None, unit=None, derivation=codes.STANDARD_DEVIATION),

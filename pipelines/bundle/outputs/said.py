@@ -24,7 +24,6 @@ class Said:
     detections: tuple[Detection, ...] = ()
     missing: tuple[str, ...] = ()  #: labels of points that were looked for and not found
     cautions: tuple[str, ...] = ()  #: sentences
-    explained: NDArray[np.float32] | None = None  #: (slices, rows, columns): what an answer rests on
 
 
 def array_of(value: Any) -> NDArray[Any]:
