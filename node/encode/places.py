@@ -12,7 +12,8 @@ from node.model import Volume
 def image_name(volume: Volume, index: int) -> str:
     """Return what a viewer calls one slice: "image 7" by its Instance Number, or "frame 7".
 
-    Without a number it is "place 7 of 12 in the series", counted from 1 as the slices lie.
+    Without a number it is "place 7 of 12 in the series", counted from 1 as the slices lie. On a cine
+    the phase is told as well: "image 7 (phase 2)".
     """
     return images_name(volume, index, index)
 
@@ -24,7 +25,9 @@ def images_name(volume: Volume, first: int, last: int) -> str:
         return f"{image_name(volume, first)} to {image_name(volume, last)}"
     ending = f" of {len(volume.slices)} in the series" if kind == "place" else ""
     if first == last:
-        return f"{kind} {one}{ending}"
+        slices = volume.image.slices
+        moment = f" (phase {first // slices + 1})" if volume.image.phases > 1 else ""
+        return f"{kind} {one}{ending}{moment}"
     low, high = sorted((one, other))
     return f"{kind}s {low} to {high}{ending}"
 

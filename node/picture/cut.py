@@ -231,8 +231,11 @@ def _axis_permutation(weights: NDArray[np.float64]) -> list[int]:
     return owner
 
 
-def busiest_index(findings: Findings, axis: int, shape: tuple[int, ...]) -> int:
-    """Return the middle of what was found along an axis, or of the image when nothing was."""
+def busiest_index(findings: Findings, axis: int, shape: tuple[int, ...], phases: int = 1) -> int:
+    """Return the middle of what was found along an axis, or of the image when nothing was.
+
+    With several ``phases`` along the first axis it is the middle of one, of what was found in all.
+    """
     counts = np.zeros(shape[axis], dtype=np.float64)
     others = tuple(a for a in range(3) if a != axis)
     if findings.masks is not None:
@@ -246,6 +249,7 @@ def busiest_index(findings: Findings, axis: int, shape: tuple[int, ...]) -> int:
     if not counts.any():
         for one in findings.maps:
             counts += np.nan_to_num(np.abs(one.array), posinf=0.0).sum(axis=others, dtype=np.float64)
+    counts = counts.reshape(phases, -1).sum(axis=0)
     if not (total := counts.sum()) > 0:
-        return shape[axis] // 2
+        return len(counts) // 2
     return int(np.searchsorted(np.cumsum(counts), total / 2))

@@ -14,9 +14,10 @@ from node.notice import unsaid
 from node.picture.cut import NATIVE, View, busiest_index, heat_of, label_of, upright, view
 from node.picture.draw import ROW_PX, TEXT_PX, Entry, colour_bar, entries_of, legend, legend_rows, paint
 from node.picture.text import font, printable, wrap
+from node.picture.trace import draw_trace
 from node.picture.window import HOUNSFIELD, Window, value_range, window_of
 from node.slices import middle, reached
-from pipelines.contract import Card, Case, Code, Findings, Image, Segment
+from pipelines.contract import Card, Case, Code, Findings, Image, Map, Segment
 
 PLANE_HEIGHT_PX = 360
 WIDEST_PLANE_PX = 720  #: a thin slab seen from its edge is shrunk to this
@@ -67,7 +68,8 @@ def draw(
 def draw_findings(findings: Findings, case: Case, card: Card) -> Picture.Image:
     """Draw what a pipeline found on the image it was found in.
 
-    Three planes of a volume; of images that stand for themselves those where something was found.
+    Three planes of a volume; one slice of a cine at several phases; of images that stand for themselves
+    those where something was found; the curves of a recording.
     """
     image = case[findings.role or next(iter(card.inputs))]
     notice = f"{card.title} {card.version} - {NOTICE}"
@@ -113,6 +115,9 @@ def three_planes(image: Image, findings: Findings, window: Window) -> list[View]
 
 def _sheet(image: Image, findings: Findings, caption: str) -> Picture.Image:
     """Draw views beside each other, below them colour bar, legend and caption."""
+    if image.is_waveform:
+        trace = draw_trace(image)
+        return _below(trace.picture, [_words(f"{trace.caption} {caption}", trace.picture.width)])
     views = views_of(image, findings, window_of(image, outlined=outlined(findings)))
     top = beside_each_other(views)
     width = max(NARROWEST_PX, top.width)
@@ -126,7 +131,15 @@ def _sheet(image: Image, findings: Findings, caption: str) -> Picture.Image:
     if entries:
         rows = min(LEGEND_ROWS_MAX, legend_rows(entries, width))
         parts.append(legend(entries, (width, rows * ROW_PX)))
+    if image.phases > 1:
+        caption = f"{moments_told(image, findings)} {caption}"
     parts.append(_words(caption, width))
+    return _below(top, parts)
+
+
+def _below(top: Picture.Image, parts: Sequence[Picture.Image]) -> Picture.Image:
+    """Return pictures below each other."""
+    width = max(part.width for part in (top, *parts))
     sheet = Picture.new("RGB", (width, top.height + 8 + sum(part.height for part in parts)), "black")
     sheet.paste(top, (0, 0))
     y = top.height + 8
@@ -147,9 +160,26 @@ def _words(caption: str, width_px: int) -> Picture.Image:
 
 
 def views_of(image: Image, findings: Findings, window: Window) -> list[View]:
-    """Return three planes of a volume, or the images on which something was found."""
+    """Return three planes of a volume, a slice of a cine, or the images on which something was found."""
+    if image.phases > 1:
+        maps = () if findings.segments else findings.maps  # an outline says it better
+        return _cut(image, findings, window, moments(image, findings), maps)
     cut_all = three_planes if image.is_spatial else _frames
     return cut_all(image, findings, window)
+
+
+def moments_told(image: Image, findings: Findings) -> str:
+    """Return which phases are seen, in words."""
+    phases = ", ".join(str(index // image.slices + 1) for index in moments(image, findings))
+    return f"One slice at phases {phases} of {image.phases}."
+
+
+def moments(image: Image, findings: Findings) -> list[int]:
+    """Return the slice of a cine where most was found at some of its phases, as indices in their order."""
+    count, slices = image.array.shape[0], image.slices
+    place = busiest_index(findings, 0, image.array.shape, image.phases)
+    series = range(place, count, slices)
+    return spread(series, [i for i in detection_slices(findings, count) if i in series], FRAMES_SHOWN)
 
 
 def beside_each_other(views: Sequence[View], text_px: int = TEXT_PX) -> Picture.Image:
@@ -171,14 +201,22 @@ def beside_each_other(views: Sequence[View], text_px: int = TEXT_PX) -> Picture.
 
 def _frames(image: Image, findings: Findings, window: Window) -> list[View]:
     """Return the images on which most was found, in their order; the middle one if nothing was."""
-    count, heat = image.array.shape[0], None
-    if findings.maps:
-        one = findings.maps[0]
-        heat = heat_of(one, value_range(one.array, one.unit.value))
+    count = image.array.shape[0]
     chosen = found_at(findings, count)
     if not chosen:
         chosen = [busiest_index(findings, 0, image.array.shape)]
     chosen = spread(chosen, detection_slices(findings, count), FRAMES_SHOWN)
+    return _cut(image, findings, window, chosen, findings.maps)
+
+
+def _cut(
+    image: Image, findings: Findings, window: Window, chosen: Sequence[int], maps: Sequence[Map]
+) -> list[View]:
+    """Return some slices as they lie in the array, with the first map on them."""
+    heat = None
+    if maps:
+        one = maps[0]
+        heat = heat_of(one, value_range(one.array, one.unit.value))
     return [view(image, findings, window, index, how=NATIVE, heat=heat) for index in chosen]
 
 

@@ -11,12 +11,21 @@ from node.encode.places import image_name, sentence_case
 from node.encode.render.secondary_capture import drawn_maps
 from node.picture.cut import Heat, View, busiest_index, heat_of, label_of, view
 from node.picture.draw import BAR_PX, Entry, colour_bar, entries_of, paint
-from node.picture.preview import beside_each_other, detection_slices, legend_of, outlined, views_of
+from node.picture.preview import (
+    beside_each_other,
+    detection_slices,
+    legend_of,
+    moments_told,
+    outlined,
+    views_of,
+)
+from node.picture.trace import draw_trace
 from node.picture.window import Window, value_range, window_of
 
 DETAILS_MAX = 12  #: pictures after the overview
 NAMED_MAX = 6  #: findings named below one picture
 _DETAIL_PX = 700
+_TRACE_PX = 1600
 _TEXT_PX = 20  #: they are shrunk on paper
 
 
@@ -42,7 +51,12 @@ def figures(material: Material, window: Window | None) -> Figures:
     """Draw the pictures; ``window`` is that of the source's header."""
     image, findings = material.volume.image, material.findings
     seen = window_of(image, window, outlined(findings))
+    if image.is_waveform:
+        trace = draw_trace(image, _TRACE_PX, text_px=_TEXT_PX)
+        return Figures(Figure(trace.picture, trace.caption), (), "")
     what = "Three planes through the middle of what was found" if image.is_spatial else "What was found"
+    if image.phases > 1:
+        what = moments_told(image, findings).rstrip(".")
     greys = "" if image.colour is not None else f" Grey scale from {seen.low:.4g} to {seen.high:.4g}."
     views = views_of(image, findings, seen)
     overview = Figure(beside_each_other(views, _TEXT_PX), f"{what}.{greys}", tuple(legend_of(views)))

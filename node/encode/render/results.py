@@ -32,8 +32,16 @@ def fact_rows(material: Material) -> list[tuple[str, str]]:
     for role, volume in material.volumes.items():
         image = volume.image
         count, height, width = image.array.shape
+        if image.is_waveform:
+            sampling_hz = float(image.facts["sampling_hz"])
+            said = f"{image.modality}, {count} channel{'s' if count > 1 else ''} of "
+            said += f"{width / sampling_hz:.4g} s at {sampling_hz:.4g} Hz"
+            rows.append(("Recording" if len(material.volumes) == 1 else f"Recording, input '{role}'", said))
+            continue
         slice_mm, row_mm, column_mm = image.spacing_mm
         said = f"{image.modality}, {count} image{'s' if count > 1 else ''} of {width} x {height}"
+        if image.phases > 1:
+            said += f", {image.phases} phases of {image.slices} slice{'s' if image.slices > 1 else ''}"
         if image.is_spatial:
             said += f", voxels of {column_mm:.3g} x {row_mm:.3g} x {slice_mm:.3g} mm"
         elif image.is_calibrated:

@@ -50,6 +50,8 @@ def make_secondary_capture(material: Material) -> Iterator[Dataset]:
         All were made, but there are more maps than are drawn.
     """
     maps, left_out = drawn_maps(material)
+    if material.volume.image.is_waveform:
+        raise NotApplicable("No overlay was made: a recording over time is no image to draw on.")
     source = read_source(material.volume, material.header.body_part)
     window = window_of(material.volume.image, source.window, outlined(material.findings))
     drawn: list[Map | None] = [*maps]

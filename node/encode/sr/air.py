@@ -46,7 +46,7 @@ def make_air(material: Material) -> Iterator[Dataset]:
         [
             *observation_context(material.job),
             *procedures_reported(material.header, material.volume.image.modality),
-            whole_library(material),
+            *whole_library(material),
             tree.container(CONTAINS, IMAGING_MEASUREMENTS, groups),
             *notices(material),
             *remarks(material),

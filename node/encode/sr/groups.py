@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from node.encode.items import image_reference, instances_of, item
+from node.encode.items import image_reference, instances_of, sop_references
 from node.encode.material import Material
 from node.encode.numbers import Number
 from node.encode.repair import cut
@@ -170,20 +170,20 @@ def image_groups(material: Material) -> list[Dataset]:
     groups = []
     for union in dict.fromkeys([*(n.measurement.union for n in loose), *([()] if answers else [])]):
         numbers = [n for n in loose if n.measurement.union == union]
-        name = numbers[0].label if union else "Whole image"
+        is_waveform = material.volume.image.is_waveform
+        name = numbers[0].label if union else "Whole recording" if is_waveform else "Whole image"
         uid = material.job.uid(" ".join(["tracking image", *(str(number) for number in union)]))
-        images = [
-            tree.image(
-                CONTAINS, SOURCE_OF_MEASUREMENT, item(ReferencedSOPClassUID=c, ReferencedSOPInstanceUID=i)
-            )
-            for c, i in instances_of(material.volume)
+        refer = tree.waveform if is_waveform else tree.image
+        sources = [
+            refer(CONTAINS, SOURCE_OF_MEASUREMENT, reference)
+            for reference in sop_references(instances_of(material.volume))
         ]
         said = [
             *(measured_item(number, for_display=False) for number in numbers),
             *(evaluation_item(CONTAINS, answer) for answer in ([] if union else answers)),
         ]
         about = _tracking(material, cut(name, 64), uid)
-        groups.append(_group([*about, *algorithm_items(material.algorithm), *images, *said], "1501"))
+        groups.append(_group([*about, *algorithm_items(material.algorithm), *sources, *said], "1501"))
     return groups
 
 

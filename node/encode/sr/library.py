@@ -50,18 +50,21 @@ def key_images(keys: Sequence[Slice], modality: str) -> Dataset:
     return _library([tree.container(CONTAINS, IMAGE_LIBRARY_GROUP, [*shared, *_images(once)])])
 
 
-def whole_library(material: Material) -> Dataset:
-    """Return every image that was used, a group for each input with what its images have in common."""
-    return _library(
-        [
-            tree.container(
-                CONTAINS,
-                IMAGE_LIBRARY_GROUP,
-                [*time_point(material, role), *_descriptors(volume), *_images(instances_of(volume))],
-            )
-            for role, volume in material.volumes.items()
-        ]
-    )
+def whole_library(material: Material) -> list[Dataset]:
+    """Return every image that was used, a group for each input with what its images have in common.
+
+    A recording is no image; the groups of measurements refer to it. Without any image there is none.
+    """
+    groups = [
+        tree.container(
+            CONTAINS,
+            IMAGE_LIBRARY_GROUP,
+            [*time_point(material, role), *_descriptors(volume), *_images(instances_of(volume))],
+        )
+        for role, volume in material.volumes.items()
+        if not volume.image.is_waveform
+    ]
+    return [_library(groups)] if groups else []
 
 
 def _library(groups: Sequence[Dataset]) -> Dataset:

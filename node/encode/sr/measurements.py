@@ -8,6 +8,9 @@ numbers. One group without a drawing would blank the whole report in OHIF, so a 
 voxels stays out and is told in the text report, as is all that is not about one finding. If there
 is nothing to draw there is no measurement report.
 
+A recording over time has nothing that could be drawn on it: all that is said of it is in groups that
+refer to it as a whole.
+
 The class is Comprehensive SR, not Comprehensive 3D SR: all coordinates are on images, whatever
 else the destination asks for, every viewer tested reads it, and Stone reads no other.
 """
@@ -22,7 +25,13 @@ from pydicom.uid import ComprehensiveSRStorage
 from node.encode.material import Material, NotApplicable
 from node.encode.sr import tree
 from node.encode.sr.document import new_report, observation_context, procedures_reported
-from node.encode.sr.groups import contour_group, detection_group, segment_group
+from node.encode.sr.groups import (
+    absence_groups,
+    contour_group,
+    detection_group,
+    image_groups,
+    segment_group,
+)
 from node.encode.sr.library import key_images
 from node.encode.sr.regions import detection_regions, key_region
 from node.encode.sr.tree import CONTAINS
@@ -52,15 +61,18 @@ def make_measurements(material: Material) -> Iterator[Dataset]:
     for detection in findings.detections:
         keys.append(key_region(detection_regions(detection, volume)).index)
         groups.append(detection_group(material, detection, for_display=True))
+    if volume.image.is_waveform:
+        groups += [*image_groups(material), *absence_groups(material)]
     if not groups:
         raise NotApplicable("No measurement report: there is nothing to draw; the text report says so.")
+    library = [key_images([volume.slices[index] for index in keys], volume.image.modality)]
     root = tree.container(
         None,
         TITLE,
         [
             *observation_context(material.job),
             *procedures_reported(material.header, volume.image.modality),
-            key_images([volume.slices[index] for index in keys], volume.image.modality),
+            *([] if volume.image.is_waveform else library),
             tree.container(CONTAINS, IMAGING_MEASUREMENTS, groups),
         ],
         template="1500",

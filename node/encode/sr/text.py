@@ -38,10 +38,11 @@ from node.encode.sr.groups import (
 )
 from node.encode.sr.regions import Region, detection_regions, image_item, key_region
 from node.encode.sr.tree import CONTAINS, INFERRED_FROM
-from node.model import Volumes
+from node.model import Volume, Volumes
 from pipelines.contract import Code, Detection, Evaluation, Map
 
 TITLE = Code("18748-4", "LN", "Diagnostic Imaging Report")
+ECG_TITLE = Code("11524-6", "LN", "EKG study")
 FINDINGS = Code("59776-5", "LN", "Findings")
 PROCEDURE = Code("55111-9", "LN", "Current Procedure Descriptions")
 FINDING = Code("121071", "DCM", "Finding")
@@ -61,7 +62,7 @@ def make_text(material: Material) -> Iterator[Dataset]:
         about.append("This report takes the place of the one that an earlier run gave.")
     root = tree.container(
         None,
-        TITLE,
+        title_of(material.volume),
         [
             *observation_context(material.job),
             *procedures_reported(material.header, material.volume.image.modality),
@@ -81,11 +82,17 @@ def make_text(material: Material) -> Iterator[Dataset]:
     yield new_report(material, "sr-text", root, sop_class=EnhancedSRStorage)
 
 
+def title_of(volume: Volume) -> Code:
+    """Return what a report for people is called."""
+    return ECG_TITLE if volume.image.modality == "ECG" else TITLE
+
+
 def image_notes(volumes: Volumes) -> list[str]:
     """Return what was noticed of the images and is tolerable, with its input where there are several."""
     return [
-        f"Images: {note}." if len(volumes) == 1 else f"Images of input '{role}': {note}."
+        f"{what}: {note}." if len(volumes) == 1 else f"{what} of input '{role}': {note}."
         for role, volume in volumes.items()
+        for what in ["Recording" if volume.image.is_waveform else "Images"]
         for note in volume.notes
     ]
 

@@ -99,6 +99,13 @@ def composite(how: str, name: Code, reference: Dataset) -> Dataset:
     return dataset
 
 
+def waveform(how: str, name: Code, reference: Dataset) -> Dataset:
+    """WAVEFORM: all channels of a recording (PS3.3 C.18.5)."""
+    dataset = _content("WAVEFORM", how, name, ())
+    dataset.ReferencedSOPSequence = [reference]
+    return dataset
+
+
 def day(how: str, name: Code, value: str) -> Dataset:
     """DATE, as a DICOM date."""
     dataset = _content("DATE", how, name, ())
