@@ -12,6 +12,7 @@ from node.accept import check_inbox, chosen_classes, decodable_syntaxes, listen_
 from node.assign import parse_rules
 from node.compute import installed
 from node.compute.local import resolve_devices
+from node.compute.sandbox.probe import REMEDY, probe
 from node.config import Config, FolderDestination
 from node.errors import ConfigError
 from node.send.classes import told
@@ -44,6 +45,7 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
     if inbox := config.accept.folder.path:
         yield f"inbox {inbox}", _told(lambda: check_inbox(config)) or _writable(inbox)
     yield "devices", _told(lambda: resolve_devices(config.compute.devices))
+    yield from _isolation(config)
     decodable = set(decodable_syntaxes())
     for uid, name in EXPECTED_SYNTAXES.items():
         yield (
@@ -65,6 +67,13 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
             if not answer.complaint:
                 lacks = "; ".join(lacking(destination, answer.taken))
                 yield f"destination {name} {told(answer.taken)}", lacks
+
+
+def _isolation(config: Config) -> Iterator[tuple[str, str]]:
+    """Say what is kept from code of a pipeline on this machine; complain where that matters."""
+    found = probe(config.node.data)
+    accepted = config.compute.isolation == "best" or not config.pipelines
+    yield f"isolation of pipelines ({found})", "" if found.is_whole or accepted else REMEDY
 
 
 def _data(config: Config) -> str:

@@ -127,6 +127,9 @@ class ComputeTable(Table):
     timeout_s: Seconds = 900.0
     tries: Annotated[int, Field(ge=1, le=10)] = 2
     memory_gb: Gigabytes = 16.0  #: a worker above this resident size is killed
+    scratch_gb: Gigabytes = 16.0  #: a worker that wrote more than this into its folder is killed
+    #: "required": pipelines from outside run only where the kernel shuts them in; "best": anyhow
+    isolation: Literal["required", "best"] = "required"
 
 
 class SendTable(Table):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from node.compute.sandbox import Confinement, landlock, seccomp, syscalls
+from node.compute.sandbox.probe import exposing, probe
 from tests.compute.malicious import TRIES
 
 ROOT = Path(__file__).parents[2]
@@ -244,3 +245,47 @@ print(confine(readable=[], writable=[]))
 @needs_a_known_machine
 def test_a_process_that_has_threads_already_is_not_called_confined(tmp_path: Path) -> None:
     assert "not: files (2 threads were running already" in run(tmp_path, "-c", THREADED).stdout
+
+
+WORDS = """
+import json, os, socket, subprocess, sys
+from pathlib import Path
+from node.compute.sandbox import confine
+confine(readable=[], writable=[Path.cwd()])
+def said(attempt):
+    try:
+        attempt()
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+socket.socketpair()
+print(json.dumps([
+    said(lambda: socket.create_connection(("example.org", 443))),
+    said(lambda: subprocess.run(["nvidia-smi", "-L"])),
+    said(os.fork),
+    said(lambda: open("/etc/shadow")),
+]))
+"""
+
+
+@needs_landlock
+@needs_a_known_machine
+def test_a_refusal_says_what_a_pipeline_tried(tmp_path: Path) -> None:
+    done = run(tmp_path, "-c", WORDS)
+    assert json.loads(done.stdout) == [
+        "PermissionError: [Errno 1] a pipeline may not use the network (socket.getaddrinfo 'example.org')",
+        "PermissionError: [Errno 1] a pipeline may not start processes (subprocess.Popen 'nvidia-smi')",
+        "PermissionError: [Errno 1] a pipeline may not start processes (os.fork)",
+        "PermissionError: [Errno 13] Permission denied: '/etc/shadow'",
+    ]
+
+
+@needs_landlock
+@needs_a_known_machine
+def test_the_machine_is_asked_by_trying(tmp_path: Path) -> None:
+    assert probe(tmp_path / "data").is_whole
+
+
+@needs_a_known_machine
+def test_a_data_folder_where_every_pipeline_may_read_is_told() -> None:
+    assert exposing(Path("/usr/local/radnode/data")) == Path("/usr")
+    assert "the data folder lies in /usr" in probe(Path("/usr/local/radnode/data")).files

@@ -4,6 +4,9 @@
     seccomp    which system calls: no sockets, no processes, no signals to others (`syscalls`)
     limits     how much memory, how many and how large files; no privileges
     places     what every pipeline has to reach of the system
+    words      what Python says when a pipeline tries what it may not
+    home       the folder that it may fill, weighed and emptied by the node
+    probe      whether this machine can do all that
 
 `confine` shuts the process in that calls it, for good. The kernel does it, not Python: code of a
 pipeline may be native, and may change whatever it likes within its process.
@@ -21,7 +24,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from node.compute.sandbox import landlock, limits, seccomp
+from node.compute.sandbox.home import clear, overuse
 from node.compute.sandbox.places import of_the_system
+from node.compute.sandbox.words import explain_refusals
+
+__all__ = ["Confinement", "clear", "confine", "overuse"]
 
 #: What the kernel tells about this process.
 _OWN = Path("/proc/self")
@@ -95,6 +102,7 @@ def confine(
     if threads > 1:
         files = files or f"{threads} threads were running already, which Landlock does not bind"
     calls = seccomp.restrict(cuts=abi >= 3)
+    explain_refusals()
     return Confinement(
         files=files or (f"modes and times can be changed: {calls}" if calls else ""),
         network=calls,
