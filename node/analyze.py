@@ -50,8 +50,11 @@ def analyze(
     pipeline: str | None,
     watch: Watcher,
     given: Mapping[str, Any] = MappingProxyType({}),
+    inputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Analysis:
     """Run pipelines over a file or folder of DICOM and write the result objects to ``out``.
+
+    All that is there is all that comes: a pipeline of several series that lacks one refuses at once.
 
     Parameters
     ----------
@@ -63,17 +66,21 @@ def analyze(
     given
         What ``out`` is given: any of ``report``, ``segmentation``, ``coordinates`` and ``also`` of a
         destination.
+    inputs
+        Role -> file or folder of the only series that may have this role of the pipeline.
 
     Raises
     ------
     ConfigError
-        The pipeline is unknown, there is no DICOM at ``path``, or ``out`` cannot be written.
+        The pipeline is unknown or has no such role, there is no DICOM at ``path``, no single series
+        where a role is to be found, or ``out`` cannot be written.
     """
-    files = _files_at(path)
+    files = list(dict.fromkeys(file for place in (path, *inputs.values()) for file in _files_at(place)))
+    rules = _rules(config, pipeline, {role: _series_at(place) for role, place in inputs.items()})
     with (
         _folder(out),
         tempfile.TemporaryDirectory(prefix="radnode-") as scratch,
-        open_node(_folder_to_folder(config, Path(scratch), out.resolve(), pipeline, given)) as node,
+        open_node(_folder_to_folder(config, Path(scratch), out.resolve(), rules, given)) as node,
     ):
         result = Analysis()
         series_uids = _read(files, node, result, watch)
@@ -83,8 +90,9 @@ def analyze(
         for series_uid in series_uids:
             made = flow.plan(series_uid, node)
             jobs += made
-            if not made:
-                result.unrouted.append((series_uid, node.journal.routing(series_uid)))
+            if not made and (why := node.journal.routing(series_uid)):
+                result.unrouted.append((series_uid, why))
+        jobs = [job for job in jobs if node.journal.job(job.id).state is JobState.QUEUED]  # not superseded
         _run(len(jobs), node, watch)
         for job in jobs:
             result.jobs.append((node.journal.job(job.id), node.journal.outcome(job.id)))
@@ -153,25 +161,52 @@ def _folder(out: Path) -> Iterator[None]:
         raise
 
 
-def _folder_to_folder(
-    config: Config, data: Path, out: Path, pipeline: str | None, given: Mapping[str, Any]
-) -> Config:
-    """Return the configuration of a node between two folders."""
+def _series_at(path: Path) -> str:
+    """Return the UID of the only series in a file or folder."""
+    with series_in(path) as found:
+        if len(found) > 1:
+            raise ConfigError(f"{path} holds {len(found)} series; name a file or folder that holds just one.")
+        return found[0].uid
+
+
+def _rules(config: Config, pipeline: str | None, bound: Mapping[str, str]) -> tuple[RuleTable, ...]:
+    """Return the rules of the configuration, or those that give a pipeline whatever it may take.
+
+    Parameters
+    ----------
+    bound
+        Role -> Series Instance UID.
+    """
     cards = installed(config.pipelines)
+    if pipeline is None and bound:
+        raise ConfigError("An input has a role of one pipeline; name that too (--pipeline).")
+    if pipeline is None and config.rules:
+        return config.rules
     if pipeline is not None and pipeline not in cards:
         raise ConfigError(f"There is no pipeline {pipeline!r}; installed are: {', '.join(sorted(cards))}.")
-    rules = tuple(rule.model_copy(update={"send_to": (OUT,)}) for rule in config.rules)
-    if pipeline is not None or not rules:
-        rules = tuple(
-            RuleTable(
-                name=f"every series that {card.name} may take",
-                pipeline=card.name,
-                send_to=(OUT,),
-                match={"Modality": [m for spec in card.inputs.values() for m in spec.modality]},
-            )
-            for card in cards.values()
-            if pipeline in (None, card.name)
+    chosen = [card for card in cards.values() if pipeline in (None, card.name)]
+    for role in bound.keys() - chosen[0].inputs.keys():
+        roles = ", ".join(chosen[0].inputs)
+        raise ConfigError(f"Pipeline {pipeline!r} has no input {role!r}; it has: {roles}.")
+    return tuple(
+        RuleTable(
+            name=f"every series that {card.name} may take",
+            pipeline=card.name,
+            match={}
+            if len(card.inputs) > 1
+            else {"Modality": [m for s in card.inputs.values() for m in s.modality]},
+            inputs={role: {"SeriesInstanceUID": uid} for role, uid in bound.items()},
         )
+        for card in chosen
+        if pipeline or len(card.inputs) == 1 or all(spec.select for spec in card.inputs.values())
+    )
+
+
+def _folder_to_folder(
+    config: Config, data: Path, out: Path, rules: tuple[RuleTable, ...], given: Mapping[str, Any]
+) -> Config:
+    """Return the configuration of a node between two folders."""
+    rules = tuple(rule.model_copy(update={"send_to": (OUT,), "wait_s": 0.0}) for rule in rules)
     return config.model_copy(
         update={
             "node": config.node.model_copy(update={"data": data}),

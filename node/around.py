@@ -1,11 +1,12 @@
-"""What is held around a settled series: the other series of its study, and earlier studies of its patient.
+"""What is around a settled series: the other series of its study, and earlier studies of its patient.
 
-Headers are read from disk when a rule asks for them, since the journal holds nothing of what they say.
+`Around` asks the journal; `Among` knows a few series and no more. Headers are read from disk when a
+rule asks for them, since the journal holds nothing of what they say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -34,8 +35,7 @@ class Around:
         self._keywords = keywords_of(rules)
         self._known: dict[str, Held] = {}
         self.held = self._held(series)
-        patient_id, issuer = (self.held.one(word, "text") for word in ("PatientID", "IssuerOfPatientID"))
-        self.patient_key = journal.patient_key(str(patient_id or ""), str(issuer or ""))
+        self.patient_key = journal.patient_key(*self.held.patient)
         #: Series Instance UID -> revision of what is beside it; None where no rule asks for that.
         self.seen: Mapping[str, int] | None = None
         if any(rule.is_case for rule in rules):
@@ -87,3 +87,25 @@ class Around:
             headers, _ = read_headers(series.instances, self._keywords)
             self._known[series.uid] = Held(series=series, headers=headers)
         return self._known[series.uid]
+
+
+class Among:
+    """Series that are known to be all there are: in a folder, or to be explained."""
+
+    def __init__(self, held: Sequence[Held]) -> None:
+        self._held = held
+
+    def study(self, study_uid: str) -> list[Held]:
+        """Return the series of a study."""
+        return [one for one in self._held if one.series.study_uid == study_uid]
+
+    def patient(self, study_uid: str) -> list[Held]:
+        """Return the series of the other studies of the patient of a study."""
+        patients = {one.patient for one in self.study(study_uid)} - {("", "")}
+        if len(patients) != 1:
+            return []
+        return [one for one in self._held if one.series.study_uid != study_uid and one.patient in patients]
+
+    def touched(self, _rule: str) -> Collection[str]:
+        """Return no study: nothing was planned yet."""
+        return ()

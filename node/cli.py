@@ -18,16 +18,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from node import __version__, log
-from node.analyze import Analysis, Watcher, analyze, series_in
-from node.assemble import read_headers
-from node.assign import as_dict, explain, parse_rules, render
+from node.analyze import Analysis, Watcher, analyze
+from node.assign import render, render_cases
 from node.check import complaints
 from node.compute import installed
 from node.config import Config, read_config
 from node.errors import ConfigError, NodeError
+from node.explain import explained
 from node.job import Job, Withdrawal
 from node.journal import Journal
-from node.model import Series
 from node.notice import unsaid
 from node.profile import EXTRAS, Coordinates, Report, Segmentation
 from node.serve import serve as run_node
@@ -114,6 +113,12 @@ def analyze_command(
     path: Annotated[Path, typer.Argument(help="A file or folder of DICOM.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Where the result objects go.")],
     pipeline: Annotated[str | None, typer.Option(help="Run only this one, whatever the rules say.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", help="Series for a role of the pipeline; may be repeated.", metavar="ROLE=PATH"
+        ),
+    ] = None,
     report: Annotated[Report, typer.Option(help="Which reports are written.")] = "viewer",
     segmentation: Annotated[Segmentation, typer.Option(help="How outlines are written.")] = "auto",
     coordinates: Annotated[
@@ -133,9 +138,22 @@ def analyze_command(
         "also": tuple(also or ()),
     }
     with _progress() as watch:
-        result = analyze(path, out_folder, _config(config), pipeline, watch, given)
+        result = analyze(path, out_folder, _config(config), pipeline, watch, given, _by_role(inputs or []))
     _tell(result, out_folder)
     sys.exit(0 if result.is_good else 1)
+
+
+def _by_role(words: list[str]) -> dict[str, Path]:
+    """Return role -> path of ``ROLE=PATH``."""
+    found: dict[str, Path] = {}
+    for word in words:
+        role, equals, path = word.partition("=")
+        if not (role and equals and path) or role in found:
+            raise typer.BadParameter(
+                f"{word!r} is not ROLE=PATH with a role of its own.", param_hint="--input"
+            )
+        found[role] = Path(path)
+    return found
 
 
 @app.command()
@@ -154,6 +172,7 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
         )
     sent = report["deliveries"]
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
+    _tell_jobs("Cases that wait for a series", report["waiting"])
     _tell_jobs("Failed jobs (radnode retry JOB)", report["failed"])
     _tell_jobs("Last refused jobs (the series is not fit for the pipeline)", report["refused"])
     _tell_jobs("Last withdrawn jobs", report["withdrawn"])
@@ -170,21 +189,17 @@ def explain_command(
     as_json: AsJson = False,
 ) -> None:
     """Say for each rule whether it matches, by which clause and value, and what became of the jobs."""
-    chosen = _config(config)
-    cards = installed(chosen.pipelines)
-    rules = parse_rules(chosen.rules, cards)
-    told: dict[str, Any] = {}
-    with _series(what, chosen) as found:
-        for series, jobs in found:
-            headers, unreadable = read_headers(series.instances)
-            explanations = explain(series, headers, rules, cards)
-            told[series.uid] = {"rules": as_dict(explanations), "jobs": jobs}
-            if not as_json:
-                out.print(f"[b]Series {series.uid}[/b], {len(series.instances)} instances", soft_wrap=True)
-                out.print("\n".join([*unreadable, render(explanations)]), markup=False, soft_wrap=True)
-                _tell_jobs("Jobs", jobs)
+    found = explained(what, _config(config))
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps({told.series.uid: told.as_dict() for told in found}))
+        return
+    for told in found:
+        out.print(f"[b]Series {told.series.uid}[/b], {len(told.series.instances)} instances", soft_wrap=True)
+        out.print("\n".join([*told.unreadable, render(told.rules)]), markup=False, soft_wrap=True)
+        _tell_jobs("Jobs", told.jobs)
+    for study_uid, cases in {told.series.study_uid: told.cases for told in found if told.cases}.items():
+        out.print(f"[b]Study {study_uid}[/b]", soft_wrap=True)
+        out.print(render_cases(cases), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -271,22 +286,6 @@ def version() -> None:
 
 
 @contextmanager
-def _series(what: str, config: Config) -> Iterator[list[tuple[Series, list[dict[str, Any]]]]]:
-    """Open a series of the node by UID, with its jobs, or those found in files."""
-    if Path(what).exists():
-        with series_in(Path(what)) as found:
-            yield [(series, []) for series in found]
-        return
-    if "/" in what:
-        raise ConfigError(f"There is no file or folder {what}.")
-    with _journal(config) as journal:
-        series, jobs = journal.series(what), journal.jobs_of(what)
-    if series is None:
-        raise ConfigError(f"The node holds no series {what}, and there is no such file or folder.")
-    yield [(series, jobs)]
-
-
-@contextmanager
 def _progress() -> Iterator[Watcher]:
     """Show what is under way; nothing where nobody looks."""
     columns = (
@@ -323,13 +322,24 @@ def _tell_jobs(title: str, jobs: list[dict[str, Any]]) -> None:
     for job in jobs:
         code = f" ({job['code']})" if job["code"] else ""
         lines = [f"  job {job['job']}  {job['pipeline']} {job['version']}  {job['state']}{code}"]
-        lines += [f"    series {series_uid}" for series_uid in job["series_uids"]]
+        lines += _input_lines(job["inputs"])
+        lines += [f"    until {job['until'][:19]}Z"] if "until" in job else []
         if job["withdrawal"]:
             lines.append(f"    withdrawn ({job['withdrawal']}) at {job['withdrawn_at'][:19]}Z")
         if job["superseded_by"]:
             lines.append(f"    superseded by job {job['superseded_by']}")
         lines += [f"    {job['reason']}"] if job["reason"] else []
         out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _input_lines(inputs: list[dict[str, Any]]) -> list[str]:
+    """Tell the series of a job: the whole UID of a single one, else how a person knows each by its role."""
+    if len(inputs) == 1:
+        return [f"    series {entry['series_uid']}" for entry in inputs]
+    return [
+        f"    {entry['role']}: series {entry['series_number'] or '?'} (...{entry['series_uid'][-12:]})"
+        for entry in inputs
+    ]
 
 
 def _tell_job(job: Job) -> None:
@@ -343,11 +353,14 @@ def _tell(result: Analysis, folder: Path) -> None:
     for series_uid, reason in result.unrouted:
         out.print(f"[yellow]not routed[/yellow] series {series_uid}: {escape(reason)}", soft_wrap=True)
     for job, outcome in result.jobs:
-        (series_uid, *_) = [given.series_uid for given in job.spec.inputs.values()]
+        series = ", ".join(
+            given.series_uid if len(job.spec.inputs) == 1 else f"...{given.series_uid[-12:]} as {role}"
+            for role, given in job.spec.inputs.items()
+        )
         colour = "green" if job.state == "done" else "yellow" if job.state == "refused" else "red"
         told = f": {escape(job.reason)}" if job.state != "done" and job.reason else ""
         out.print(
-            f"[{colour}]{job.state}[/{colour}] {job.spec.pipeline} on series {series_uid}{told}",
+            f"[{colour}]{job.state}[/{colour}] {job.spec.pipeline} on series {series}{told}",
             soft_wrap=True,
         )
         if outcome is not None:

@@ -140,8 +140,8 @@ def spec_of(route: Route, series: Series | Mapping[str, Series], card: Card) -> 
     by_uid = {series.uid: series} if isinstance(series, Series) else series
     inputs: dict[str, JobInput] = {}
     content: list[list[str]] = []
-    for role, instances in sorted(route.inputs.items()):
-        chosen = sorted(instances, key=lambda instance: instance.sop_instance_uid)
+    for role in (role for role in card.inputs if role in route.inputs):
+        chosen = sorted(route.inputs[role], key=lambda instance: instance.sop_instance_uid)
         one = by_uid[chosen[0].series_uid]
         inputs[role] = JobInput(
             series_uid=one.uid,
@@ -151,12 +151,13 @@ def spec_of(route: Route, series: Series | Mapping[str, Series], card: Card) -> 
         content += [[role, i.sop_instance_uid, i.sha256] for i in chosen]
     if route.lack:
         content.append([route.lack.code, route.lack.sentence])
-    first = next(route.inputs[role] for role in card.inputs if role in route.inputs)  # never a prior
+    content.sort()
+    study_uid = by_uid[next(iter(inputs.values())).series_uid].study_uid  # the first is never a prior
     return JobSpec(
         pipeline=route.pipeline,
         pipeline_version=card.version,
         pipeline_digest=card.digest,
-        study_uid=first[0].study_uid,
+        study_uid=study_uid,
         inputs=inputs,
         input_digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         rule=route.rule,

@@ -43,6 +43,7 @@ class Lack:
 
     code: str  #: kebab-case: "input-missing", "several-candidates", "prior-unclear"
     sentence: str  #: names the role and what the rule wanted
+    roles: tuple[str, ...] = ()  #: that are bound to nothing, or not to one series alone
     wait_s: float = 0.0  #: how long it may still become complete
     then: Literal["refuse", "skip"] = "refuse"  #: after that time
 

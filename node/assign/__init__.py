@@ -13,23 +13,29 @@ from dataclasses import replace
 from pydicom import Dataset
 
 from node.assign.case import Around, Held, assign_cases, bind
-from node.assign.explain import as_dict, explain, render, why_not
+from node.assign.explain import Explanation, as_dict, explain, render, why_not
+from node.assign.explain_case import CaseExplanation, cases_as_dict, explain_cases, render_cases
 from node.assign.judge import judge
 from node.assign.rule import Rule, keywords_of, parse_rules
 from node.model import Route, Series
 
 __all__ = [
     "Around",
+    "CaseExplanation",
+    "Explanation",
     "Held",
     "Rule",
     "as_dict",
     "assign",
     "assign_cases",
     "bind",
+    "cases_as_dict",
     "explain",
+    "explain_cases",
     "keywords_of",
     "parse_rules",
     "render",
+    "render_cases",
     "why_not",
 ]
 

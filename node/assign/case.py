@@ -38,6 +38,12 @@ class Held:
         return self.judged[want]
 
     @cached_property
+    def patient(self) -> tuple[str, str]:
+        """Patient ID and its issuer; ("", "") where there is no ID, or instances differ."""
+        patient_id, issuer = self.one("PatientID", "text"), self.one("IssuerOfPatientID", "text")
+        return (str(patient_id), str(issuer or "")) if patient_id else ("", "")
+
+    @cached_property
     def number(self) -> str:
         """Series Number; "" where there is none."""
         found = self.one("SeriesNumber", "number")
@@ -126,7 +132,10 @@ def _current(rule: Rule, study: Sequence[Held]) -> tuple[dict[str, Held], Lack |
         fit = [held.name for held in study if held.fits(wants[role])]
         taken = f" that is not needed for another role ({', '.join(sorted(fit))} is)" if fit else ""
         sentences.append(f"No series of the study{taken} fits role {role!r}: {wants[role].words}.")
-    return chosen, Lack(code="input-missing", sentence=" ".join(sentences), wait_s=rule.wait_s)
+    lack = Lack(
+        code="input-missing", sentence=" ".join(sentences), roles=matching.missing, wait_s=rule.wait_s
+    )
+    return chosen, lack
 
 
 def _prior(rule: Rule, current: Held, others: Sequence[Held]) -> tuple[dict[str, Held], Lack | None]:
@@ -142,22 +151,30 @@ def _prior(rule: Rule, current: Held, others: Sequence[Held]) -> tuple[dict[str,
     dated = sorted((_date(study), uid) for uid, study in studies.items())
     dates = [date for date, _ in dated]
     if dated and not current.study_date:
-        return {}, _unsure("the Study Date of the current one is not known")
+        return {}, _unsure(wants, "the Study Date of the current one is not known")
     if "" in dates:
-        return {}, _unsure("the Study Date of another one that fits is not known")
+        return {}, _unsure(wants, "the Study Date of another one that fits is not known")
     if current.study_date in dates:
-        return {}, _unsure("another one that fits is of the same day")
+        return {}, _unsure(wants, "another one that fits is of the same day")
     earlier = [(date, uid) for date, uid in dated if date < current.study_date]
     for date, uid in reversed(earlier):
         chosen, matching = _matched(wants, studies[uid])
         if matching.missing:
             continue
         if dates.count(date) > 1:
-            return {}, _unsure("two earlier ones that fit are of the same day")
+            return {}, _unsure(wants, "two earlier ones that fit are of the same day")
         return chosen, _unclear(matching, wants, studies[uid])
     words = " and ".join(f"role {role!r} ({want.words})" for role, want in wants.items())
     sentence = f"The node holds no earlier study of the patient that fits {words}."
-    lack = Lack(code="input-missing", sentence=sentence, wait_s=rule.wait_s, then=rule.without_prior)
+    if dated and not earlier:
+        sentence = f"What the node holds of the patient that fits {words} is of later studies."
+    lack = Lack(
+        code="input-missing",
+        sentence=sentence,
+        roles=tuple(wants),
+        wait_s=rule.wait_s,
+        then=rule.without_prior,
+    )
     return {}, lack
 
 
@@ -180,7 +197,7 @@ def _unclear(matching: Matching, wants: Mapping[str, Want], study: Sequence[Held
         f"Several series of the study fit {' and '.join(told)}, and a role takes one. Say more in "
         f"{' and '.join(f'[rules.inputs.{role}]' for role in matching.unclear)}, so that one is left."
     )
-    return Lack(code="several-candidates", sentence=sentence)
+    return Lack(code="several-candidates", sentence=sentence, roles=matching.unclear)
 
 
 def _date(study: Sequence[Held]) -> str:
@@ -189,6 +206,6 @@ def _date(study: Sequence[Held]) -> str:
     return dates.pop() if len(dates) == 1 else ""
 
 
-def _unsure(why: str) -> Lack:
+def _unsure(wants: Mapping[str, Want], why: str) -> Lack:
     sentence = f"Which study of the patient is the newest earlier one cannot be told: {why}."
-    return Lack(code="prior-unclear", sentence=sentence)
+    return Lack(code="prior-unclear", sentence=sentence, roles=tuple(wants))

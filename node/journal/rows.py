@@ -110,7 +110,7 @@ def job_of(row: Row[Any]) -> Job:
             rule=row.rule,
             send_to=tuple(row.send_to),
             case=tuple(row.case_of),
-            lack=Lack(**row.lack) if row.lack else None,
+            lack=Lack(**{**row.lack, "roles": tuple(row.lack["roles"])}) if row.lack else None,
         ),
         state=JobState(row.state),
         fence=row.fence,

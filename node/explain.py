@@ -1,0 +1,95 @@
+"""``radnode explain``: what the rules say of a series, and of the study that it is part of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from node.analyze import series_in
+from node.around import Among
+from node.assemble import read_headers
+from node.assign import (
+    CaseExplanation,
+    Explanation,
+    Held,
+    as_dict,
+    cases_as_dict,
+    explain,
+    explain_cases,
+    keywords_of,
+    parse_rules,
+)
+from node.compute import installed
+from node.config import Config
+from node.errors import ConfigError
+from node.journal import Journal
+from node.model import Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What there is to say of one series."""
+
+    series: Series
+    unreadable: tuple[str, ...]  #: a sentence for each header that cannot be read
+    rules: list[Explanation]
+    cases: list[CaseExplanation]  #: of its study
+    jobs: list[dict[str, Any]]  #: as `Journal.jobs_of` gives them
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same for programs."""
+        return {"rules": as_dict(self.rules), "cases": cases_as_dict(self.cases), "jobs": self.jobs}
+
+
+def explained(what: str, config: Config) -> list[Told]:
+    """Explain a series of the node by UID, or those found in a file or folder.
+
+    Raises
+    ------
+    ConfigError
+        The rules or pipelines cannot be used, or there is no such series or file.
+    """
+    cards = installed(config.pipelines)
+    rules = parse_rules(config.rules, cards)
+    with _series(what, config) as (chosen, beside, jobs):
+        read = {series.uid: read_headers(series.instances) for series in chosen}
+        held = [Held(series=series, headers=read[series.uid][0]) for series in chosen]
+        for series in beside:
+            held.append(Held(series=series, headers=read_headers(series.instances, keywords_of(rules))[0]))
+        around = Among(held)
+        return [
+            Told(
+                series=series,
+                unreadable=tuple(read[series.uid][1]),
+                rules=explain(series, read[series.uid][0], rules, cards),
+                cases=explain_cases(rules, series.study_uid, around),
+                jobs=jobs,
+            )
+            for series in chosen
+        ]
+
+
+@contextmanager
+def _series(what: str, config: Config) -> Iterator[tuple[list[Series], list[Series], list[dict[str, Any]]]]:
+    """Open the series that are asked about, those beside them, and the jobs of a single one."""
+    if Path(what).exists():
+        with series_in(Path(what)) as found:
+            yield found, [], []
+        return
+    if "/" in what:
+        raise ConfigError(f"There is no file or folder {what}.")
+    journal = Journal.open(config.node.data, create=False)
+    try:
+        series, jobs = journal.series(what), journal.jobs_of(what)
+        if series is None:
+            raise ConfigError(f"The node holds no series {what}, and there is no such file or folder.")
+        beside = {one.uid: one for one in journal.settled_in(study_uid=series.study_uid)}
+        if patient_key := journal.patient_of(series.study_uid):
+            beside |= {one.uid: one for one in journal.settled_in(patient_key=patient_key)}
+        beside.pop(what, None)
+        yield [series], list(beside.values()), jobs
+    finally:
+        journal.close()
