@@ -81,7 +81,11 @@ def error_to_wire(error: NodeError | InputRefused) -> dict[str, str]:
 
 
 def error_from_wire(said: dict[str, Any]) -> NodeError | InputRefused:
-    """Make the error again that a worker reported."""
+    """Make the error again that a worker reported.
+
+    Only the node itself stops, cancels or answers a sender; a worker cannot say that it did, or its
+    job would wait for ever.
+    """
     sentence = clean(str(said.get("sentence", "")))
     if "refused" in said:
         return InputRefused(clean(str(said["refused"]), 64), sentence)
@@ -94,4 +98,4 @@ def _classes(root: type[NodeError]) -> Iterator[type[NodeError]]:
         yield from _classes(child)
 
 
-_BY_CODE = {kind.code: kind for kind in _classes(errors.NodeError)}
+_BY_CODE = {kind.code: kind for kind in _classes(errors.NodeError) if kind.then in ("retry", "fail")}

@@ -15,7 +15,17 @@ from node.compute.wire import (
     error_to_wire,
     pack,
 )
-from node.errors import ComputeError, ConfigError, MemoryExceeded, NodeError, TimedOut
+from node.errors import (
+    Cancelled,
+    ComputeError,
+    ConfigError,
+    EncodeError,
+    IllegalTransition,
+    MemoryExceeded,
+    NodeError,
+    NodeStopping,
+    TimedOut,
+)
 from pipelines.contract import InputRefused
 
 
@@ -50,7 +60,7 @@ def test_a_message_too_long_is_not_sent():
         pack({"text": "x" * LONGEST_MESSAGE})
 
 
-@pytest.mark.parametrize("error", [TimedOut("Too slow."), MemoryExceeded("Too fat."), ConfigError("Bad.")])
+@pytest.mark.parametrize("error", [TimedOut("Too slow."), MemoryExceeded("Too fat."), EncodeError("Bad.")])
 def test_an_error_of_ours_arrives_as_itself(error: NodeError):
     back = error_from_wire(error_to_wire(error))
     assert type(back) is type(error)
@@ -61,6 +71,11 @@ def test_a_refusal_arrives_with_its_code_and_sentence():
     back = error_from_wire(error_to_wire(InputRefused("slice-gap", "A gap.")))
     assert isinstance(back, InputRefused)
     assert (back.code, back.sentence) == ("slice-gap", "A gap.")
+
+
+@pytest.mark.parametrize("error", [Cancelled(), NodeStopping(), ConfigError(), IllegalTransition()])
+def test_what_only_the_node_decides_a_worker_cannot_say(error: NodeError):
+    assert type(error_from_wire(error_to_wire(error))) is ComputeError
 
 
 @pytest.mark.parametrize(
