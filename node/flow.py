@@ -5,9 +5,10 @@ accept -> assemble -> assign -> compute -> encode -> send
 Two moments are durable: an instance is on disk and in the journal before its sender hears Success
 (`receive`), and results are, before any is sent (`compute`). Whatever lies between may be repeated.
 
-Doors call `receive`, a clock `plan`, one thread per worker slot `compute`, one per destination
-`deliver`. `work` alone runs in a worker process, which may crash or hang as it likes; the node
-itself loads neither torch nor highdicom, so `work` imports what needs them.
+Doors call `receive`, a clock `plan`, threads that wait for work `compute`, one per destination
+`deliver`. `load`, `analyze` and `encode` run in worker processes, which may crash or hang as they
+like, and hand each other files: `load` and `encode` know the patient and run no foreign code,
+`analyze` runs the pipeline and sees neither patient nor network nor disk.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from node.accept import Request, Spool, Store, accept
 from node.around import Around
 from node.assemble import is_settled, load_volumes
 from node.assign import Rule, assign, assign_cases, why_not
-from node.compute import Engine, Report, Staging, Steps, order_of, task_of, write_manifest
+from node.compute import Engine, Report, Staging, Stopwatch, analyze, do, order_for, order_of
+from node.compute.exchange import read_findings, read_volumes, write_case
+from node.compute.staging import write_manifest
 from node.config import Config, profiles_of
 from node.errors import ContentConflict, foreseen
 from node.failpoint import failpoint
@@ -88,11 +91,12 @@ def compute(job: Job, node: Node, report: Report) -> None:
     """Have a worker do a claimed job, then commit its results or say what became of it."""
     try:
         failpoint("compute.claimed")
-        folder, config, inputs = node.staging.folder(job), node.config, node.journal.instances_of(job)
+        folders, config, inputs = node.staging.folders(job), node.config, node.journal.instances_of(job)
         profiles = profiles_of(job.spec.send_to, config.destinations, node.journal.takes)
-        task = task_of(job, node.cards, inputs, folder, config, profiles, node.journal.predecessors(job))
-        node.engine.run(task, timeout_s=config.compute.timeout_s, on_progress=report)
-        node.journal.save_results(job, node.staging.adopt(folder), node.clock(), profiles)
+        earlier = node.journal.predecessors(job)
+        order = order_for(job, node.cards, inputs, folders, config, profiles, earlier)
+        do((load, analyze, encode), order, node.engine, config.compute.timeout_s, report)
+        node.journal.save_results(job, node.staging.adopt(order.folder), node.clock(), profiles)
         failpoint("compute.committed")
     except Exception as error:  # noqa: BLE001  whatever it was, the job must not wait for ever
         give_up(job, error, node)
@@ -106,28 +110,29 @@ def give_up(job: Job, error: Exception, node: Node) -> None:
         node.journal.move(job, **asdict(end), now=now)
 
 
-def work(payload: dict[str, Any], device: str, report: Report) -> dict[str, Any]:
-    """Do a job inside a worker process: series in, staged objects and a manifest out."""
-    from node.compute.load import load_pipeline, run_pipeline
+def load(payload: dict[str, Any], _device: str, report: Report) -> None:
+    """In a worker of ours: series in, a case out, which holds nothing that tells who it is."""
+    report("load", 0.0)
+    order = order_of(payload)
+    volumes = load_volumes(order.inputs, order.card)
+    failpoint("compute.loaded")
+    write_case(volumes, order.exchange)
+
+
+def encode(payload: dict[str, Any], _device: str, report: Report) -> None:
+    """In a worker of ours: findings in, which are judged first, staged objects and a manifest out."""
     from node.encode import EncodeJob, encode
     from node.picture import draw_findings
 
-    steps, order = Steps(report), order_of(payload)
-    steps.begin("model", 0.0)
-    pipeline = load_pipeline(order.card, device)
-    steps.begin("load", 0.1)
-    volumes = load_volumes(order.inputs, order.card)
-    failpoint("compute.loaded")
-    steps.begin("compute", 0.2)
-    findings = run_pipeline(pipeline, order.card, images_of(volumes))
-    failpoint("compute.analyzed")
-    steps.begin("encode", 0.8)
+    order, watch = order_of(payload), Stopwatch(report, payload["seconds"])
+    watch.begin("encode", 0.8)
+    case = images_of(volumes := read_volumes(order.exchange))
+    findings = read_findings(order.exchange, order.card, case)
     made = encode(EncodeJob(**order.identity), findings, volumes, order.folder, order.profiles)
-    draw_findings(findings, images_of(volumes), order.card).save(order.folder / "preview.png")
+    draw_findings(findings, case, order.card).save(order.folder / "preview.png")
     failpoint("encode.written")
-    write_manifest(order.folder, replace(made, seconds=steps.end()))
+    write_manifest(order.folder, replace(made, seconds=watch.end()))
     failpoint("compute.staged")
-    return {}
 
 
 def deliver(owed: Delivery, node: Node) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -58,7 +58,6 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
     with lock_data(data):
         try:
             store, staging = Store(data, config.accept), Staging(data)
-            (data / "scratch").mkdir(exist_ok=True, mode=0o750)
         except OSError as error:
             raise ConfigError(
                 f"[node] data = {str(data)!r} cannot be used: {error.filename}: {error.strerror}. "
@@ -66,7 +65,7 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
             ) from error
         journal = Journal.open(data)
         try:
-            with _engine(config, [cards[rule.pipeline] for rule in rules]) as engine:
+            with _engine(config, [cards[rule.pipeline] for rule in rules], cards.values()) as engine:
                 node = Node(
                     config=config,
                     journal=journal,
@@ -84,11 +83,18 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
 
 
 @contextmanager
-def _engine(config: Config, cards: Sequence[Card]) -> Iterator[Engine]:
-    """Start the worker slots; they import ahead what these pipelines need."""
-    scratch = config.node.data / "scratch"
-    modules = dict.fromkeys(["node.encode", *(card.use.partition(":")[0] for card in cards)])
-    engine = LocalEngine(config.compute, target="node.flow:work", scratch=scratch, preload=list(modules))
+def _engine(config: Config, wanted: Iterable[Card], cards: Iterable[Card]) -> Iterator[Engine]:
+    """Start the workers; they import ahead what the wanted pipelines need, if it is ours."""
+    modules = dict.fromkeys(card.use.partition(":")[0] for card in wanted)
+    engine = LocalEngine(
+        config.compute,
+        scratch=config.node.data / "scratch",
+        preload={
+            "host": ["node.flow", "node.encode", "node.picture"],
+            "device": ["node.compute", *(module for module in modules if module.startswith("pipelines."))],
+        },
+        readable=[card.folder for card in cards],
+    )
     try:
         yield engine
     finally:

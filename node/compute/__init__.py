@@ -1,18 +1,23 @@
 """Step 4: pipelines run elsewhere.
 
-`Engine` is the port: run a `Task` somewhere else, come back with an answer or a clear error.
-`LocalEngine` does it in warm, killable processes on this machine (`supervisor`, `worker`); what
-they do inside is in `load` (make a pipeline ready, run it) and `findings` (hold it to its word).
+port        what the node asks of an engine
+local       the engine of this machine: warm, killable processes (`supervisor`, `worker`, `process`)
+order       what workers are told of a job (`wire`: in which language)
+exchange/   what they hand each other: a case, where it came from, findings
+confined    the one step in which code of a pipeline runs (`sandbox`: what it may touch)
+load        make a pipeline ready, run it, hold it to its word (`findings`)
+staging     how files of workers become ours
 """
 
 from __future__ import annotations
 
 from node.compute.catalogue import installed
+from node.compute.confined import analyze
 from node.compute.local import LocalEngine
-from node.compute.order import Order, order_of, task_of
+from node.compute.order import Order, do, order_for, order_of
 from node.compute.port import Engine, Report, Task
 from node.compute.staging import Staging, write_manifest
-from node.compute.steps import Steps
+from node.compute.stopwatch import Stopwatch
 
 __all__ = [
     "Engine",
@@ -20,10 +25,12 @@ __all__ = [
     "Order",
     "Report",
     "Staging",
-    "Steps",
+    "Stopwatch",
     "Task",
+    "analyze",
+    "do",
     "installed",
+    "order_for",
     "order_of",
-    "task_of",
     "write_manifest",
 ]

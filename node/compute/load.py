@@ -7,14 +7,16 @@ that names the pipeline, the moment and the place.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,13 @@ MOST_LOADED = 2
 
 _Voxel = TypeVar("_Voxel", bound=np.generic)
 
-_loaded: OrderedDict[tuple[str, str], Pipeline] = OrderedDict()
+
+class _Warm(NamedTuple):
+    name: str
+    pipeline: Pipeline
+
+
+_loaded: OrderedDict[tuple[str, str], _Warm] = OrderedDict()  # (digest, device)
 
 
 def load_pipeline(card: Card, device: str) -> Pipeline:
@@ -46,7 +54,7 @@ def load_pipeline(card: Card, device: str) -> Pipeline:
     key = (card.digest, device)
     if key in _loaded:
         _loaded.move_to_end(key)
-        return _loaded[key]
+        return _loaded[key].pipeline
     while len(_loaded) >= MOST_LOADED:
         _loaded.popitem(last=False)
     with _blaming(card, "being imported"):
@@ -55,8 +63,13 @@ def load_pipeline(card: Card, device: str) -> Pipeline:
         raise PipelineFailed(f"{card.use} of {card.name} lacks one of load, check and analyze.")
     with _blaming(card, "loading"):
         made.load(device)
-    _loaded[key] = made
+    _loaded[key] = _Warm(card.name, made)
     return made
+
+
+def warm() -> list[str]:
+    """Return the names of the pipelines that are ready to run."""
+    return [one.name for one in _loaded.values()]
 
 
 def run_pipeline(pipeline: Pipeline, card: Card, case: Case) -> Findings:
@@ -100,10 +113,9 @@ def _locked(array: NDArray[_Voxel]) -> NDArray[_Voxel]:
 
 def _class_of(card: Card) -> type:
     module, _, name = card.use.partition(":")
-    is_ours = module.partition(".")[0] == OURS.name
-    parent = str(card.folder.parent)
-    if not is_ours and parent not in sys.path:
-        sys.path.append(parent)  # an approved folder is the package that its card names
+    is_ours = (package := module.partition(".")[0]) == OURS.name
+    if not is_ours:
+        _introduce(package, card.folder)
     imported = importlib.import_module(module)
     if not is_ours and not Path(imported.__file__ or "").is_relative_to(card.folder):
         raise ImportError("another package has the name of its folder; rename the folder")
@@ -111,6 +123,23 @@ def _class_of(card: Card) -> type:
     if not isinstance(found, type):
         raise TypeError(f"{card.use} is no class")
     return found
+
+
+def _introduce(package: str, folder: Path) -> None:
+    """Make an approved folder the package that its card names.
+
+    It is told where it lies, and nobody looks for it: what lies beside it is none of our business, and
+    out of a confined worker's sight.
+    """
+    if importlib.util.find_spec(package) is not None:
+        return
+    spec = ModuleSpec(package, None, is_package=True)  # a folder of modules
+    if (init := folder / "__init__.py").is_file():
+        spec = importlib.util.spec_from_file_location(package, init) or spec
+    spec.submodule_search_locations = [str(folder)]
+    sys.modules[package] = made = importlib.util.module_from_spec(spec)
+    if spec.loader is not None:
+        spec.loader.exec_module(made)
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""The engine of one machine: a warm worker process per slot, replaced whenever it misbehaves."""
+"""The engine of one machine: warm worker processes, replaced whenever they misbehave.
+
+There is one confined worker for each device, and workers for the host besides, so that the next case is
+loaded and the last one encoded while a device computes.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from node.compute.port import Report, Task
+from node.compute.port import Place, Report, Task
 from node.compute.process import kill_marked
 from node.compute.supervisor import Supervisor
 from node.config import ComputeTable
@@ -33,18 +39,19 @@ _COUNT = "import torch; print(torch.cuda.device_count())"
 class LocalEngine:
     """Runs tasks in worker processes on this machine; see `node.compute.port.Engine`.
 
-    Workers start at once, so that the first task finds one which has done its imports.
+    Workers start at once, so that the first task finds one which has done its imports; those for the
+    host beyond the first when they are needed.
 
     Parameters
     ----------
     config
         One slot per entry of ``devices``; "auto" is every CUDA device, or else one CPU slot.
-    target
-        ``"module:function"`` that does a task inside a worker.
     scratch
         Folder for the private folders of workers, used by no other node; what is in it goes.
     preload
-        Modules that workers import ahead of need.
+        Place -> modules of the node and its pipelines that workers import ahead of need.
+    readable
+        Folders of pipelines from outside, which workers for devices may read.
 
     Raises
     ------
@@ -53,43 +60,53 @@ class LocalEngine:
     """
 
     def __init__(
-        self, config: ComputeTable, *, target: str, scratch: Path, preload: Sequence[str] = ()
+        self,
+        config: ComputeTable,
+        *,
+        scratch: Path,
+        preload: Mapping[Place, Sequence[str]] = MappingProxyType({}),
+        readable: Sequence[Path] = (),
     ) -> None:
         devices = resolve_devices(config.devices)
-        self._target, self._preload = target, tuple(preload)
+        self._preload, self._readable = preload, tuple(readable)
         self._memory_limit = int(config.memory_gb * 1e9)
-        self._threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
+        # Work on the host is done piece by piece; what computes on processors has all of them.
+        self._threads = {"host": 1, "device": max(1, len(os.sched_getaffinity(0)) // len(devices))}
         self._scratch = scratch.resolve()
         self._mark = f"{self._scratch}:"
         self._tidy()
         self._changed = threading.Condition()
         self._closed = False
         self._under_way: dict[int, NodeError | None] = {}  # job -> why it is to end, if it is
-        self._slots = [_Slot(device, self._start(device)) for device in devices]
+        self._numbers = count()
+        self._waiting: dict[Place, set[tuple[int, int]]] = {"host": set(), "device": set()}
+        self._slots = [_Slot("device", device) for device in devices]
+        self._slots += [_Slot("host", "cpu") for _ in range(len(devices) + 1)]
+        for slot in self._slots[: len(devices) + 1]:
+            slot.worker = self._start(slot)
         self._free = list(self._slots)
 
     @property
     def slots(self) -> int:
-        """How many tasks can run at once."""
-        return len(self._slots)
+        """How many jobs may be under way: one on each device, and one more that loads or encodes."""
+        return sum(slot.place == "host" for slot in self._slots)
 
     def run(self, task: Task, *, timeout_s: float, on_progress: Report) -> dict[str, Any]:
-        """Run a task as soon as a slot is free; see `node.compute.port.Engine`."""
+        """Run a task as soon as there is room; see `node.compute.port.Engine`."""
         slot = self._take(task)
         try:
-            if not slot.worker.is_alive:  # it died while it had nothing to do
+            if slot.worker is None or not slot.worker.is_alive:  # it died while it had nothing to do
                 self._replace(slot)
-            return slot.worker.run(
+            return slot.running.run(
                 task,
                 timeout_s=timeout_s,
-                memory_limit=self._memory_limit,
                 interrupted=lambda: self._under_way[task.job_id],
                 on_progress=on_progress,
             )
         except NodeError as error:
-            log.warning(
-                "task_failed", job=task.job_id, pid=slot.worker.pid, code=error.code, tail=slot.worker.tail
-            )
+            if slot.worker is not None:
+                pid, tail = slot.worker.pid, slot.worker.tail
+                log.warning("task_failed", job=task.job_id, pid=pid, code=error.code, tail=tail)
             raise
         finally:
             self._give_back(task, slot)
@@ -112,25 +129,39 @@ class LocalEngine:
             self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._free) == len(self._slots))
             for slot in self._slots:
-                slot.worker.end(grace_s=0)
+                if slot.worker is not None:
+                    slot.worker.end(grace_s=0)
         self._tidy()
 
     def _take(self, task: Task) -> _Slot:
-        """Wait for a free slot, best one whose worker is warm for this task."""
+        """Wait for a free slot, best one whose worker is warm for this task.
+
+        Among those who wait the highest rank goes first, and of one rank whoever came first.
+        """
         with self._changed:
+            queue, mine = self._waiting[task.place], (-task.rank, next(self._numbers))
+            queue.add(mine)
             self._under_way[task.job_id] = _stopped() if self._closed else None
-            self._changed.wait_for(lambda: self._free or self._under_way[task.job_id])
+            self._changed.wait_for(
+                lambda: (mine == min(queue) and self._of(task.place)) or self._under_way[task.job_id]
+            )
+            queue.discard(mine)
+            self._changed.notify_all()  # whoever is next may go as well
             if ending := self._under_way[task.job_id]:
                 del self._under_way[task.job_id]
                 raise ending
-            slot = min(self._free, key=lambda slot: slot.worker.warm_for != task.key)
+            slot = min(self._of(task.place), key=lambda slot: slot.coldness(task.key))
             self._free.remove(slot)
             return slot
 
+    def _of(self, place: Place) -> list[_Slot]:
+        return [slot for slot in self._free if slot.place == place]
+
     def _give_back(self, task: Task, slot: _Slot) -> None:
         """Free a slot, with a fresh worker where the old one is of no more use."""
+        worker = slot.worker
         try:
-            if not slot.worker.is_fit or slot.worker.tasks_done >= TASKS_PER_WORKER:
+            if worker is not None and (not worker.is_fit or worker.tasks_done >= TASKS_PER_WORKER):
                 self._replace(slot)
         finally:
             with self._changed:
@@ -139,33 +170,58 @@ class LocalEngine:
                 self._changed.notify_all()
 
     def _replace(self, slot: _Slot) -> None:
-        log.info("worker_replaced", pid=slot.worker.pid)
-        slot.worker.end()
+        if slot.worker is not None:
+            log.info("worker_replaced", pid=slot.worker.pid)
+            slot.worker.end()
         if not self._closed:
-            slot.worker = self._start(slot.device)
+            slot.worker = self._start(slot)
 
-    def _start(self, device: str) -> Supervisor:
+    def _start(self, slot: _Slot) -> Supervisor:
         return Supervisor(
-            self._target,
-            device,
-            preload=self._preload,
+            slot.place,
+            slot.device,
+            preload=self._preload.get(slot.place, ()),
+            readable=self._readable,
             scratch=self._scratch,
             mark=self._mark,
-            threads=self._threads,
+            threads=self._threads[slot.place],
+            memory_limit=self._memory_limit,
         )
 
     def _tidy(self) -> None:
         """Remove what workers left, also those of a node that was killed."""
         kill_marked(self._mark)
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for home in self._scratch.glob("worker-*"):
-            shutil.rmtree(home, ignore_errors=True)
+        for folder in self._scratch.glob("worker-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
+    """Room for one task at a time."""
+
+    place: Place
     device: str
-    worker: Supervisor
+    worker: Supervisor | None = None  #: None: it was not needed yet
+
+    @property
+    def running(self) -> Supervisor:
+        """The worker.
+
+        Raises
+        ------
+        NodeStopping
+            There is none any more.
+        """
+        if self.worker is None:
+            raise _stopped()
+        return self.worker
+
+    def coldness(self, key: str) -> tuple[bool, bool, int]:
+        """Return what makes it a worse choice for such a task: it has to start, to load, to make room."""
+        if self.worker is None:
+            return True, True, 0
+        return False, key not in self.worker.warm_for, len(self.worker.warm_for)
 
 
 def _stopped() -> NodeStopping:

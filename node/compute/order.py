@@ -1,30 +1,36 @@
-"""What a worker is told of a job: plain JSON across the process border, never an array."""
+"""What workers are told of a job: plain JSON across the process border, never an array."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from node.compute.port import Task
+from node.compute.confined import analyze
+from node.compute.exchange import CASE, FINDINGS
+from node.compute.exchange.typed import plain, record_of
+from node.compute.port import Engine, Report, Task
+from node.compute.stopwatch import Stopwatch
 from node.config import Config
-from node.errors import PipelineFailed, PipelineMissing
+from node.errors import PipelineMissing
 from node.job import Job
 from node.model import Instance, Predecessor
-from node.profile import Presentation, Profile, profile_of_key
-from pipelines.contract import Card, CardError, read_card
+from node.profile import Presentation, Profile
+from pipelines.contract import Card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A job as the worker sees it."""
+    """A job as our own workers see it; a pipeline's worker is told much less."""
 
+    job_id: int
     job_key: str  #: `JobSpec.key`; seeds the derived UIDs
     created_at: datetime  #: aware, UTC; the same at every try, so that the objects are too
     card: Card
     inputs: Mapping[str, tuple[Instance, ...]]  #: role -> instances
+    exchange: Path  #: what the workers hand each other: `node.compute.exchange`
     folder: Path  #: where the objects and the manifest are to be written
     ae_title: str  #: of this node
     profiles: tuple[Profile, ...]  #: of the destinations, each once
@@ -44,21 +50,23 @@ class Order:
         }
 
 
-def task_of(
+def order_for(
     job: Job,
     cards: Mapping[str, Card],
     inputs: Mapping[str, Sequence[Instance]],
-    folder: Path,
+    folders: tuple[Path, Path],
     config: Config,
     profiles: Mapping[str, Profile],
     predecessors: Iterable[Predecessor] = (),
-) -> Task:
-    """Return the order for a job as an engine takes it; `order_of` reads it in the worker.
+) -> Order:
+    """Return the order for a job.
 
     Parameters
     ----------
     inputs
         Role -> instances.
+    folders
+        For what workers hand each other, and for the results; both exist and are empty.
     profiles
         Destination -> what it is given.
     predecessors
@@ -75,61 +83,68 @@ def task_of(
             f"Pipeline {job.spec.pipeline} {job.spec.pipeline_version}, which the job was made for, is no "
             "longer installed; install it again and retry the job, or cancel it."
         )
-    payload = {
-        "job_key": job.spec.key,
-        "created_at": job.created_at.isoformat(),
-        "card": str(card.folder / "card.toml"),
-        "digest": job.spec.pipeline_digest,
-        "inputs": {role: [_plain(instance) for instance in chosen] for role, chosen in inputs.items()},
-        "folder": str(folder),
-        "ae_title": config.node.ae_title,
-        "profiles": list(dict.fromkeys(profile.key for profile in profiles.values())),
-        "presentation": asdict(config.results.presentation),
-        "predecessors": [asdict(predecessor) for predecessor in predecessors],
-    }
-    return Task(key=card.name, job_id=job.id, payload=payload)
+    exchange, folder = folders
+    return Order(
+        job_id=job.id,
+        job_key=job.spec.key,
+        created_at=job.created_at,
+        card=card,
+        inputs={role: tuple(chosen) for role, chosen in inputs.items()},
+        exchange=exchange,
+        folder=folder,
+        ae_title=config.node.ae_title,
+        profiles=tuple(dict.fromkeys(profiles.values())),
+        presentation=config.results.presentation,
+        predecessors=tuple(predecessors),
+    )
 
 
-def order_of(payload: Mapping[str, Any]) -> Order:
-    """Read an order in the worker.
+def do(
+    steps: Sequence[Callable[..., Any]], order: Order, engine: Engine, timeout_s: float, report: Report
+) -> None:
+    """Have an engine do the steps of an order, one after the other.
+
+    Parameters
+    ----------
+    steps
+        Functions of a worker. `analyze` runs on a device, confined, and every other on the host.
+    timeout_s
+        Of all steps together; waiting for a worker does not count.
 
     Raises
     ------
-    PipelineFailed
-        The pipeline's folder is unreadable, or no longer the one that was approved.
+    InputRefused, NodeError
+        As the engine says; what is left to do is left.
     """
-    try:
-        card = read_card(Path(payload["card"]))
-    except CardError as error:
-        raise PipelineFailed(str(error)) from error
-    if card.digest != payload["digest"]:
-        raise PipelineFailed(
-            f"The files of pipeline {card.name} have changed since the node started; "
-            "approve the new digest and restart."
-        )
-    return Order(
-        job_key=payload["job_key"],
-        created_at=datetime.fromisoformat(payload["created_at"]),
-        card=card,
-        inputs={role: tuple(map(_instance, chosen)) for role, chosen in payload["inputs"].items()},
-        folder=Path(payload["folder"]),
-        ae_title=payload["ae_title"],
-        profiles=tuple(map(profile_of_key, payload["profiles"])),
-        presentation=Presentation(**payload["presentation"]),
-        predecessors=tuple(Predecessor(**entry) for entry in payload["predecessors"]),
+    watch = Stopwatch(report)
+    for work in steps:
+        watch.wait()
+        engine.run(_task(work, order, watch), timeout_s=timeout_s, on_progress=watch.begin)
+
+
+def _task(work: Callable[..., Any], order: Order, watch: Stopwatch) -> Task:
+    """Return one step of an order as an engine takes it.
+
+    A task for the device names the pipeline and hands the case over; who it is about, and where
+    anything lies, its worker is never told.
+    """
+    is_host = work is not analyze
+    card = order.card
+    return Task(
+        key=card.name,
+        job_id=order.job_id,
+        target=f"{work.__module__}:{work.__name__}",
+        payload={"order": plain(order), "seconds": watch.seconds}
+        if is_host
+        else {"card": str(card.folder / "card.toml"), "digest": card.digest},
+        place="host" if is_host else "device",
+        rank=len(watch.seconds),  # what is begun is finished first
+        spent_s=watch.worked_s,
+        gives=None if is_host else order.exchange / CASE,
+        takes=None if is_host else order.exchange / FINDINGS,
     )
 
 
-def _plain(instance: Instance) -> dict[str, Any]:
-    content = asdict(instance)
-    return {**content, "path": str(instance.path), "arrived_at": instance.arrived_at.isoformat()}
-
-
-def _instance(content: Mapping[str, Any]) -> Instance:
-    return Instance(
-        **{
-            **content,
-            "path": Path(content["path"]),
-            "arrived_at": datetime.fromisoformat(content["arrived_at"]),
-        }
-    )
+def order_of(payload: Mapping[str, Any]) -> Order:
+    """Read an order in one of our own workers."""
+    return record_of(Order, payload["order"])

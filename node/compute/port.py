@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 #: Tells how far a task has got: a step in one word, and the fraction of the whole (0 to 1).
 Report = Callable[[str, float], None]
+
+#: "host": code of the node, on the processors. "device": code of a pipeline, on one device, confined.
+Place = Literal["host", "device"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,15 @@ class Task:
 
     key: str  #: what a worker may keep warm between tasks: the name of the pipeline
     job_id: int
+    target: str  #: "module:function" with the signature (payload, device, report) -> dict or None
     payload: Mapping[str, Any]  #: JSON: text, numbers, lists, mappings
+    place: Place = "device"
+    rank: int = 0  #: of tasks that wait for the same place the highest goes first
+    spent_s: float = 0.0  #: what earlier tasks of the job took of its time limit
+    #: A folder that the worker finds, unchangeable, as ``../given/<its name>``, and that is then put back.
+    gives: Path | None = None
+    #: Where to the folder goes that the worker made in its own under this name. What is in it is hostile.
+    takes: Path | None = None
 
 
 class Engine(Protocol):
@@ -29,10 +41,15 @@ class Engine(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many tasks can run at once."""
+        """How many jobs may be under way: enough that one loads or encodes while another computes."""
 
     def run(self, task: Task, *, timeout_s: float, on_progress: Report) -> dict[str, Any]:
-        """Run a task and wait for its answer; waits first until a slot is free.
+        """Run a task and wait for its answer; waits first until there is room for it.
+
+        Parameters
+        ----------
+        timeout_s
+            Of the whole job, of which ``task.spent_s`` are gone. Waiting for room does not count.
 
         Raises
         ------

@@ -1,8 +1,9 @@
-"""Where a worker leaves results, and how they become ours.
+"""Where workers leave what they hand each other, and results, and how these become ours.
 
-A worker writes into ``staging/<job>-<fence>/`` and, last, a manifest with the hash of every
-file. `adopt` checks it and moves the folder to ``results/``; only then may the journal commit.
-A folder without a manifest, or of an older fence, never becomes a result.
+The workers of a job hand each other files in ``scratch/job-<job>-<fence>/``. The last of them writes
+into ``staging/<job>-<fence>/``, and at the end a manifest with the hash of every file. `adopt` checks
+it and moves the folder to ``results/``; only then may the journal commit. A folder without a manifest,
+or of an older fence, never becomes a result.
 """
 
 from __future__ import annotations
@@ -39,20 +40,22 @@ def write_manifest(folder: Path, outcome: Outcome) -> None:
 
 
 class Staging:
-    """The folders ``staging/`` and ``results/`` below the data folder."""
+    """The folders ``staging/``, ``results/`` and ``scratch/job-*`` below the data folder."""
 
     def __init__(self, data: Path) -> None:
         self._staging = data / "staging"
         self._results = data / "results"
-        for folder in (self._staging, self._results):
+        self._scratch = data / "scratch"
+        for folder in (self._staging, self._results, self._scratch):
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
-    def folder(self, job: Job) -> Path:
-        """Return an empty folder for this claim of the job."""
+    def folders(self, job: Job) -> tuple[Path, Path]:
+        """Return two empty folders for this claim of the job: for its workers, and for its results."""
         self.discard(job)
-        folder = self._staging / _name(job)
-        folder.mkdir(mode=0o750)
-        return folder
+        folders = self._exchange(job), self._staging / _name(job)
+        for folder in folders:
+            folder.mkdir(mode=0o750)
+        return folders
 
     def adopt(self, folder: Path) -> Outcome:
         """Check a finished folder against its manifest and move it to the results.
@@ -79,8 +82,9 @@ class Staging:
         )
 
     def discard(self, job: Job) -> None:
-        """Remove what a failed claim left."""
-        shutil.rmtree(self._staging / _name(job), ignore_errors=True)
+        """Remove what a claim left that is no result."""
+        for folder in (self._exchange(job), self._staging / _name(job)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, files: Iterable[Path]) -> set[Path]:
         """Remove the result folders that hold any of these files; return those files."""
@@ -92,12 +96,15 @@ class Staging:
     def sweep(self, committed: Iterable[Path]) -> None:
         """Remove, at start, everything that no journal row speaks of."""
         known = {path.parent for path in committed}
-        for folder in (*self._staging.iterdir(), *self._results.iterdir()):
+        for folder in (*self._staging.iterdir(), *self._results.iterdir(), *self._scratch.glob("job-*")):
             if folder not in known:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
             for part in folder.glob(".*.part"):  # a stand-in or a note that was not finished
                 part.unlink(missing_ok=True)
+
+    def _exchange(self, job: Job) -> Path:
+        return self._scratch / f"job-{_name(job)}"
 
 
 def _name(job: Job) -> str:

@@ -7,6 +7,7 @@ nonsense), `Supervisor.run` comes back in time with an answer or one error that 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import shutil
@@ -23,11 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import node
-from node.compute.port import Report, Task
+from node.compute.port import Place, Report, Task
 from node.compute.process import MARK, group_members, kill_all, marked, memory_bytes, signal_name
 from node.compute.wire import Unpacker, WireError, clean, error_from_wire, pack
 from node.errors import MemoryExceeded, NodeError, TimedOut, WorkerLost
+from node.log import get_log
 from pipelines.contract import InputRefused
+
+log = get_log("compute")
 
 TICK_S = 0.05  #: how often a waiting supervisor looks at the clock, the operator and the process
 MEMORY_EVERY_S = 0.25
@@ -44,16 +48,24 @@ _INHERITED_PREFIXES = (
 class Supervisor:
     """Owner of one worker process and of its private folder.
 
+    Its folder holds ``home/``, which it may fill as it likes, and ``given/``, which it may only read.
+
     Parameters
     ----------
-    target
-        ``"module:function"`` with the signature ``(payload, device, report) -> dict``.
+    place
+        ``"host"`` for a worker that runs code of the node alone and sees no accelerator.
+    device
+        On which pipelines run.
+    readable
+        Folders of pipelines: what a worker for the device may read beside its own.
     scratch
         Existing folder in which the worker gets its private one.
     mark
         Tells the processes of this node from all others; a unique part is added.
     threads
         How many threads numerical libraries may use.
+    memory_limit
+        In bytes, for the worker and all that it started.
 
     Raises
     ------
@@ -62,38 +74,59 @@ class Supervisor:
     """
 
     def __init__(
-        self, target: str, device: str, *, preload: Sequence[str], scratch: Path, mark: str, threads: int
+        self,
+        place: Place,
+        device: str,
+        *,
+        preload: Sequence[str],
+        readable: Sequence[Path],
+        scratch: Path,
+        mark: str,
+        threads: int,
+        memory_limit: int,
     ) -> None:
-        self.warm_for = ""  #: key of the task it did last
+        self.warm_for: frozenset[str] = frozenset()  #: keys of tasks for which it is ready
         self.tasks_done = 0
         self.is_fit = True  #: False: end it and start another
+        self._memory_limit = memory_limit
         self._mark = f"{mark}{uuid.uuid4().hex}"
         self._own: set[int] = set()
         self._tail = b""
         self._asking = threading.Lock()
-        self._home = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch))
+        self._folder = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch))
+        self._home, self._given = self._folder / "home", self._folder / "given"
+        for folder in (self._home, self._given):
+            folder.mkdir(mode=0o700)
         theirs_commands, self._commands = os.pipe()
         self._answers, theirs_answers = os.pipe()
         theirs_guard, self._guard = os.pipe()
         theirs = (theirs_commands, theirs_answers, theirs_guard)
+        settings = {
+            "device": device,
+            **dict(zip(("commands", "answers", "guard"), theirs, strict=True)),
+            "preload": list(preload),
+            "readable": None if place == "host" else [str(folder) for folder in (*readable, self._given)],
+            "writable": [str(folder) for folder in (self._home, *_notebooks())],
+            "memory_bytes": memory_limit,
+        }
         # -P: nothing is imported from the working folder; -W: warnings may quote headers.
-        command = [sys.executable, "-P", "-W", "ignore", "-m", "node.compute.worker", target, device]
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "node.compute.worker", json.dumps(settings)]
         try:
             self._process = subprocess.Popen(
-                [*command, *map(str, theirs), *preload],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 bufsize=0,
                 pass_fds=theirs,
                 cwd=self._home,
-                env=_environment(os.environ, self._home, self._mark, threads),
+                env=_environment(os.environ, self._home, self._mark, threads, place),
                 start_new_session=True,
                 umask=0o077,
             )
         except OSError as error:
             self._close_pipes()
-            shutil.rmtree(self._home, ignore_errors=True)
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise WorkerLost(f"No worker process could be started: {error.strerror}.") from error
         finally:
             for descriptor in theirs:
@@ -122,7 +155,6 @@ class Supervisor:
         task: Task,
         *,
         timeout_s: float,
-        memory_limit: int,
         interrupted: Callable[[], NodeError | None],
         on_progress: Report,
     ) -> dict[str, Any]:
@@ -130,17 +162,19 @@ class Supervisor:
 
         Parameters
         ----------
-        memory_limit
-            In bytes, for the worker and all that it started.
+        timeout_s
+            Of the whole job.
         interrupted
             Asked all the time; what it returns is raised.
         """
         self.is_fit = False  # until it has answered and left nothing behind
         self._tail = b""
-        answer = self._converse(task, timeout_s, memory_limit, interrupted, on_progress)
-        self.warm_for = task.key
+        self._hand_over(task)
+        answer = self._converse(task, timeout_s, interrupted, on_progress)
+        self.warm_for = _warm_for(answer, task.key)
         self.tasks_done += 1
         alone = not (group_members(self.pid) | marked(self._mark)) - self._own - {self.pid}
+        self._take_over(task)
         try:
             _empty(self._home)
         except OSError:  # the work removed it; its answer is as good as any
@@ -166,23 +200,35 @@ class Supervisor:
         kill_all(self.pid, self._mark)
         self._process.wait()
         self._close_pipes()
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _hand_over(self, task: Task) -> None:
+        """Move what the task gives to where the worker may read it; nothing is copied."""
+        if task.gives is not None:
+            task.gives.rename(self._given / task.gives.name)
+
+    def _take_over(self, task: Task) -> None:
+        """Move back what was given, and out what the worker made, if it did."""
+        if task.gives is not None:
+            (self._given / task.gives.name).rename(task.gives)
+        if task.takes is not None:
+            with contextlib.suppress(OSError):  # whoever reads it will say what is wrong
+                (self._home / task.takes.name).rename(task.takes)
 
     def _converse(
         self,
         task: Task,
         timeout_s: float,
-        memory_limit: int,
         interrupted: Callable[[], NodeError | None],
         on_progress: Report,
     ) -> dict[str, Any]:
         """Send the task and wait for its answer, with an eye on everything else."""
-        waiting = pack(dict(task.payload))
+        waiting = pack({"target": task.target, "payload": dict(task.payload)})
         unpacker = Unpacker()
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
         poll.register(self._commands, select.POLLOUT)
-        deadline, next_weighing = time.monotonic() + timeout_s, 0.0
+        deadline, next_weighing = time.monotonic() + timeout_s - task.spent_s, 0.0
         while True:
             code = self._exit_code()  # before the pipe is read: its last words are still in there
             ready = {descriptor for descriptor, _ in poll.poll(TICK_S * 1000)}
@@ -209,11 +255,11 @@ class Supervisor:
                 raise TimedOut(f"The work took longer than {timeout_s:g} s, and its process was killed.")
             if now > next_weighing:
                 next_weighing = now + MEMORY_EVERY_S
-                used = memory_bytes(group_members(self.pid), worth_above=memory_limit)
-                if used > memory_limit:
+                used = memory_bytes(group_members(self.pid), worth_above=self._memory_limit)
+                if used > self._memory_limit:
                     raise MemoryExceeded(
                         f"The worker used {used / 1e9:.1f} GB of memory, more than the "
-                        f"{memory_limit / 1e9:.1f} GB of [compute] memory_gb, and was killed."
+                        f"{self._memory_limit / 1e9:.1f} GB of [compute] memory_gb, and was killed."
                     )
 
     def _heard(self, message: dict[str, Any], on_progress: Report) -> dict[str, Any] | None:
@@ -221,6 +267,9 @@ class Supervisor:
         match message:
             case {"guard": int(pid)}:
                 self._own.add(pid)
+            case {"confinement": str(lack)}:
+                if lack:
+                    log.warning("worker_not_confined", pid=self.pid, reason=clean(lack))
             case {"progress": [str(step), int() | float() as fraction]}:
                 on_progress(clean(step, 64), float(fraction))
             case {"result": dict()} | {"error": dict()}:
@@ -262,11 +311,29 @@ class Supervisor:
         self._commands = self._answers = self._guard = -1
 
 
-def _environment(inherited: Mapping[str, str], home: Path, mark: str, threads: int) -> dict[str, str]:
+def _warm_for(answer: Mapping[str, Any], key: str) -> frozenset[str]:
+    """Return for what a worker says it is warm: a hint, which decides only who waits for whom."""
+    result = answer.get("result")
+    said = result.get("warm") if isinstance(result, dict) else None
+    return frozenset(map(str, said)) if isinstance(said, list) else frozenset({key})
+
+
+def _notebooks() -> list[Path]:
+    """Return where failpoints of a test note that they acted."""
+    return [Path(folder)] if (folder := os.environ.get("RADNODE_FAILPOINTS_ONCE")) else []
+
+
+def _environment(
+    inherited: Mapping[str, str], home: Path, mark: str, threads: int, place: Place
+) -> dict[str, str]:
     """Return the environment of a worker: what it needs and nothing else."""
     chosen = {k: v for k, v in inherited.items() if k in _INHERITED or k.startswith(_INHERITED_PREFIXES)}
     if site.ENABLE_USER_SITE:
         chosen["PYTHONUSERBASE"] = site.getuserbase()
+    if place == "host":
+        chosen["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        chosen["OPENBLAS_NUM_THREADS"] = "1"  # numpy's would run before the walls stand, and stay outside
     return {
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(threads),

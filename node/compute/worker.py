@@ -1,9 +1,9 @@
-"""The worker process: ``python -m node.compute.worker TARGET DEVICE COMMANDS ANSWERS GUARD [MODULE ...]``.
+"""The worker process: ``python -m node.compute.worker SETTINGS``, a JSON text (`Settings`).
 
-Reads tasks from one pipe, runs them one by one, and answers on another (COMMANDS, ANSWERS and
-GUARD are file descriptors); standard output and error are free for whatever the pipeline prints.
-It lives until the node closes the pipe or dies, stays warm in between, and reports every
-exception (`BaseException` included) instead of dying of it. MODULEs are imported ahead of need.
+Reads tasks from one pipe, runs them one by one, and answers on another; standard output and error
+are free for whatever the pipeline prints. It lives until the node closes the pipe or dies, stays
+warm in between, and reports every exception (`BaseException` included) instead of dying of it.
+A worker for pipelines shuts itself in before it hears of the first task.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.compute.sandbox import confine
 from node.compute.wire import Unpacker, WireError, error_to_wire, pack
 from node.errors import ComputeError, NodeError, PipelineFailed
 from node.log import configure, describe
 from pipelines.contract import InputRefused
 
-Work = Callable[[dict[str, Any], str, Callable[[str, float], None]], dict[str, Any]]
+Work = Callable[[dict[str, Any], str, Callable[[str, float], None]], dict[str, Any] | None]
 
 PROGRESS_EVERY_S = 0.1
 
@@ -39,22 +41,51 @@ PROGRESS_EVERY_S = 0.1
 GUARD = ("/bin/sh", "-c", "read nothing; kill -KILL 0")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a worker is told at its start."""
+
+    device: str
+    commands: int  #: file descriptors of its ends of the pipes
+    answers: int
+    guard: int
+    preload: list[str]  #: modules of ours that are imported ahead of need
+    #: Folders that a pipeline may read, and write; None: it runs only code of the node, and is free.
+    readable: list[str] | None
+    writable: list[str]
+    memory_bytes: int
+
+
 def main(argv: list[str]) -> None:
     """Serve tasks until the node goes away."""
-    target, device, preload = argv[0], argv[1], argv[5:]
-    commands, answers, guard = (int(text) for text in argv[2:5])
+    settings = Settings(**json.loads(argv[0]))
+    commands, answers, guard = settings.commands, settings.answers, settings.guard
     _settle_in(commands, answers, guard)
     guardian = subprocess.Popen(GUARD, stdin=guard, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(guard)
     _write(answers, pack({"guard": guardian.pid}))
-    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(commands, tasks), daemon=True).start()
-    for module in (target.partition(":")[0], *preload):
+    for module in settings.preload:
         with contextlib.suppress(Exception):  # the task that needs it will tell
             importlib.import_module(module)
+    if settings.readable is not None:  # before there is a second thread, which would stay outside
+        _write(answers, pack({"confinement": _shut_in(settings, settings.readable)}))
+    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(commands, tasks), daemon=True).start()
     while True:
-        payload = tasks.get()
-        _write(answers, pack(_answer(target, payload, device, answers)))
+        task = tasks.get()
+        _write(answers, pack(_answer(task["target"], task["payload"], settings.device, answers)))
+
+
+def _shut_in(settings: Settings, readable: list[str]) -> str:
+    """Leave what will run here its folders, libraries and device; say what could not be kept from it."""
+    done = confine(
+        readable=[Path(place) for place in readable],
+        writable=[Path(place) for place in settings.writable],
+        device=settings.device,
+        memory_bytes=settings.memory_bytes,
+        file_bytes=settings.memory_bytes,
+    )
+    return "" if done.is_whole else str(done)
 
 
 def _settle_in(*descriptors: int) -> None:
@@ -82,6 +113,7 @@ def _listen(commands: int, tasks: queue.SimpleQueue[dict[str, Any]]) -> None:
 def _answer(target: str, payload: dict[str, Any], device: str, answers: int) -> dict[str, Any]:
     try:
         result = _resolve(target)(payload, device, _reporter(answers))
+        result = {} if result is None else result
         if not isinstance(result, dict):
             raise ComputeError(f"{target} gave {type(result).__name__} instead of a mapping.")
         json.dumps(result)

@@ -13,12 +13,13 @@ import pytest
 from node.compute import LocalEngine
 from node.compute.process import kill_marked, marked
 from node.config import ComputeTable
+from tests.paths import REPOSITORY
 
 
-def make_engine(scratch: Path, devices=("cpu",), memory_gb=1.0, target="tests.compute.toys:work", **more):
+def make_engine(scratch: Path, devices=("cpu",), memory_gb=1.0, **more):
     """Return an engine whose workers run the toys."""
     config = ComputeTable(devices=devices, memory_gb=memory_gb)
-    return LocalEngine(config, target=target, scratch=scratch, **more)
+    return LocalEngine(config, scratch=scratch, **{"readable": [REPOSITORY / "tests"], **more})
 
 
 def gone(pid: int, within_s: float = 2.0) -> bool:

@@ -38,8 +38,17 @@ from tests.paths import REPOSITORY
 numbers = itertools.count(1)
 
 
-def do(engine, what, *, timeout_s=20.0, on_progress=lambda *_: None, key="toy", job_id=None, **payload):
-    task = Task(key=key, job_id=job_id or next(numbers), payload={"do": what, **payload})
+TOYS = "tests.compute.toys:work"
+HOST = {"place": "host"}  #: where nothing is confined, so that more can go wrong
+
+
+def do(
+    engine, what, *, timeout_s=20.0, on_progress=lambda *_: None, key="toy", job_id=None, more=None, **payload
+):
+    task = Task(
+        **{"key": key, "target": TOYS, "job_id": job_id or next(numbers), "payload": {"do": what, **payload}}
+        | (more or {})
+    )
     return engine.run(task, timeout_s=timeout_s, on_progress=on_progress)
 
 
@@ -84,14 +93,15 @@ CONTAINED = [
 @pytest.mark.faults
 @pytest.mark.parametrize(("toy", "kind", "sentence"), CONTAINED, ids=[c[0] for c in CONTAINED])
 def test_a_failure_costs_one_task_and_the_next_has_a_fresh_worker(engine, toy, kind, sentence):
-    before = do(engine, "ok")["pid"]
+    where = HOST if "child" in toy else {}
+    before = do(engine, "ok", more=where)["pid"]
     with pytest.raises(NodeError) as caught:
-        do(engine, toy)
+        do(engine, toy, more=where)
     assert type(caught.value) is kind
     assert re.fullmatch(sentence, str(caught.value)), str(caught.value)
     assert "CANARY" not in str(caught.value)
     begun = time.monotonic()
-    after = do(engine, "ok")
+    after = do(engine, "ok", more=where)
     assert time.monotonic() - begun < 5
     assert after["calls"] == 1
     assert after["pid"] != before
@@ -128,10 +138,10 @@ def test_a_hang_in_native_code_that_ignores_sigterm_is_killed_soon_after_the_dea
 @pytest.mark.faults
 @pytest.mark.parametrize("toy", ["leave_child", "leave_daemon", "fork_without_exec"])
 def test_processes_left_behind_by_a_good_task_are_ended(engine, toy):
-    answer = do(engine, toy)
+    answer = do(engine, toy, more=HOST)
     assert gone(answer["child"])
     assert gone(answer["pid"])
-    assert do(engine, "ok")["calls"] == 1
+    assert do(engine, "ok", more=HOST)["calls"] == 1
 
 
 @pytest.mark.faults
@@ -143,12 +153,12 @@ def test_threads_left_behind_do_not_keep_a_worker_alive(tmp_path):
 
 
 def test_work_that_removes_its_own_folder_keeps_its_answer_and_the_next_finds_another(engine):
-    first = do(engine, "remove_home")
-    assert do(engine, "ok")["pid"] != first["pid"]
+    first = do(engine, "remove_home", more=HOST)
+    assert do(engine, "ok", more=HOST)["pid"] != first["pid"]
 
 
 def test_a_worker_that_has_ended_is_not_killed_again(engine, monkeypatch):
-    (slot,) = engine._slots
+    slot, *_ = engine._slots
     slot.worker.end()
     killed = []
     monkeypatch.setattr(os, "killpg", lambda *said: killed.append(said))
@@ -166,7 +176,7 @@ def test_files_left_behind_are_removed(engine):
 @pytest.mark.faults
 def test_output_without_end_is_capped_and_harmless(engine):
     do(engine, "print_much")
-    (slot,) = engine._slots
+    slot, *_ = engine._slots
     deadline = time.monotonic() + 2
     while "the last line" not in "".join(slot.worker.tail) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -256,7 +266,7 @@ def test_cancelling_a_task_that_waits_for_a_slot_does_not_touch_the_running_one(
 
 def test_a_task_prefers_the_worker_that_is_warm_for_it_and_slots_work_at_once(tmp_path):
     engine = make_engine(tmp_path / "scratch", devices=("cpu", "cpu"))
-    assert engine.slots == 2
+    assert engine.slots == 3
     answers = {}
 
     def run(key):
@@ -304,8 +314,9 @@ from pathlib import Path
 from node.compute import LocalEngine, Task
 from node.config import ComputeTable
 config = ComputeTable(devices=("cpu",))
-engine = LocalEngine(config, target="tests.compute.toys:work", scratch=Path(sys.argv[1]))
-task = Task(key="toy", job_id=1, payload={"do": sys.argv[3], "note": sys.argv[2], "seconds": 600})
+engine = LocalEngine(config, scratch=Path(sys.argv[1]))
+payload = {"do": sys.argv[3], "note": sys.argv[2], "seconds": 600}
+task = Task(key="toy", target="tests.compute.toys:work", job_id=1, payload=payload, place="host")
 engine.run(task, timeout_s=600, on_progress=lambda *_: print("running", flush=True))
 """
 
@@ -339,9 +350,9 @@ def test_a_killed_node_leaves_no_worker_even_if_that_hangs_in_native_code(tmp_pa
 
 
 def test_a_target_that_cannot_be_imported_is_told_at_the_task(tmp_path):
-    engine = make_engine(tmp_path / "scratch", target="tests.compute.nothing:work", preload=("also.nothing",))
+    engine = make_engine(tmp_path / "scratch", preload={"device": ["also.nothing"]})
     with pytest.raises(PipelineFailed, match="ModuleNotFoundError"):
-        do(engine, "ok")
+        do(engine, "ok", more={"target": "tests.compute.nothing:work"})
     engine.close()
 
 

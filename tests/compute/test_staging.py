@@ -33,7 +33,7 @@ def staging(tmp_path):
 @pytest.fixture
 def folder(staging):
     """A finished staging folder with one object."""
-    folder = staging.folder(JOB)
+    _, folder = staging.folders(JOB)
     (folder / "seg.dcm").write_bytes(b"an object")
     made = ResultObject(
         kind="seg",
@@ -71,15 +71,15 @@ def test_what_is_not_all_there_is_not_adopted(staging, folder, absent):
 def test_a_failed_claim_leaves_nothing_behind(staging, folder):
     staging.discard(JOB)
     assert not folder.exists()
-    assert list(staging.folder(JOB).iterdir()) == []
+    assert [list(folder.iterdir()) for folder in staging.folders(JOB)] == [[], []]
 
 
 def test_a_sweep_leaves_what_the_journal_speaks_of(staging, folder, tmp_path):
     (made,) = staging.adopt(folder).objects
-    staging.folder(JOB)
+    staging.folders(JOB)
     (tmp_path / "results" / "8-1").mkdir()
     made.path.with_name(".1.2.dcm.12-34.part").write_bytes(b"half a stand-in")
     staging.sweep([made.path])
     assert list(made.path.parent.glob("*.part")) + list(made.path.parent.glob(".*")) == []
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["7-2"]
-    assert list((tmp_path / "staging").iterdir()) == []
+    assert list((tmp_path / "staging").iterdir()) == list((tmp_path / "scratch").iterdir()) == []

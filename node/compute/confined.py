@@ -1,0 +1,46 @@
+"""The step that belongs to the pipeline: ``case/`` in, ``findings/`` out, and no way to anything else.
+
+Runs in a worker that `sandbox` has shut in. It knows no patient, and needs no DICOM: what is imported
+here is within reach of a pipeline's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from node.compute.exchange import CASE, FINDINGS, read_case, write_findings
+from node.compute.load import load_pipeline, run_pipeline, warm
+from node.compute.port import Report
+from node.errors import PipelineFailed
+from node.failpoint import failpoint
+from pipelines.contract import Card, CardError, read_card
+
+#: As the supervisor lays them out, seen from the worker's own folder.
+GIVEN = Path("..", "given")
+
+
+def analyze(payload: Mapping[str, Any], device: str, report: Report) -> dict[str, Any]:
+    """Run a pipeline on the case that was given; tell which pipelines are warm now."""
+    report("model", 0.2)
+    card = _card(Path(payload["card"]), payload["digest"])
+    pipeline = load_pipeline(card, device)
+    report("compute", 0.3)
+    findings = run_pipeline(pipeline, card, read_case(GIVEN / CASE))
+    failpoint("compute.analyzed")
+    write_findings(findings, Path(FINDINGS))
+    return {"warm": warm()}
+
+
+def _card(path: Path, digest: str) -> Card:
+    try:
+        card = read_card(path)
+    except CardError as error:
+        raise PipelineFailed(str(error)) from error
+    if card.digest != digest:
+        raise PipelineFailed(
+            f"The files of pipeline {card.name} have changed since the node started; "
+            "approve the new digest and restart."
+        )
+    return card
