@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.charset import convert_encodings
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
@@ -20,6 +15,7 @@ from node.encode.identity import derived_uid
 from node.encode.items import item
 from node.encode.material import NotApplicable
 from node.encode.seg.binary import pack_bits
+from node.encode.seg.joined import encoded, set_frame_groups
 
 #: What describes the values of a label map and has no meaning for single bits.
 _OF_LABELS = (
@@ -35,11 +31,9 @@ _OF_LABELS = (
     "ICCProfile",
     "ColorSpace",
 )
-_GROUPS = Tag("PerFrameFunctionalGroupsSequence")
 _CONTENT = int(Tag("FrameContentSequence"))
 _SEGMENT = int(Tag("SegmentIdentificationSequence"))
 _VALUES = Tag("DimensionIndexValues")
-_ITEM = struct.Struct("<HHL")
 #: Above this a stand-in would cost the node more memory than it should take beside its work.
 LARGEST_BYTES = 512 << 20
 
@@ -115,41 +109,24 @@ def _index_segments(dataset: Dataset, places: list[tuple[int, int]]) -> None:
 
 
 def _index_frames(dataset: Dataset, places: list[tuple[int, int]]) -> None:
-    """Add the functional groups of each frame.
-
-    A hundred organs make thousands of frames: what all of one plane, or of one segment, have in common
-    is encoded once, and joined in the order of tags into the value of the sequence.
-    """
+    """Add the functional groups of each frame: what one plane and one segment say is encoded once."""
     planes: dict[int, tuple[bytes, bytes, bytes]] = {}  # before, between and after what differs
     segments: dict[int, bytes] = {}
     per_frame = dataset.PerFrameFunctionalGroupsSequence
-    items: list[bytes] = []
+    bodies: list[bytes] = []
     for number, index in places:
         group = per_frame[index]
         if index not in planes:
             before, between = group[:_CONTENT], group[_CONTENT + 1 : _SEGMENT]
-            planes[index] = _encoded(before), _encoded(between), _encoded(group[_SEGMENT + 1 :])
+            planes[index] = encoded(before), encoded(between), encoded(group[_SEGMENT + 1 :])
         if number not in segments:
             identified = item(SegmentIdentificationSequence=[item(ReferencedSegmentNumber=number)])
-            segments[number] = _encoded(identified)
+            segments[number] = encoded(identified)
         content = Dataset()
         content.update({e.tag: e for e in group.FrameContentSequence[0] if e.tag != _VALUES})
         values = group.FrameContentSequence[0].DimensionIndexValues
         content.DimensionIndexValues = [number, *([values] if isinstance(values, int) else values)]
         first, middle, last = planes[index]
-        body = b"".join(
-            (first, _encoded(item(FrameContentSequence=[content])), middle, segments[number], last)
-        )
-        items += (_ITEM.pack(0xFFFE, 0xE000, len(body)), body)
-    value = b"".join(items)
-    dataset[_GROUPS] = RawDataElement(_GROUPS, "SQ", len(value), value, 0, False, True)
-    # Else pydicom would take the value apart again to look for VRs that it has to settle.
-    dataset.set_original_encoding(False, True, convert_encodings([dataset.SpecificCharacterSet]))
-
-
-def _encoded(dataset: Dataset) -> bytes:
-    """Return a data set as Explicit VR Little Endian."""
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR, buffer.is_little_endian = False, True
-    write_dataset(buffer, dataset)
-    return buffer.getvalue()
+        told = encoded(item(FrameContentSequence=[content]))
+        bodies.append(first + told + middle + segments[number] + last)
+    set_frame_groups(dataset, bodies)

@@ -15,13 +15,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_description, tag_for_keyword
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
-from pydicom.tag import Tag
 from pydicom.uid import SegmentationStorage
 
 from node.encode.common import declare_schemes, new_result
@@ -39,6 +34,7 @@ from node.encode.planes import (
     shared_groups,
 )
 from node.encode.repair import cut
+from node.encode.seg.joined import encoded, set_frame_groups
 from node.encode.seg.segments import background_item, segment_item
 from node.profile import LABELMAP_CLASS
 from pipelines.contract import Code, Segment
@@ -47,9 +43,6 @@ SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
 
 Frame = tuple[int, int]  #: (Segment Number within the object, 0 for all of them; slice index)
 Encoding = Literal["BINARY", "LABELMAP", "FRACTIONAL"]
-
-_GROUPS = Tag("PerFrameFunctionalGroupsSequence")
-_ITEM = struct.Struct("<HHL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,18 +127,13 @@ def _add_dimensions(dataset: Dataset, material: Material, *, by_segment: bool) -
 
 
 def _add_frames(dataset: Dataset, material: Material, frames: Sequence[Frame], *, by_segment: bool) -> None:
-    """Add the functional groups of each frame.
-
-    A hundred organs make thousands of frames, which differ in two numbers. What one plane and one
-    segment say is encoded once and joined, in the order of tags, into the value of the sequence;
-    it decodes like any other.
-    """
+    """Add the functional groups of each frame: what one plane and one segment say is encoded once."""
     volume = material.volume
     purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(SEGMENTATION_DERIVATION)
     dimensions = len(plane_dimensions(volume))
     planes: dict[int, tuple[bytes, bytes, bytes]] = {}
     segments: dict[int, bytes] = {}
-    items: list[bytes] = []
+    bodies: list[bytes] = []
     for number, index in frames:
         if index not in planes:
             group = plane_groups(volume.slices[index], derivation, purpose)
@@ -153,9 +141,9 @@ def _add_frames(dataset: Dataset, material: Material, frames: Sequence[Frame], *
             values = [*([number] if by_segment else []), *plane_index(volume, index)]
             frame_content = item(DimensionIndexValues=values, **plane_content(volume, index))
             planes[index] = (
-                _encoded(item(DerivationImageSequence=group.DerivationImageSequence)),
-                _encoded(item(FrameContentSequence=[frame_content])),
-                _encoded(item(PlanePositionSequence=position)),
+                encoded(item(DerivationImageSequence=group.DerivationImageSequence)),
+                encoded(item(FrameContentSequence=[frame_content])),
+                encoded(item(PlanePositionSequence=position)),
             )
         source, content, position = planes[index]
         segment = b""
@@ -165,19 +153,7 @@ def _add_frames(dataset: Dataset, material: Material, frames: Sequence[Frame], *
             content = content[:first] + struct.pack("<L", number) + content[first + 4 :]
             if number not in segments:
                 identified = [item(ReferencedSegmentNumber=number)]
-                segments[number] = _encoded(item(SegmentIdentificationSequence=identified))
+                segments[number] = encoded(item(SegmentIdentificationSequence=identified))
             segment = segments[number]
-        body = source + content + position + segment
-        items += (_ITEM.pack(0xFFFE, 0xE000, len(body)), body)
-    value = b"".join(items)
-    dataset[_GROUPS] = RawDataElement(_GROUPS, "SQ", len(value), value, 0, False, True)
-    # Else pydicom would take the value apart again to look for VRs that it has to settle.
-    dataset.set_original_encoding(False, True, convert_encodings([dataset.SpecificCharacterSet]))
-
-
-def _encoded(dataset: Dataset) -> bytes:
-    """Return a data set as Explicit VR Little Endian."""
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR, buffer.is_little_endian = False, True
-    write_dataset(buffer, dataset)
-    return buffer.getvalue()
+        bodies.append(source + content + position + segment)
+    set_frame_groups(dataset, bodies)
