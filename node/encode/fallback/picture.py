@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image as Picture
+from PIL import ImageDraw
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCaptureImageStorage
@@ -18,12 +19,15 @@ from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCapt
 from node.encode.common import RESEARCH_NOTICE
 from node.encode.items import code_of
 from node.encode.material import NotApplicable
+from node.picture.cut import Heat
+from node.picture.draw import BAR_PX, ROW_PX, TEXT_PX, WHITE, colour_bar, heat_colours
+from node.picture.text import fit, font, printable
+from node.picture.window import Window
 
-#: A black body that warms up; equal steps of value are equal steps along these.
-_RAMP_RGB = ((0, 0, 0), (110, 10, 60), (200, 40, 20), (250, 150, 0), (255, 240, 120), (255, 255, 255))
 #: A picture narrower than this has no room for words, so its pixels are repeated.
 NARROWEST_PX = 288
-STRIP_PX = 44  #: below each picture: scale, numbers, notice
+STRIP_PX = BAR_PX + ROW_PX  #: below each picture: scale, notice
+_NUMBER_PX = 64  #: beside the scale: which frame of how many
 LARGEST_BYTES = 512 << 20  # one sender makes it, beside the work of the node
 
 #: Of the map, and of no meaning for a picture.
@@ -75,8 +79,8 @@ def to_picture(dataset: Dataset, target: str = MultiFrameTrueColorSecondaryCaptu
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     name, unit = _quantity(dataset)
-    frames = _frames(values, low, high, f"{name} {unit}".strip(), zoom)
-    pixels = b"".join(np.asarray(frame, dtype=np.uint8).tobytes() for frame in frames)
+    drawn = Heat(label=printable(name, "Value"), unit=unit, array=values, window=Window(low, high))
+    pixels = b"".join(np.asarray(frame, dtype=np.uint8).tobytes() for frame in _frames(drawn, zoom))
 
     dataset.SourceImageSequence = _sources(dataset)
     for keyword in _OF_MAPS:
@@ -140,7 +144,7 @@ def _mapping(dataset: Dataset, group: Dataset) -> Dataset:
 
 
 def _quantity(dataset: Dataset) -> tuple[str, str]:
-    """Return what is mapped, and the unit in brackets; "" for a number without one."""
+    """Return what is mapped, and its unit."""
     mapping = _mapping(dataset, dataset.PerFrameFunctionalGroupsSequence[0])
     name = str(mapping.get("LUTExplanation") or mapping.get("LUTLabel") or "Value")
     for entry in mapping.get("QuantityDefinitionSequence") or ():
@@ -148,48 +152,25 @@ def _quantity(dataset: Dataset) -> tuple[str, str]:
             name = code_of(entry.ConceptCodeSequence[0]).meaning
             break
     units = mapping.get("MeasurementUnitsCodeSequence") or ()
-    unit = code_of(units[0]).value if units else ""
-    return name, "" if unit in ("", "1", "{1}") else f"[{unit}]"
+    return name, code_of(units[0]).value if units else "1"
 
 
-def _colours(share: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the colour of each share of the range, 0 to 1: (..., 3)."""
-    steps = np.linspace(0, 1, len(_RAMP_RGB))
-    channels = [np.interp(share, steps, [rgb[c] for rgb in _RAMP_RGB]) for c in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
-def _frames(
-    values: NDArray[np.float32], low: float, high: float, caption: str, zoom: int
-) -> Iterator[Image.Image]:
-    """Draw each frame: the map, and below it the scale, what it means, and the notice."""
-    count, rows, columns = values.shape
+def _frames(heat: Heat, zoom: int) -> Iterator[Picture.Image]:
+    """Draw each frame of (frames, rows, columns): the map, and below it the scale and the notice."""
+    count, rows, columns = heat.array.shape
+    low, high = heat.window
     width = columns * zoom
-    strip = Image.new("RGB", (width, STRIP_PX))
-    pen = ImageDraw.Draw(strip)
-    ends = f"{low:.4g}", f"{high:.4g}"
-    left, right = (6 + int(pen.textlength(end)) for end in ends)
-    bar_px = max(16, width - left - right - 12)
-    bar = _colours(np.tile(np.linspace(0, 1, bar_px, dtype=np.float32), (10, 1)))
-    strip.paste(Image.fromarray(bar), (left + 6, 4))
-    pen.text((6, 3), ends[0], fill="white")
-    pen.text((left + 12 + bar_px, 3), ends[1], fill="white")
-    pen.text((6, 16), _fitted(pen, caption, width - 60), fill="white")
-    pen.text((6, 30), _fitted(pen, RESEARCH_NOTICE, width - 6), fill="white")
-    span = (high - low) or 1.0
-    for number, frame in enumerate(values, start=1):
-        share = np.nan_to_num((frame - low) / span, nan=0.0, posinf=1.0, neginf=0.0)
-        drawn = np.kron(_colours(share), np.ones((zoom, zoom, 1), np.uint8))
-        sheet = Image.new("RGB", (width, rows * zoom + STRIP_PX))
-        sheet.paste(Image.fromarray(drawn), (0, 0))
+    letters, small = font(TEXT_PX), font(12)
+    strip = Picture.new("RGB", (width, STRIP_PX))
+    strip.paste(colour_bar(heat, width - _NUMBER_PX), (0, 0))
+    notice = fit(RESEARCH_NOTICE, small, width - 8)
+    ImageDraw.Draw(strip).text((4, BAR_PX), notice, font=small, fill=WHITE)
+    for number, frame in enumerate(heat.array, start=1):
+        share = np.nan_to_num((frame - low) / ((high - low) or 1.0), nan=0.0, posinf=1.0, neginf=0.0)
+        colours = (heat_colours(share) + 0.5).astype(np.uint8)
+        sheet = Picture.new("RGB", (width, rows * zoom + STRIP_PX))
+        sheet.paste(Picture.fromarray(colours.repeat(zoom, axis=0).repeat(zoom, axis=1)), (0, 0))
         sheet.paste(strip, (0, rows * zoom))
-        told = f"{number}/{count}"
-        pen = ImageDraw.Draw(sheet)
-        pen.text((width - 6 - pen.textlength(told), rows * zoom + 16), told, fill="white")
+        where = (width - 4, rows * zoom + 1)
+        ImageDraw.Draw(sheet).text(where, f"{number}/{count}", font=letters, fill=WHITE, anchor="ra")
         yield sheet
-
-
-def _fitted(pen: ImageDraw.ImageDraw, text: str, width_px: int) -> str:
-    while pen.textlength(text) > width_px and len(text) > 1:
-        text = text[:-1]
-    return text
