@@ -6,8 +6,11 @@ rule asks for them, since the journal holds nothing of what they say.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 from pydicom import Dataset
@@ -15,7 +18,7 @@ from pydicom import Dataset
 from node.assemble import read_headers
 from node.assign import Held, Rule, keywords_of
 from node.journal import Journal
-from node.model import Series
+from node.model import Instance, Series
 
 
 class Around:
@@ -84,9 +87,51 @@ class Around:
 
     def _held(self, series: Series) -> Held:
         if series.uid not in self._known:
-            headers, _ = read_headers(series.instances, self._keywords)
-            self._known[series.uid] = Held(series=series, headers=headers)
+            read = partial(headers_of, keywords=self._keywords)
+            self._known[series.uid] = Held(series=series, read=read)
         return self._known[series.uid]
+
+
+#: Digest of some instances and of what was kept -> their headers, the last used one last.
+_kept: OrderedDict[str, Mapping[str, Dataset]] = OrderedDict()
+_kept_lock = Lock()
+MOST_KEPT = 200  #: groups of instances
+LARGEST_KEPT_BYTES = 256 * 1024  #: of one group; slices that say the same count once
+
+
+def headers_of(instances: Sequence[Instance], keywords: frozenset[str]) -> Mapping[str, Dataset]:
+    """Return the readable headers of instances, cut down to some elements.
+
+    They are remembered: each series of a study is looked at again whenever another one settles.
+    """
+    asked = [*sorted(keywords), *(f"{one.path} {one.sha256}" for one in instances)]
+    key = sha256("\n".join(asked).encode()).hexdigest()
+    with _kept_lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    headers, unreadable = read_headers(instances, keywords)
+    different = {_said(header): header for header in headers.values()}
+    if unreadable or sum(len(value) for said in different for _, value in said) > LARGEST_KEPT_BYTES:
+        return headers  # a disk may fail for a moment
+    headers = {uid: different[_said(header)] for uid, header in headers.items()}
+    with _kept_lock:
+        _kept[key] = headers
+        while len(_kept) > MOST_KEPT:
+            _kept.popitem(last=False)
+    return headers
+
+
+def _said(header: Dataset) -> tuple[tuple[int, bytes], ...]:
+    """Return what a header says; of what is not plain bytes (a sequence) only that it is too much."""
+    elements = [header.get_item(tag) for tag in header.keys()]  # noqa: SIM118  as they were read
+    how = repr((header.original_encoding, header.original_character_set)).encode()
+    said = (
+        (element.tag, element.value if isinstance(element.value, bytes) else bytes(LARGEST_KEPT_BYTES + 1))
+        for element in elements
+        if element is not None and element.value is not None
+    )
+    return ((0, how), *said)
 
 
 class Among:

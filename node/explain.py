@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from node.analyze import series_in
-from node.around import Among
+from node.around import Among, headers_of
 from node.assemble import read_headers
 from node.assign import (
     CaseExplanation,
@@ -56,10 +57,8 @@ def explained(what: str, config: Config) -> list[Told]:
     rules = parse_rules(config.rules, cards)
     with _series(what, config) as (chosen, beside, jobs):
         read = {series.uid: read_headers(series.instances) for series in chosen}
-        held = [Held(series=series, headers=read[series.uid][0]) for series in chosen]
-        for series in beside:
-            held.append(Held(series=series, headers=read_headers(series.instances, keywords_of(rules))[0]))
-        around = Among(held)
+        look = partial(headers_of, keywords=keywords_of(rules))
+        around = Among([Held(series=series, read=look) for series in (*chosen, *beside)])
         return [
             Told(
                 series=series,

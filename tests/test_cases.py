@@ -10,10 +10,13 @@ from itertools import pairwise, permutations
 import pytest
 
 from node import flow
-from node.accept import spool_file
+from node.accept import Store, spool_file
+from node.assign import parse_rules
+from node.compute import Staging, installed
 from node.config import read_config
 from node.job import JobState
-from node.serve import open_node, utc_now
+from node.journal import Journal
+from node.serve import utc_now
 from tests import toy_case
 from tests.toy_case import ROLES, write_ct, write_mr
 
@@ -42,13 +45,30 @@ send_to = ["out"]
 
 @contextmanager
 def opened(folder, more=""):
-    """Open a node with both toys, whose clock stands still until it is moved: node, clock."""
+    """Open a node with both toys, whose clock stands still until it is moved: node, clock.
+
+    It has no workers: nothing that is asked of it here comes to one.
+    """
     folder.mkdir(exist_ok=True)
     toys = "".join(toy_case.install(folder, card) for card in (toy_case.TUMOUR, toy_case.CHANGE))
     (folder / "node.toml").write_text(CONFIG.format(pipelines=toys, more=more), encoding="utf-8")
-    now = [utc_now()]
-    with open_node(read_config(folder / "node.toml"), clock=lambda: now[0]) as node:
-        yield node, now
+    config = read_config(folder / "node.toml")
+    cards, data, now = installed(config.pipelines), config.node.data, [utc_now()]
+    journal = Journal.open(data)
+    yield (
+        flow.Node(
+            config=config,
+            journal=journal,
+            store=Store(data, config.accept),
+            staging=Staging(data),
+            engine=None,
+            cards=cards,
+            rules=parse_rules(config.rules, cards),
+            clock=lambda: now[0],
+        ),
+        now,
+    )
+    journal.close()
 
 
 def arrive(files, node):
@@ -118,8 +138,20 @@ def test_what_is_missing_after_the_wait_is_refused_by_name(study, tmp_path):
         assert ended.reason == (
             "No series of the study fits role 'flair': Modality is MR; SeriesDescription is *FLAIR*."
         )
-        (late,) = settle(study["flair"], node)
+        with_late = arrive(study["flair"], node)
+        (late,) = flow.plan(with_late, node)
         assert late.spec.lack is None, "what comes after all still completes the case"
+
+
+def test_a_case_is_not_refused_while_its_study_still_arrives(study, tmp_path):
+    with opened(tmp_path / "node") as (node, now):
+        settle(study["t1"], node)
+        uid = arrive(study["t2"], node)
+        now[0] += timedelta(days=1)
+        assert node.journal.claim(now[0]) is None
+        (job,) = flow.plan(uid, node)
+        now[0] += timedelta(seconds=600)
+        assert node.journal.claim(now[0]).id == job.id
 
 
 def test_two_series_for_a_role_are_refused_by_their_numbers(study, tmp_path):

@@ -6,29 +6,48 @@ it came. Series Numbers and our own words are all that is told of a series.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
 from pydicom import Dataset
 
-from node.assign.judge import Judgement, judge, read
+from node.assign.judge import Judgement, judge, judge_clause, read
 from node.assign.matching import Matching, match
-from node.assign.rule import Kind, Rule, Want
-from node.model import Lack, Route, Series
+from node.assign.rule import Kind, Rule, Verdict, Want
+from node.model import Instance, Lack, Route, Series
+
+#: Reads headers by SOP Instance UID, without pixel data; what cannot be read is left out.
+Read = Callable[[Sequence[Instance]], Mapping[str, Dataset]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A settled series and its readable headers by SOP Instance UID, without pixel data."""
+    """A settled series, whose headers are read when they are asked for."""
 
     series: Series
-    headers: Mapping[str, Dataset]
+    read: Read
     judged: dict[Want, Judgement] = field(default_factory=dict)  #: kept: rules ask again and again
 
+    @cached_property
+    def headers(self) -> Mapping[str, Dataset]:
+        """The readable headers of all instances."""
+        return self.read(self.series.instances)
+
+    @cached_property
+    def _first(self) -> Dataset | None:
+        return next(iter(self.read(self.series.instances[:1]).values()), None)
+
     def fits(self, want: Want) -> bool:
-        """Return whether a rule wants this series in a role."""
+        """Return whether a rule wants this series in a role.
+
+        Modality is of a series (PS3.3 C.7.3.1.1), so that one header tells what is not even of the
+        right one: a study may have thousands of others.
+        """
+        modality = (clause for clause in want.clauses if clause.keyword == "Modality")
+        if any(judge_clause(clause, self._first) is Verdict.NO for clause in modality):
+            return False
         return self.judgement(want).matched
 
     def judgement(self, want: Want) -> Judgement:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, or_, select
 
 from node.errors import EncodeError, IllegalTransition, NodeError
 from node.job import Job, JobState
@@ -19,7 +19,7 @@ from node.model import Instance, Outcome, ResultObject
 from node.profile import Profile
 from pipelines.contract import InputRefused
 
-_job, _result, _instance = schema.job, schema.result, schema.instance
+_job, _result, _instance, _series = schema.job, schema.result, schema.instance, schema.series
 #: The states that a job may be moved to without anything else happening at once.
 _PLAIN = frozenset({JobState.QUEUED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED})
 
@@ -28,10 +28,15 @@ class Jobs(Database):
     """The part of the journal that `node.flow.compute` and the operator's commands use."""
 
     def claim(self, now: datetime) -> Job | None:
-        """Take the oldest job that waits and may begin: COMPUTING under a new fence, one more try."""
+        """Take the oldest job that waits and may begin: COMPUTING under a new fence, one more try.
+
+        One that lacks a series waits as long as any of its study still arrives.
+        """
+        arrives = exists().where(_series.c.study_uid == _job.c.study_uid, _series.c.unsettled)
         oldest = (
             select(_job)
             .where(_job.c.state == JobState.QUEUED, _job.c.not_before <= now)
+            .where(or_(_job.c.lack.is_(None), ~arrives))
             .order_by(_job.c.id)
             .limit(1)
         )
