@@ -47,6 +47,7 @@ def validate(findings: Any, card: Card, case: Case) -> list[str]:
         return [f"its outlines are on the grid of {role!r}, which is no input"]
     try:
         return [
+            *_of_waveform(findings, case[role]),
             *_of_outlines(findings, case[role]),
             *_of_segments(findings, card),
             *of_detections(findings, card, case[role]),
@@ -57,6 +58,11 @@ def validate(findings: Any, card: Card, case: Case) -> list[str]:
         ]
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         return [f"its findings are not of the declared types ({type(error).__name__})"]
+
+
+def _of_waveform(findings: Findings, image: Image) -> Iterator[str]:
+    if image.is_waveform and (findings.segments or findings.detections):
+        yield "it outlines or points at a recording over time, which is no image"
 
 
 def _of_outlines(findings: Findings, image: Image) -> Iterator[str]:

@@ -19,10 +19,13 @@ from pipelines.contract import Image
 
 SECONDS_MAX = 10.0  #: of a longer recording the beginning is drawn
 CHANNELS_MAX = 16
-ROW_PX = 60  #: from line to line, where channels are not taller
+ROW_PX = 60  #: about the height of a channel
+ALL_PX = 900  #: about the height of all, where they are few
+TALLEST_PX = 600  #: no channel is taller, whatever was wrong with its lead
 _MARGIN_PX = 8
 _LABEL_PX = 54
 _PAPER, _FINE, _COARSE, _INK = (255, 250, 248), (248, 220, 216), (236, 178, 172), (25, 25, 35)
+_CLOSEST_PX = 3  #: of two lines
 _COARSE_EVERY = 5  #: fine lines, as on the paper of an electrocardiograph
 
 
@@ -53,22 +56,28 @@ def draw_trace(image: Image, width_px: int = 1000, *, text_px: int = 12) -> Trac
     )  # (channels, samples), in the unit of the image
     span_s = shown / sampling_hz
     fine_s, coarse_s = _grid_of(span_s, 0.2)
-    tall = max(float(np.percentile(np.ptp(values, axis=1), 75)), 1e-9)
+    heights = np.ptp(values, axis=1)  # (channels,)
+    tall = float(np.percentile(heights[heights > 0], 75)) if heights.any() else 1.0
     fine, coarse = _grid_of(tall, 0.5, finer=1)
     room_px = width_px - _LABEL_PX - _MARGIN_PX
     px_per_second = room_px / span_s
     # square fine cells where the unit is a voltage: 1 mm is 40 ms and 0.1 mV
-    px_per_unit = min(fine_s * px_per_second / fine, 3 * ROW_PX / tall)
-    row_px = max(ROW_PX * 0.6, min(3.0 * ROW_PX, 0.8 * tall * px_per_unit + 14))
+    tallest = max(float(heights.max()), tall)
+    tall_px = min(3.0 * ROW_PX, max(ROW_PX, ALL_PX / count))
+    px_per_unit = min(fine_s * px_per_second / fine, tall_px / tall, TALLEST_PX / tallest)
+    row_px = max(0.6 * ROW_PX, 0.8 * tall * px_per_unit + 14)
+    # Neighbours may overlap, as on paper, but nothing leaves the sheet.
+    reach_px = np.maximum(heights * px_per_unit, row_px) / 2
+    centres = (np.arange(count) + 0.5) * row_px
+    centres += _MARGIN_PX - float((centres - reach_px).min())
     middles = (values.max(axis=1) + values.min(axis=1)) / 2
-    height_px = ceil(count * row_px) + 2 * _MARGIN_PX
+    height_px = ceil(float((centres + reach_px).max())) + _MARGIN_PX
     sheet = Picture.new("RGB", (width_px, height_px), _PAPER)
     pen = ImageDraw.Draw(sheet)
     _rule(pen, (_LABEL_PX, width_px - _MARGIN_PX), height_px, (fine_s * px_per_second, fine * px_per_unit))
     names = str(image.facts.get("channels", "")).split(",")
     letters = font(text_px, bold=True)
-    for number, (one, middle) in enumerate(zip(values, middles, strict=True)):
-        centre = _MARGIN_PX + (number + 0.5) * row_px
+    for number, (one, middle, centre) in enumerate(zip(values, middles, centres, strict=True)):
         low, high = _envelope(one, room_px)
         for column, (least, most) in enumerate(zip(low, high, strict=True)):
             x = _LABEL_PX + column
@@ -92,16 +101,15 @@ def _grid_of(span: float, usual: float, finer: int = 5) -> tuple[float, float]:
 def _rule(
     pen: ImageDraw.ImageDraw, sides_px: tuple[int, int], height_px: int, cell_px: tuple[float, float]
 ) -> None:
-    """Draw the grid; its fine lines are left out where they would run together."""
+    """Draw the grid; lines that would run together are left out."""
     left, right = sides_px
-    for axis, (start, end, step) in enumerate(((left, right, cell_px[0]), (0, height_px, cell_px[1]))):
-        for number in range(int((end - start) / step) + 1):
-            is_coarse = number % _COARSE_EVERY == 0
-            if not is_coarse and step < 3:
+    for axis, (start, end, fine_px) in enumerate(((left, right, cell_px[0]), (0, height_px, cell_px[1]))):
+        for step_px, colour in ((fine_px, _FINE), (fine_px * _COARSE_EVERY, _COARSE)):
+            if step_px < _CLOSEST_PX:
                 continue
-            at = start + number * step
-            ends = (at, 0, at, height_px) if axis == 0 else (left, at, right, at)
-            pen.line(ends, fill=_COARSE if is_coarse else _FINE)
+            for number in range(int((end - start) / step_px) + 1):
+                at = start + number * step_px
+                pen.line((at, 0, at, height_px) if axis == 0 else (left, at, right, at), fill=colour)
 
 
 def _envelope(values: NDArray[np.float64], columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

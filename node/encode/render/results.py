@@ -78,8 +78,9 @@ def measurement_rows(material: Material) -> list[Row]:
         ]
         rows += _group(segment.label, told, segment.colour_rgb)
     rest = [n for n in _numbers(material) if n.measurement.segment is None]
+    whole = "Whole recording" if material.volume.image.is_waveform else "Whole image"
     for label in dict.fromkeys(n.label for n in rest):
-        rows += _group(label or "Whole image", [(n.name, n.text) for n in rest if n.label == label], None)
+        rows += _group(label or whole, [(n.name, n.text) for n in rest if n.label == label], None)
     return rows
 
 
