@@ -17,6 +17,8 @@ from node.model import Slice, Volume, Volumes
 from pipelines.contract import Code
 
 SOURCE_FOR_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")
+#: Derivation (CID 7203) of what shows outlines.
+SEGMENTATION = Code("113076", "DCM", "Segmentation")
 
 
 def check_planes(volume: Volume) -> None:

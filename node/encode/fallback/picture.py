@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCapt
 from node.encode.common import RESEARCH_NOTICE
 from node.encode.items import code_of
 from node.encode.material import NotApplicable
+from node.encode.render.secondary_capture import PAGE_NUMBER_VECTOR
 from node.picture.cut import Heat
 from node.picture.draw import BAR_PX, ROW_PX, TEXT_PX, WHITE, colour_bar, heat_colours
 from node.picture.text import fit, font, printable
@@ -99,7 +100,7 @@ def to_picture(dataset: Dataset, target: str = MultiFrameTrueColorSecondaryCaptu
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
     dataset.PixelRepresentation = 0
     if count > 1:
-        dataset.FrameIncrementPointer = 0x00182001
+        dataset.FrameIncrementPointer = PAGE_NUMBER_VECTOR
         dataset.PageNumberVector = list(range(1, count + 1))
     dataset.add_new("PixelData", "OB", pixels + b"\0" * (len(pixels) % 2))
     dataset.file_meta = FileMetaDataset()

@@ -19,6 +19,7 @@ from node.encode.items import coded, image_reference, item
 from node.encode.material import Material, NotApplicable
 from node.encode.places import image_name, sentence_case
 from node.encode.planes import (
+    SEGMENTATION,
     SOURCE_FOR_PROCESSING,
     add_frame_of_reference,
     add_lossy,
@@ -34,7 +35,6 @@ from node.picture.preview import outlined
 from node.picture.window import Window, value_range, window_of
 from pipelines.contract import Code, Map
 
-SEGMENTATION = Code("113076", "DCM", "Segmentation")
 RESAMPLING = Code("113085", "DCM", "Spatial resampling")
 PAGE_NUMBER_VECTOR = 0x00182001
 #: Maps beyond these are left to the parametric maps.

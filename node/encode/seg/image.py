@@ -23,6 +23,7 @@ from node.encode.common import declare_schemes, new_result
 from node.encode.items import coded, item
 from node.encode.material import Material
 from node.encode.planes import (
+    SEGMENTATION,
     SOURCE_FOR_PROCESSING,
     add_frame_of_reference,
     add_lossy,
@@ -37,9 +38,7 @@ from node.encode.repair import cut
 from node.encode.seg.joined import encoded, set_frame_groups
 from node.encode.seg.segments import background_item, segment_item
 from node.profile import LABELMAP_CLASS
-from pipelines.contract import Code, Segment
-
-SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
+from pipelines.contract import Segment
 
 Frame = tuple[int, int]  #: (Segment Number within the object, 0 for all of them; slice index)
 Encoding = Literal["BINARY", "LABELMAP", "FRACTIONAL"]
@@ -129,7 +128,7 @@ def _add_dimensions(dataset: Dataset, material: Material, *, by_segment: bool) -
 def _add_frames(dataset: Dataset, material: Material, frames: Sequence[Frame], *, by_segment: bool) -> None:
     """Add the functional groups of each frame: what one plane and one segment say is encoded once."""
     volume = material.volume
-    purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(SEGMENTATION_DERIVATION)
+    purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(SEGMENTATION)
     dimensions = len(plane_dimensions(volume))
     planes: dict[int, tuple[bytes, bytes, bytes]] = {}
     segments: dict[int, bytes] = {}
