@@ -127,6 +127,37 @@ def fork_without_exec(_payload, _report):
     return {"child": child}
 
 
+def hand(_payload, _report):
+    """Read what was given, try to change it, and leave something to be taken."""
+    (given,) = Path("..", "given").iterdir()
+    said = (given / "note").read_text()
+    spoilt = []
+    for change in (
+        lambda: (given / "note").write_text("spoilt"),
+        lambda: (given / "note").unlink(),
+        lambda: (given / "more").touch(),
+        lambda: given.rename("stolen"),
+        lambda: os.link(given / "note", "mine"),
+    ):
+        try:
+            change()
+        except OSError:
+            continue
+        spoilt.append(change.__code__.co_firstlineno)
+    Path("taken").mkdir()
+    Path("taken", "note").write_text(said.upper())
+    return {"spoilt": spoilt}
+
+
+def hand_and_die(payload, report):
+    hand(payload, report)
+    os.abort()
+
+
+def see(_payload, _report):
+    return {"cuda": os.environ.get("CUDA_VISIBLE_DEVICES"), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
 def leave_files(_payload, _report):
     folder = Path(tempfile.mkdtemp())
     (folder / "leftover").write_bytes(b"x" * 1000)
