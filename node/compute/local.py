@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 
 from node.compute.port import Place, Report, Task
 from node.compute.process import kill_marked
+from node.compute.sandbox import remove
 from node.compute.supervisor import Supervisor
 from node.config import ComputeTable
 from node.errors import Cancelled, ConfigError, NodeError, NodeStopping
@@ -69,7 +69,7 @@ class LocalEngine:
     ) -> None:
         devices = resolve_devices(config.devices)
         self._preload, self._readable = preload, tuple(readable)
-        self._memory_limit = int(config.memory_gb * 1e9)
+        self._memory_limit, self._scratch_limit = int(config.memory_gb * 1e9), int(config.scratch_gb * 1e9)
         # Work on the host is done piece by piece; what computes on processors has all of them.
         self._threads = {"host": 1, "device": max(1, len(os.sched_getaffinity(0)) // len(devices))}
         self._scratch = scratch.resolve()
@@ -186,6 +186,7 @@ class LocalEngine:
             mark=self._mark,
             threads=self._threads[slot.place],
             memory_limit=self._memory_limit,
+            scratch_limit=self._scratch_limit,
         )
 
     def _tidy(self) -> None:
@@ -193,7 +194,7 @@ class LocalEngine:
         kill_marked(self._mark)
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in self._scratch.glob("worker-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import site
 import subprocess
@@ -26,6 +25,7 @@ from typing import Any
 import node
 from node.compute.port import Place, Report, Task
 from node.compute.process import MARK, group_members, kill_all, marked, memory_bytes, signal_name
+from node.compute.sandbox import MOST_ENTRIES, clear, overuse, remove
 from node.compute.wire import Unpacker, WireError, clean, error_from_wire, pack
 from node.errors import MemoryExceeded, NodeError, TimedOut, WorkerLost
 from node.log import get_log
@@ -66,6 +66,8 @@ class Supervisor:
         How many threads numerical libraries may use.
     memory_limit
         In bytes, for the worker and all that it started.
+    scratch_limit
+        In bytes, for what it writes into its folder.
 
     Raises
     ------
@@ -84,11 +86,13 @@ class Supervisor:
         mark: str,
         threads: int,
         memory_limit: int,
+        scratch_limit: int,
     ) -> None:
         self.warm_for: frozenset[str] = frozenset()  #: keys of tasks for which it is ready
         self.tasks_done = 0
         self.is_fit = True  #: False: end it and start another
-        self._memory_limit = memory_limit
+        self._memory_limit, self._scratch_limit = memory_limit, scratch_limit
+        self._confinement: str | None = None  # what it said of it, once
         self._mark = f"{mark}{uuid.uuid4().hex}"
         self._own: set[int] = set()
         self._tail = b""
@@ -108,6 +112,7 @@ class Supervisor:
             "readable": None if place == "host" else [str(folder) for folder in (*readable, self._given)],
             "writable": [str(folder) for folder in (self._home, *_notebooks())],
             "memory_bytes": memory_limit,
+            "file_bytes": scratch_limit,
         }
         # -P: nothing is imported from the working folder; -W: warnings may quote headers.
         command = [sys.executable, "-P", "-W", "ignore", "-m", "node.compute.worker", json.dumps(settings)]
@@ -126,7 +131,7 @@ class Supervisor:
             )
         except OSError as error:
             self._close_pipes()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove(self._folder)
             raise WorkerLost(f"No worker process could be started: {error.strerror}.") from error
         finally:
             for descriptor in theirs:
@@ -176,8 +181,8 @@ class Supervisor:
         alone = not (group_members(self.pid) | marked(self._mark)) - self._own - {self.pid}
         self._take_over(task)
         try:
-            _empty(self._home)
-        except OSError:  # the work removed it; its answer is as good as any
+            clear(self._home, MOST_ENTRIES)
+        except OSError:  # the work removed it, or goes on filling it; its answer is as good as any
             alone = False
         if isinstance(answer.get("result"), dict):
             self.is_fit = alone
@@ -200,7 +205,7 @@ class Supervisor:
         kill_all(self.pid, self._mark)
         self._process.wait()
         self._close_pipes()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
 
     def _hand_over(self, task: Task) -> None:
         """Move what the task gives to where the worker may read it; nothing is copied."""
@@ -261,13 +266,16 @@ class Supervisor:
                         f"The worker used {used / 1e9:.1f} GB of memory, more than the "
                         f"{self._memory_limit / 1e9:.1f} GB of [compute] memory_gb, and was killed."
                     )
+                if said := overuse(self.pid, self._home, self._scratch_limit):
+                    raise WorkerLost(f"The worker {said}, and was killed.")
 
     def _heard(self, message: dict[str, Any], on_progress: Report) -> dict[str, Any] | None:
         """Act on one message; return it if it is the answer."""
         match message:
-            case {"guard": int(pid)}:
+            case {"guard": int(pid)} if not self._own:  # once, and before code of a pipeline can speak
                 self._own.add(pid)
-            case {"confinement": str(lack)}:
+            case {"confinement": str(lack)} if self._confinement is None:
+                self._confinement = lack
                 if lack:
                     log.warning("worker_not_confined", pid=self.pid, reason=clean(lack))
             case {"progress": [str(step), int() | float() as fraction]}:
@@ -344,11 +352,3 @@ def _environment(
         "PYTHONDONTWRITEBYTECODE": "1",  # an approved folder stays as it was approved
         MARK: mark,
     }
-
-
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)

@@ -54,6 +54,7 @@ class Settings:
     readable: list[str] | None
     writable: list[str]
     memory_bytes: int
+    file_bytes: int
 
 
 def main(argv: list[str]) -> None:
@@ -83,7 +84,7 @@ def _shut_in(settings: Settings, readable: list[str]) -> str:
         writable=[Path(place) for place in settings.writable],
         device=settings.device,
         memory_bytes=settings.memory_bytes,
-        file_bytes=settings.memory_bytes,
+        file_bytes=settings.file_bytes,
     )
     return "" if done.is_whole else str(done)
 

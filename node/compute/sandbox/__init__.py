@@ -24,11 +24,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from node.compute.sandbox import landlock, limits, seccomp
-from node.compute.sandbox.home import clear, overuse
+from node.compute.sandbox.home import MOST_ENTRIES, clear, overuse, remove
 from node.compute.sandbox.places import of_the_system
 from node.compute.sandbox.words import explain_refusals
 
-__all__ = ["Confinement", "clear", "confine", "overuse"]
+__all__ = ["MOST_ENTRIES", "Confinement", "clear", "confine", "overuse", "remove"]
 
 #: What the kernel tells about this process.
 _OWN = Path("/proc/self")

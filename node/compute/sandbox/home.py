@@ -102,6 +102,13 @@ def clear(folder: Path, most: int | None = None) -> None:
         os.close(top)
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder and all that is in it, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        clear(folder)
+        folder.rmdir()
+
+
 def _remove(top: int, name: str, moved: Iterator[int]) -> int:
     """Remove one entry; what is in the folders of a folder is moved to the top. Return how many went."""
     inner = _opened(top, name)
