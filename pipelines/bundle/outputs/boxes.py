@@ -35,12 +35,15 @@ def read_boxes(answer: Answer, part: Part, card: Card, terms: Terms) -> Said:
             f"the bundle gave no {missing[0]!r}; [bundle] box_keys names boxes, labels and scores"
         )
     boxes, labels, scores = (array_of(said[key]) for key in terms.box_keys)
-    boxes = boxes.astype(np.float64).reshape(len(labels.reshape(-1)), -1)
     labels, scores = labels.reshape(-1), scores.astype(np.float64).reshape(-1)
-    if len(boxes) != len(scores):
-        raise ValueError(f"the bundle gave {len(boxes)} boxes and {len(scores)} scores")
-    if not len(boxes):
+    if not boxes.size and not scores.size:
         return Said()
+    if boxes.ndim != 2 or not len(boxes) == len(labels) == len(scores):
+        raise ValueError(
+            f"the bundle gave boxes of shape {boxes.shape}, {len(labels)} labels and {len(scores)} scores; "
+            "each box has one of both"
+        )
+    boxes = boxes.astype(np.float64)
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"the bundle gave scores from {scores.min():g} to {scores.max():g}, not from 0 to 1")
     wanted = scores >= terms.threshold
