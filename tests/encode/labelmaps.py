@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
 
+import node
 from node.encode import encode
 from node.model import Outcome, ResultObject
 from node.profile import Profile
@@ -52,3 +54,16 @@ def encoded(case, folder: Path, *profiles: Profile) -> Outcome:
 def copied(objects, folder: Path) -> tuple[ResultObject, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(replace(o, path=Path(shutil.copy(o.path, folder / o.path.name))) for o in objects)
+
+
+def things(found) -> list[ResultObject]:
+    """Return what stands in, of `stand_ins` that left nothing without."""
+    assert all(one.thing is not None for one in found.values()), [one.sentence for one in found.values()]
+    return [one.thing for one in found.values()]
+
+
+def as_ours(dataset: Dataset) -> None:
+    """Say what every object of ours says; stand-ins are judged by it before they leave."""
+    dataset.InstanceCreatorUID, dataset.SpecificCharacterSet = node.INSTANCE_CREATOR_UID, "ISO_IR 192"
+    dataset.ContentQualification = "RESEARCH"
+    dataset.ContentDate, dataset.ContentTime = "20261121", "120000"

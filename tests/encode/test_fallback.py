@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import highdicom as hd
 import numpy as np
@@ -11,30 +10,21 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import (
-    BasicTextSRStorage,
     Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
     EncapsulatedPDFStorage,
-    EnhancedSRStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
     ParametricMapStorage,
     SegmentationStorage,
     generate_uid,
 )
 
-import node
 from node.encode.common import save
 from node.encode.fallback import LADDERS, stand_ins
 from node.encode.fallback.binary import to_binary
-from node.encode.fallback.picture import NARROWEST_PX, STRIP_PX, to_picture
 from node.encode.fallback.references import point_at
-from node.encode.fallback.reports import to_class
 from node.encode.items import item
 from node.encode.lint import faults
 from node.encode.material import NotApplicable
 from node.encode.sr.tree import walk
-from node.model import ResultObject
-from node.picture.draw import heat_colours
 from node.profile import EXTRAS, LABELMAP_CLASS, Profile
 from tests.encode.helpers import (
     material_of,
@@ -48,7 +38,7 @@ from tests.encode.judges import (
     needs_dsrdump,
     tid1500,
 )
-from tests.encode.labelmaps import LABELMAPS, SHAPE, a_case, copied, encoded
+from tests.encode.labelmaps import LABELMAPS, SHAPE, a_case, copied, encoded, things
 from tests.encode.rich import rich
 from tests.phantoms import make_affine, to_world
 
@@ -57,14 +47,10 @@ NO_LABELMAP = {LABELMAP_CLASS: False, SegmentationStorage: True}
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    """The objects of one job: with a label map, and with a BINARY segmentation."""
+    """A case, and the objects of its job with a label map."""
     folder = tmp_path_factory.mktemp("jobs")
     case = a_case(folder, "single")
-    return (
-        case,
-        encoded(case, folder / "map", LABELMAPS).objects,
-        encoded(case, folder / "bin", Profile()).objects,
-    )
+    return case, encoded(case, folder / "map", LABELMAPS).objects
 
 
 @pytest.fixture
@@ -77,17 +63,6 @@ def made(jobs, tmp_path):
     """The objects of a job whose segmentation is a label map."""
     assert jobs[1][0].sop_class_uid == LABELMAP_CLASS
     return copied(jobs[1], tmp_path / "out")
-
-
-@pytest.fixture
-def report(jobs, tmp_path):
-    """A measurement report on a BINARY segmentation, which old validators know."""
-    return copied(jobs[2], tmp_path / "out")[1]
-
-
-def things(found) -> list[ResultObject]:
-    assert all(one.thing is not None for one in found.values()), [one.sentence for one in found.values()]
-    return [one.thing for one in found.values()]
 
 
 def world_voxels(mask: np.ndarray, affine: np.ndarray) -> set[tuple[float, ...]]:
@@ -261,81 +236,6 @@ def test_segments_that_are_not_counted_from_one_are_not_converted(made):
         to_binary(dataset)
 
 
-def as_3d(thing: ResultObject) -> ResultObject:
-    """Return a report as Comprehensive 3D SR, written beside it."""
-    dataset = pydicom.dcmread(thing.path)
-    to_class(dataset, Comprehensive3DSRStorage)
-    dataset.SOPInstanceUID = f"{thing.sop_instance_uid[:60]}.3"
-    return save(dataset, thing.path.with_name("3d.dcm"), kind=thing.kind)
-
-
-@needs_dciodvfy
-@needs_dsrdump
-@pytest.mark.parametrize(
-    ("taken", "expected"),
-    [
-        ((ComprehensiveSRStorage, EnhancedSRStorage), ComprehensiveSRStorage),
-        ((EnhancedSRStorage,), EnhancedSRStorage),
-        ((BasicTextSRStorage,), None),
-        ((), None),
-    ],
-)
-def test_a_comprehensive_3d_report_comes_down_as_far_as_its_content_allows(report, taken, expected, tmp_path):
-    report = as_3d(report)
-    asked = {uid: uid in taken for uid in (ComprehensiveSRStorage, EnhancedSRStorage, BasicTextSRStorage)}
-    (one,) = stand_ins([report], {}, {Comprehensive3DSRStorage: False, **asked}).values()
-    if expected is None:
-        assert one.thing is None
-        assert "takes no Comprehensive 3D SR Storage" in one.sentence
-        assert ("may be no" in one.sentence) == bool(taken)
-        return
-    assert one.thing.sop_class_uid == expected
-    assert dciodvfy_errors(one.thing.path) == []
-    assert dsrdump(one.thing.path)[1] == []
-    before, after = (tid1500(path, tmp_path / "t.json") for path in (report.path, one.thing.path))
-    assert after["Measurements"] == before["Measurements"]
-
-
-@pytest.mark.parametrize(
-    ("change", "planar", "said"),
-    [
-        (lambda child: setattr(child, "ValueType", "SCOORD3D"), False, "no SCOORD3D"),
-        (lambda child: setattr(child, "ReferencedContentItemIdentifier", [1, 1]), True, "own content"),
-        (lambda child: setattr(child, "RelationshipType", "HAS OBS CONTEXT"), True, "HAS OBS CONTEXT"),
-    ],
-)
-def test_content_that_a_class_forbids_keeps_a_report_from_it(report, change, planar, said):
-    dataset = pydicom.dcmread(report.path)
-    region = next(c for c in walk(dataset) if c.get("ValueType") == "SCOORD")
-    change(region)
-    to_class(dataset, Comprehensive3DSRStorage)
-    if planar:  # by reference is what sets Comprehensive SR apart
-        to_class(dataset, ComprehensiveSRStorage)
-    else:
-        with pytest.raises(NotApplicable, match=said):
-            to_class(dataset, ComprehensiveSRStorage)
-    with pytest.raises(NotApplicable, match=said):
-        to_class(dataset, EnhancedSRStorage)
-
-
-@needs_dsrdump
-def test_dcmtk_agrees_about_what_an_enhanced_report_may_hold(report, tmp_path):
-    """Each relationship that we forbid, DCMTK refuses; what we allow, it reads."""
-    for how in ("HAS OBS CONTEXT", "INFERRED FROM", "HAS PROPERTIES", "SELECTED FROM", "HAS ACQ CONTEXT"):
-        dataset = pydicom.dcmread(report.path)
-        number = next(c for c in walk(dataset) if c.get("ValueType") == "NUM")
-        number.RelationshipType = how
-        path = tmp_path / "sr.dcm"
-        try:
-            to_class(dataset, EnhancedSRStorage)
-            allowed = True
-        except NotApplicable:
-            allowed = False
-            dataset.SOPClassUID = EnhancedSRStorage
-        save(dataset, path, kind="sr-measurements")
-        assert (dsrdump(path)[1] == []) == allowed, how
-
-
 def test_references_are_turned_wherever_they_stand(made):
     old, new = made[0], replace(made[0], sop_instance_uid="2.25.1", series_uid="2.25.2", sop_class_uid="1.2")
     reference = {"ReferencedSOPClassUID": old.sop_class_uid, "ReferencedSOPInstanceUID": old.sop_instance_uid}
@@ -378,77 +278,6 @@ def test_a_reference_to_a_frame_of_a_label_map_has_no_stand_in(made):
     assert "frames of a label map" in found[report.sop_instance_uid].sentence
 
 
-def as_ours(dataset: Dataset) -> None:
-    """Say what every object of ours says; stand-ins are judged by it before they leave."""
-    dataset.InstanceCreatorUID, dataset.SpecificCharacterSet = node.INSTANCE_CREATOR_UID, "ISO_IR 192"
-    dataset.ContentQualification = "RESEARCH"
-    dataset.ContentDate, dataset.ContentTime = "20261121", "120000"
-
-
-def a_map(folder: Path, values: np.ndarray, *, floating: bool) -> ResultObject:
-    """Write a Parametric Map by highdicom; integers stand for hundredths."""
-    volume = single_frame_volume(folder / "in", np.zeros(values.shape, np.int16), make_affine("axial"))
-    sources = [pydicom.dcmread(s.path) for s in volume.slices]
-    codes = pydicom.sr.codedict.codes
-    mapping = hd.pm.RealWorldValueMapping(
-        lut_label="p",
-        lut_explanation="Probability of a nodule",
-        unit=codes.UCUM.NoUnits,
-        value_range=(-1000.0, 1000.0) if floating else (0, 100),
-        slope=1.0 if floating else 0.01,
-        intercept=0.0,
-    )
-    stored = values.astype(np.float32) if floating else np.rint(values * 100).astype(np.uint16)
-    pm = hd.pm.ParametricMap(
-        sources,
-        stored,
-        generate_uid(),
-        1,
-        generate_uid(),
-        1,
-        "m",
-        "n",
-        "1",
-        "s",
-        False,
-        [mapping],
-        voi_lut_transformations=[hd.VOILUTTransformation(0.5, 1.0)],
-    )
-    dataset = Dataset()
-    dataset.update(pm)
-    dataset.file_meta = pm.file_meta
-    as_ours(dataset)
-    return save(dataset, folder / "pm.dcm", kind="parametric-map")
-
-
-@needs_dciodvfy
-@pytest.mark.parametrize("floating", [True, False])
-def test_a_parametric_map_becomes_colour_pictures_with_a_scale(tmp_path, floating):
-    values = np.zeros((3, 40, 36))
-    values[1, 10:20, 5:15] = 0.5
-    values[2, 10:20, 5:15] = 1.0
-    thing = a_map(tmp_path, values, floating=floating)
-    assert thing.sop_class_uid == ParametricMapStorage
-    taken = {ParametricMapStorage: False, MultiFrameTrueColorSecondaryCaptureImageStorage: True}
-    (one,) = things(stand_ins([thing], {}, taken))
-    assert dciodvfy_errors(one.path) == []
-    dataset = pydicom.dcmread(one.path)
-    zoom = -(-NARROWEST_PX // 36)
-    frames = dataset.pixel_array  # (3, rows, columns, 3)
-    assert frames.shape == (3, 40 * zoom + STRIP_PX, 36 * zoom, 3)
-    drawn = frames[:, : 40 * zoom : zoom, ::zoom].astype(int)
-    written = pydicom.dcmread(thing.path).pixel_array * (1.0 if floating else 0.01)
-    assert sorted(frame.max() for frame in written) == [0.0, 0.5, 1.0]
-    shades = []
-    for share in (0.0, 0.5, 1.0):  # the colours of the map in an overlay, lighter the higher
-        (shade,) = np.unique(drawn[np.isclose(written, share)], axis=0)
-        assert shade.tolist() == (heat_colours(np.float32(share)) + 0.5).astype(int).tolist()
-        shades.append(shade.sum())
-    assert shades == sorted(set(shades))
-    below = frames[:, 40 * zoom :].reshape(3, -1)
-    assert (below.max(axis=1) == 255).all(), "the scale and the words stand below each picture"
-
-
 @needs_dciodvfy
 def test_in_a_whole_job_nothing_refers_to_what_was_replaced(tmp_path):
     """Every kind of object there is, of a destination that knows neither label maps nor maps."""
@@ -476,23 +305,3 @@ def test_in_a_whole_job_nothing_refers_to_what_was_replaced(tmp_path):
     material = replace(material_of(found.volume, found.findings, segs, profile=profile), siblings=tuple(goes))
     turned = ("parametric-map: ", "sr-air: the class")  # of another class now, which their judges cannot know
     assert [f for f in faults(goes, material) if not f.startswith(turned)] == []
-
-
-@pytest.mark.parametrize("coordinates", ["image", "patient"])
-def test_coordinates_in_the_patient_keep_a_report_from_coming_down(tmp_path, coordinates):
-    found = rich(tmp_path / "in", overlap=False)
-    profile = Profile(report="air", coordinates=coordinates)
-    objects = encoded((found.volume, None, found.findings), tmp_path / "out", profile).objects
-    taken = {Comprehensive3DSRStorage: False, ComprehensiveSRStorage: True}
-    (one,) = stand_ins(objects, {}, taken).values()
-    if coordinates == "image":
-        assert one.thing.sop_class_uid == ComprehensiveSRStorage
-    else:
-        assert one.thing is None
-        assert "there may be no SCOORD3D in it" in one.sentence
-
-
-def test_a_stand_in_that_would_fill_the_memory_of_the_sender_is_refused_unread() -> None:
-    huge = item(Rows=2000, Columns=2000, NumberOfFrames=50)  # 600 MB as pictures, and no pixels to decode
-    with pytest.raises(NotApplicable, match="larger than 512 MB"):
-        to_picture(huge)
