@@ -7,7 +7,6 @@ filtered, resampled or shifted in time.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from node.assemble.channel import MILLIVOLT, Channel, channel_of
 from node.assemble.facts import facts_of
 from node.assemble.frames import Facts, accepted_modality, patient_of
 from node.assemble.header import integer_of, items_of, number_of, parse, text_of, value_of
@@ -23,9 +23,6 @@ from node.assemble.reason import Reason, plain, refused, some
 from node.model import Instance, Slice, Volume
 from pipelines.contract import Code, Image, InputRefused, InputSpec
 
-MILLIVOLT: Final = Code("mV", "UCUM", "millivolt")
-#: UCUM units of a voltage -> millivolts.
-_VOLTS: Final = {"V": 1e3, "mV": 1.0, "uV": 1e-3, "nV": 1e-6}
 #: Channels of one group; each has a record. A scalp recording has some hundreds.
 MAX_CHANNELS: Final = 1024
 #: Waveform Bits Allocated and Sample Interpretation (PS3.3 C.10.9.1.5) -> numpy.
@@ -38,17 +35,6 @@ _SAMPLES: Final = {
     (32, "UL"): "u4",
 }
 _COMPANDED: Final = {"MB": "mu-law", "AB": "A-law"}
-#: The last number of a lead's code, "2:61" of MDC and "5.6.3-9-61" of SCPECG -> what people call it.
-_LEADS: Final = {
-    1: "I",
-    2: "II",
-    61: "III",
-    62: "aVR",
-    63: "aVL",
-    64: "aVF",
-    **{number + 2: f"V{number}" for number in range(1, 7)},
-}
-_LEAD_SCHEMES: Final = frozenset({"MDC", "SCPECG"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,24 +48,13 @@ class _Group:
     is_original: bool  #: recorded, not computed from another group
     samples: int
     sampling_hz: float
-    channels: tuple[_Channel, ...]  #: those in the unit that is wanted
+    channels: tuple[Channel, ...]  #: those in the unit that is wanted
     left_out: int  #: channels in other units
 
     @property
     def label(self) -> str:
         told = "recorded" if self.is_original else "derived"
         return f"{some(len(self.channels), 'channel')} of {plain(self.samples / self.sampling_hz)} s, {told}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Channel:
-    """How the samples of one channel become values: ``sample * scale + offset``."""
-
-    place: int  #: among all channels of its group, from 0
-    name: str
-    scale: float  #: in the unit that is wanted, as is ``offset``
-    offset: float
-    skew: float  #: how much later than the group it was sampled, in samples
 
 
 def load_waveform(instances: Sequence[Instance], spec: InputSpec) -> Volume:
@@ -167,7 +142,7 @@ def _read(instance: Instance, number: int, item: Dataset, spec: InputSpec, *, li
             f"A waveform announces {count} channels of {samples} samples at {plain(sampling_hz)} Hz and "
             f"describes {some(len(definitions), 'channel')}.",
         )
-    channels = [_channel(place, one, spec, sampling_hz) for place, one in enumerate(definitions)]
+    channels = [channel_of(place, one, spec.unit, sampling_hz) for place, one in enumerate(definitions)]
     there = tuple(channel for channel in channels if channel is not None)
     if not there:
         raise refused(
@@ -197,43 +172,6 @@ def _read(instance: Instance, number: int, item: Dataset, spec: InputSpec, *, li
         channels=there,
         left_out=count - len(there),
     )
-
-
-def _channel(place: int, definition: Dataset, spec: InputSpec, sampling_hz: float) -> _Channel | None:
-    """Return how a channel is scaled; None if it is in another unit than the card wants, or in none."""
-    units = items_of(definition, "ChannelSensitivityUnitsSequence")
-    said = text_of(units[0], "CodeValue") if units else ""
-    scales = _VOLTS if spec.unit == MILLIVOLT.value else {spec.unit: 1.0}
-    to_unit = scales.get(said)
-    sensitivity = number_of(definition, "ChannelSensitivity")
-    if to_unit is None or not sensitivity:
-        return None
-    correction = number_of(definition, "ChannelSensitivityCorrectionFactor")
-    # Three ways to say when a channel was sampled; at most one is there (PS3.3 C.10.9.1.4).
-    late_s = (number_of(definition, "ChannelTimeSkew") or 0.0) + (
-        number_of(definition, "ChannelOffset") or 0.0
-    )
-    return _Channel(
-        place=place,
-        name=_name(definition, place),
-        scale=sensitivity * (1.0 if correction is None else correction) * to_unit,
-        offset=(number_of(definition, "ChannelBaseline") or 0.0) * to_unit,
-        skew=late_s * sampling_hz + (number_of(definition, "ChannelSampleSkew") or 0.0),
-    )
-
-
-def _name(definition: Dataset, place: int) -> str:
-    """Return what a channel is: a lead, the meaning of its code, or its number; no text typed by hand."""
-    for source in items_of(definition, "ChannelSourceSequence")[:1]:
-        scheme, value = text_of(source, "CodingSchemeDesignator"), text_of(source, "CodeValue")
-        last = re.search(r"(?:^2:|^5\.6\.3-9-)(\d{1,3})$", value)
-        if scheme in _LEAD_SCHEMES and last and int(last[1]) in _LEADS:
-            return _LEADS[int(last[1])]
-        if not scheme.startswith("99"):
-            name = re.sub(r"[^A-Za-z0-9 +./()-]", "", text_of(source, "CodeMeaning"))
-            if name.strip():
-                return name.strip()
-    return f"channel {place + 1}"
 
 
 def _choose(groups: Sequence[_Group], refusals: Sequence[InputRefused]) -> _Group:

@@ -21,7 +21,8 @@ def image_name(volume: Volume, index: int) -> str:
 def images_name(volume: Volume, first: int, last: int) -> str:
     """Return what a viewer calls the slices from one index to another: "images 5 to 7"."""
     (kind, one), (other_kind, other) = _called(volume, first), _called(volume, last)
-    if kind != other_kind:
+    # Images of a cine are often numbered slice by slice, so "5 to 7" would name other slices too.
+    if kind != other_kind or (first != last and volume.image.phases > 1):
         return f"{image_name(volume, first)} to {image_name(volume, last)}"
     ending = f" of {len(volume.slices)} in the series" if kind == "place" else ""
     if first == last:
