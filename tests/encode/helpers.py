@@ -26,7 +26,7 @@ from node.model import Outcome, ResultObject, Slice, Volume
 from node.profile import Profile
 from pipelines.contract import Card, Code, Findings, Image, InputSpec, Segment
 from pipelines.measure import measure_segment
-from tests.phantoms import to_world, write_ct_series, write_enhanced_ct
+from tests.phantoms import asymmetric_phantom, make_affine, to_world, write_ct_series, write_enhanced_ct
 
 HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
@@ -48,6 +48,7 @@ NODULE_SEGMENT = Segment(
 
 
 VIEWER = Profile()
+PHANTOM_SHAPE = (8, 24, 20)
 
 
 def a_card(**changes: Any) -> Card:
@@ -211,3 +212,10 @@ def segs_of(
         found = [*object_faults(dataset, thing, material), *seg_faults(dataset, thing, material)]
         assert found == []
     return things
+
+
+def a_phantom_case(folder: Path, **options: object) -> tuple[Volume, np.ndarray]:
+    """Write an oblique CT series of a phantom; return its volume and the mask of what is in it."""
+    affine = make_affine("oblique")
+    phantom = asymmetric_phantom(PHANTOM_SHAPE, affine)
+    return single_frame_volume(folder, phantom.array_hu, affine, **options), phantom.mask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from node.model import Outcome, Predecessor
 from node.profile import Coordinates, Profile, Report
 from pipelines.contract import Code, Findings, Measurement
 from pipelines.measure import measure_segment
-from tests.encode.helpers import a_job, material_of
+from tests.encode.damage import drop, in_first, put
+from tests.encode.helpers import Damage, a_job, material_of
 from tests.encode.rich import LENGTH, MILLIMETRE, Rich, rich
 
-Damage = Callable[[Dataset], None]
 Choice = tuple[Report, Coordinates]
 VIEWER: Choice = ("viewer", "image")
 AIR: Choice = ("air", "image")
@@ -85,14 +84,6 @@ def group_with(ds: Dataset, number: str, value_type: str) -> Dataset:
     return next(g for g in groups(ds) if template(g) == number and children(g, value_type))
 
 
-def put(keyword: str, value: object) -> Damage:
-    return lambda ds: setattr(ds, keyword, value)
-
-
-def drop(keyword: str) -> Damage:
-    return lambda ds: delattr(ds, keyword)
-
-
 def at(value_type: str, damage: Damage, code: str = "", which: int = 0) -> Damage:
     return lambda ds: damage(items(ds, value_type, code)[which])
 
@@ -112,16 +103,12 @@ def without(value_type: str, code: str = "", which: int = 0) -> Damage:
     return damage
 
 
-def first_of(sequence: str, damage: Damage) -> Damage:
-    return lambda ds: damage(ds[sequence].value[0])
-
-
 def value(number: str) -> Damage:
-    return first_of("MeasuredValueSequence", put("NumericValue", number))
+    return in_first("MeasuredValueSequence", put("NumericValue", number))
 
 
 def coded_as(code: str) -> Damage:
-    return first_of("ConceptCodeSequence", put("CodeValue", code))
+    return in_first("ConceptCodeSequence", put("CodeValue", code))
 
 
 def group_without(number: int) -> Damage:
@@ -212,7 +199,7 @@ RULES: list[tuple[str, Choice, str, Damage, str]] = [
         "no unit",
         AIR,
         "sr-air",
-        at("NUM", first_of("MeasuredValueSequence", drop("MeasurementUnitsCodeSequence")), "118565006"),
+        at("NUM", in_first("MeasuredValueSequence", drop("MeasurementUnitsCodeSequence")), "118565006"),
         "no unit",
     ),
     # roots
@@ -225,7 +212,7 @@ RULES: list[tuple[str, Choice, str, Damage, str]] = [
         "title",
         SEGMENTS,
         "sr-segments",
-        first_of("ConceptNameCodeSequence", put("CodeValue", "126000")),
+        in_first("ConceptNameCodeSequence", put("CodeValue", "126000")),
         "class or title",
     ),
     ("template", SEGMENTS, "sr-segments", drop("ContentTemplateSequence"), "template 1500"),
@@ -233,7 +220,7 @@ RULES: list[tuple[str, Choice, str, Damage, str]] = [
         "template",
         AIR,
         "sr-air",
-        first_of("ContentTemplateSequence", put("TemplateIdentifier", "2000")),
+        in_first("ContentTemplateSequence", put("TemplateIdentifier", "2000")),
         "template 1500",
     ),
     ("library", AIR, "sr-air", without("IMAGE", ""), "image library"),
@@ -365,8 +352,8 @@ RULES: list[tuple[str, Choice, str, Damage, str]] = [
         "sr-measurements",
         at(
             "NUM",
-            first_of(
-                "MeasuredValueSequence", first_of("MeasurementUnitsCodeSequence", put("CodeValue", "cm"))
+            in_first(
+                "MeasuredValueSequence", in_first("MeasurementUnitsCodeSequence", put("CodeValue", "cm"))
             ),
             "410668003",
         ),
@@ -383,7 +370,7 @@ RULES: list[tuple[str, Choice, str, Damage, str]] = [
         "group about all",
         AIR,
         "sr-air",
-        in_group(-1, first_of("ContentTemplateSequence", put("TemplateIdentifier", "1410"))),
+        in_group(-1, in_first("ContentTemplateSequence", put("TemplateIdentifier", "1410"))),
         "image-level",
     ),
     # text
