@@ -30,4 +30,6 @@ export TCP_NODELAY=1 # DCMTK waits 40 ms per message without it
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+# The default suite runs on all processors, a file's tests in order; what is asked for by name does not.
+[ $# -gt 0 ] || set -- -n auto --dist loadfile
 .venv/bin/python -m pytest -q "$@"
