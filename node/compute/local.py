@@ -95,7 +95,8 @@ class LocalEngine:
         """Run a task as soon as there is room; see `node.compute.port.Engine`."""
         slot = self._take(task)
         try:
-            if slot.worker is None or not slot.worker.is_alive:  # it died while it had nothing to do
+            worker = slot.worker
+            if worker is None or not worker.is_alive or not worker.suits(task):  # it may have died idle
                 self._replace(slot)
             return slot.running.run(
                 task,
@@ -150,7 +151,7 @@ class LocalEngine:
             if ending := self._under_way[task.job_id]:
                 del self._under_way[task.job_id]
                 raise ending
-            slot = min(self._of(task.place), key=lambda slot: slot.coldness(task.key))
+            slot = min(self._of(task.place), key=lambda slot: slot.coldness(task))
             self._free.remove(slot)
             return slot
 
@@ -218,11 +219,12 @@ class _Slot:
             raise _stopped()
         return self.worker
 
-    def coldness(self, key: str) -> tuple[bool, bool, int]:
+    def coldness(self, task: Task) -> tuple[bool, bool, int]:
         """Return what makes it a worse choice for such a task: it has to start, to load, to make room."""
         if self.worker is None:
             return True, True, 0
-        return False, key not in self.worker.warm_for, len(self.worker.warm_for)
+        warm = self.worker.warm_for
+        return not self.worker.suits(task), task.key not in warm, len(warm)
 
 
 def _stopped() -> NodeStopping:

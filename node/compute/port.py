@@ -28,6 +28,9 @@ class Task:
     target: str  #: "module:function" with the signature (payload, device, report) -> dict or None
     payload: Mapping[str, Any]  #: JSON: text, numbers, lists, mappings
     place: Place = "device"
+    #: It runs code from outside, which could change its process for whatever comes next: so nothing but
+    #: tasks of the same key is done there, before and after.
+    foreign: bool = False
     rank: int = 0  #: of tasks that wait for the same place the highest goes first
     spent_s: float = 0.0  #: what earlier tasks of the job took of its time limit
     #: A folder that the worker finds, unchangeable, as ``../given/<its name>``, and that is then put back.

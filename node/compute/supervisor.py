@@ -93,6 +93,7 @@ class Supervisor:
         self.is_fit = True  #: False: end it and start another
         self._memory_limit, self._scratch_limit = memory_limit, scratch_limit
         self._confinement: str | None = None  # what it said of it, once
+        self._tied_to = ""  # key of the only tasks for which it is good
         self._mark = f"{mark}{uuid.uuid4().hex}"
         self._own: set[int] = set()
         self._tail = b""
@@ -155,6 +156,12 @@ class Supervisor:
         lines = self._tail.decode(errors="replace").splitlines()
         return [clean(line, TAIL_LINE_LENGTH) for line in lines if line.strip()][-TAIL_LINES:]
 
+    def suits(self, task: Task) -> bool:
+        """Say whether it may do a task, after all that it did: code from outside shares no process."""
+        if self._tied_to:
+            return task.key == self._tied_to
+        return not task.foreign or self.tasks_done == 0
+
     def run(
         self,
         task: Task,
@@ -173,6 +180,7 @@ class Supervisor:
             Asked all the time; what it returns is raised.
         """
         self.is_fit = False  # until it has answered and left nothing behind
+        self._tied_to = task.key if task.foreign else ""
         self._tail = b""
         self._hand_over(task)
         answer = self._converse(task, timeout_s, interrupted, on_progress)
