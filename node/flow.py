@@ -95,7 +95,7 @@ def compute(job: Job, node: Node, report: Report) -> None:
         profiles = profiles_of(job.spec.send_to, config.destinations, node.journal.takes)
         earlier = node.journal.predecessors(job)
         order = order_for(job, node.cards, inputs, folders, config, profiles, earlier)
-        do((load, analyze, encode), order, node.engine, config.compute.timeout_s, report)
+        do((load, analyze, encode), order, node.engine, config.compute, report)
         node.journal.save_results(job, node.staging.adopt(order.folder), node.clock(), profiles)
         failpoint("compute.committed")
     except Exception as error:  # noqa: BLE001  whatever it was, the job must not wait for ever

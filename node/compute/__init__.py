@@ -6,6 +6,7 @@ order       what workers are told of a job (`wire`: in which language)
 exchange/   what they hand each other: a case, where it came from, findings
 confined    the one step in which code of a pipeline runs (`sandbox`: what it may touch)
 load        make a pipeline ready, run it, hold it to its word (`findings`)
+warm        pipelines that stay in memory, as long as there is room
 staging     how files of workers become ours
 """
 

@@ -7,12 +7,14 @@ here is within reach of a pipeline's code.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from node.compute.exchange import CASE, FINDINGS, read_case, write_findings
-from node.compute.load import load_pipeline, run_pipeline, warm
+from node.compute.load import run_pipeline
 from node.compute.port import Report
+from node.compute.warm import Shelf, used_share
 from node.errors import PipelineFailed
 from node.failpoint import failpoint
 from pipelines.contract import Card, CardError, read_card
@@ -24,13 +26,22 @@ GIVEN = Path("..", "given")
 def analyze(payload: Mapping[str, Any], device: str, report: Report) -> dict[str, Any]:
     """Run a pipeline on the case that was given; tell which pipelines are warm now."""
     report("model", 0.2)
-    card = _card(Path(payload["card"]), payload["digest"])
-    pipeline = load_pipeline(card, device)
+    shelf = _shelf(device, payload["memory_bytes"])
+    # One that is ready needs no look at its files: it is what was approved when it was made ready.
+    card = shelf.known(payload["digest"]) or _card(Path(payload["card"]), payload["digest"])
+    pipeline = shelf.take(card)
     report("compute", 0.3)
-    findings = run_pipeline(pipeline, card, read_case(GIVEN / CASE))
+    case = read_case(GIVEN / CASE)
+    findings = shelf.roomy(card, lambda: run_pipeline(pipeline, card, case))
     failpoint("compute.analyzed")
     write_findings(findings, Path(FINDINGS))
-    return {"warm": warm()}
+    shelf.trim()
+    return {"warm": shelf.names}
+
+
+@cache
+def _shelf(device: str, memory_bytes: int) -> Shelf:
+    return Shelf(device, partial(used_share, device, memory_bytes))
 
 
 def _card(path: Path, digest: str) -> Card:

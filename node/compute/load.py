@@ -1,4 +1,4 @@
-"""Inside a worker: make a pipeline ready, keep it warm, run it on a case.
+"""Inside a worker: make a pipeline ready, run it on a case.
 
 The only place where code of a pipeline is called. Whatever it raises becomes an error of ours
 that names the pipeline, the moment and the place.
@@ -10,13 +10,12 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,47 +28,24 @@ from node.log import describe
 from pipelines.check import refuse_unfit
 from pipelines.contract import Card, Case, Findings, InputRefused, Pipeline
 
-#: How many pipelines a worker keeps in memory; the one unused for longest gives way.
-MOST_LOADED = 2
-
 _Voxel = TypeVar("_Voxel", bound=np.generic)
 
 
-class _Warm(NamedTuple):
-    name: str
-    pipeline: Pipeline
-
-
-_loaded: OrderedDict[tuple[str, str], _Warm] = OrderedDict()  # (digest, device)
-
-
 def load_pipeline(card: Card, device: str) -> Pipeline:
-    """Return a pipeline that is ready to run; from the second time on, the same one.
+    """Return a pipeline that is ready to run on a device.
 
     Raises
     ------
     PipelineFailed
         Its code cannot be imported, is no `Pipeline`, or failed to load.
     """
-    key = (card.digest, device)
-    if key in _loaded:
-        _loaded.move_to_end(key)
-        return _loaded[key].pipeline
-    while len(_loaded) >= MOST_LOADED:
-        _loaded.popitem(last=False)
     with _blaming(card, "being imported"):
         made = _class_of(card)(card)
     if not isinstance(made, Pipeline):
         raise PipelineFailed(f"{card.use} of {card.name} lacks one of load, check and analyze.")
     with _blaming(card, "loading"):
         made.load(device)
-    _loaded[key] = _Warm(card.name, made)
     return made
-
-
-def warm() -> list[str]:
-    """Return the names of the pipelines that are ready to run."""
-    return [one.name for one in _loaded.values()]
 
 
 def run_pipeline(pipeline: Pipeline, card: Card, case: Case) -> Findings:

@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from node.compute.catalogue import OURS
 from node.compute.confined import analyze
 from node.compute.exchange import CASE, FINDINGS
 from node.compute.exchange.typed import plain, record_of
 from node.compute.port import Engine, Report, Task
 from node.compute.stopwatch import Stopwatch
-from node.config import Config
+from node.config import ComputeTable, Config
 from node.errors import PipelineMissing
 from node.job import Job
 from node.model import Instance, Predecessor
@@ -100,7 +101,7 @@ def order_for(
 
 
 def do(
-    steps: Sequence[Callable[..., Any]], order: Order, engine: Engine, timeout_s: float, report: Report
+    steps: Sequence[Callable[..., Any]], order: Order, engine: Engine, config: ComputeTable, report: Report
 ) -> None:
     """Have an engine do the steps of an order, one after the other.
 
@@ -108,8 +109,8 @@ def do(
     ----------
     steps
         Functions of a worker. `analyze` runs on a device, confined, and every other on the host.
-    timeout_s
-        Of all steps together; waiting for a worker does not count.
+    config
+        Its time limit is for all steps together; waiting for a worker does not count.
 
     Raises
     ------
@@ -119,10 +120,11 @@ def do(
     watch = Stopwatch(report)
     for work in steps:
         watch.wait()
-        engine.run(_task(work, order, watch), timeout_s=timeout_s, on_progress=watch.begin)
+        task = _task(work, order, watch, int(config.memory_gb * 1e9))
+        engine.run(task, timeout_s=config.timeout_s, on_progress=watch.begin)
 
 
-def _task(work: Callable[..., Any], order: Order, watch: Stopwatch) -> Task:
+def _task(work: Callable[..., Any], order: Order, watch: Stopwatch, memory_bytes: int) -> Task:
     """Return one step of an order as an engine takes it.
 
     A task for the device names the pipeline and hands the case over; who it is about, and where
@@ -136,8 +138,13 @@ def _task(work: Callable[..., Any], order: Order, watch: Stopwatch) -> Task:
         target=f"{work.__module__}:{work.__name__}",
         payload={"order": plain(order), "seconds": watch.seconds}
         if is_host
-        else {"card": str(card.folder / "card.toml"), "digest": card.digest},
+        else {
+            "card": str(card.folder / "card.toml"),
+            "digest": card.digest,
+            "memory_bytes": memory_bytes,
+        },
         place="host" if is_host else "device",
+        foreign=not is_host and not card.folder.is_relative_to(OURS),
         rank=len(watch.seconds),  # what is begun is finished first
         spent_s=watch.worked_s,
         gives=None if is_host else order.exchange / CASE,

@@ -1,4 +1,4 @@
-"""Pipelines in a worker: loaded once, blamed for what they do, held to their contract."""
+"""Pipelines in a worker: blamed for what they do, held to their contract."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from node.compute import load
 from node.compute.load import load_pipeline, run_pipeline
 from node.errors import FindingsInvalid, PipelineFailed
 from pipelines.contract import InputRefused, read_card
 from tests.compute.findings_maker import card, image
 
 CASE = {"ct": image()}
-
-
-@pytest.fixture(autouse=True)
-def nothing_loaded(monkeypatch):
-    monkeypatch.setattr(load, "_loaded", type(load._loaded)())
 
 
 def toy(name, **changes):
@@ -33,21 +27,6 @@ def run(name):
 
 def test_a_good_pipeline_gives_its_findings():
     assert len(run("Good").segments) == 2
-
-
-def test_a_pipeline_is_loaded_once_per_digest_and_device():
-    first = load_pipeline(toy("Good"), "cpu")
-    assert load_pipeline(toy("Good"), "cpu") is first
-    assert first.loads == ["cpu"]
-    assert load_pipeline(card(use=toy("Good").use, digest="other"), "cpu") is not first
-
-
-def test_the_pipeline_unused_for_longest_gives_way():
-    first = load_pipeline(toy("Good"), "cpu")
-    load_pipeline(toy("Raises"), "cpu")
-    assert load_pipeline(toy("Good"), "cpu") is first
-    load_pipeline(toy("Exits"), "cpu")
-    assert [key[0] for key in load._loaded] == ["Good", "Exits"]
 
 
 @pytest.mark.parametrize(
@@ -68,12 +47,6 @@ def test_the_pipeline_unused_for_longest_gives_way():
 def test_what_a_pipeline_raises_is_told_with_moment_and_place(name, sentence):
     with pytest.raises(PipelineFailed, match=sentence):
         run(name)
-
-
-def test_a_pipeline_that_failed_to_load_is_not_kept():
-    with pytest.raises(PipelineFailed):
-        run("FailsToLoad")
-    assert not load._loaded
 
 
 def test_a_refusal_passes_unchanged():

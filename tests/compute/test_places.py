@@ -205,11 +205,11 @@ def encode():
 
 def test_our_workers_get_the_whole_order_and_the_pipeline_gets_its_name(tmp_path):
     order, engine = an_order(tmp_path), Notes()
-    do((load, analyze, encode), order, engine, 900, lambda *_: None)
+    do((load, analyze, encode), order, engine, ComputeTable(), lambda *_: None)
     first, second, third = engine.tasks
     assert order_of(json.loads(json.dumps(first.payload))) == order
     assert order_of(json.loads(json.dumps(third.payload))) == order
-    assert set(second.payload) == {"card", "digest"}
+    assert set(second.payload) == {"card", "digest", "memory_bytes"}
     assert CANARY not in json.dumps(dict(second.payload))
     assert [task.place for task in engine.tasks] == ["host", "device", "host"]
     assert first.rank < second.rank < third.rank
@@ -220,7 +220,7 @@ def test_our_workers_get_the_whole_order_and_the_pipeline_gets_its_name(tmp_path
 
 def test_the_seconds_of_each_step_travel_along_and_waiting_is_none_of_them(tmp_path):
     engine, told = Notes(seconds=0.05), []
-    do((load, analyze, encode), an_order(tmp_path), engine, 900, lambda *said: told.append(said))
+    do((load, analyze, encode), an_order(tmp_path), engine, ComputeTable(), lambda *said: told.append(said))
     assert [list(task.payload.get("seconds", {})) for task in engine.tasks] == [
         [],
         [],

@@ -1,0 +1,222 @@
+"""Pipelines stay ready as long as there is memory, and give way when there is not."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+
+from node.compute import Task, warm
+from node.compute.confined import analyze
+from node.compute.exchange import write_case
+from node.compute.warm import Shelf
+from node.errors import MemoryExceeded, PipelineFailed
+from node.model import Volume
+from pipelines.contract import folder_digest
+from tests.compute.conftest import make_engine
+from tests.compute.findings_maker import card, image
+
+ALIVE: weakref.WeakSet = weakref.WeakSet()  #: toy pipelines that hold memory now
+
+
+class Toy:
+    """Holds one unit of memory from loading on."""
+
+    def __init__(self, its_card) -> None:
+        self.card = its_card
+
+    def load(self, device):
+        ALIVE.add(self)
+        if len(ALIVE) > ROOM["load"]:
+            raise MemoryError
+
+    def check(self, case):
+        pass
+
+    def analyze(self, case):
+        pass
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch has one."""
+
+
+ROOM = {"load": 10}
+
+
+@pytest.fixture(autouse=True)
+def plenty_of_room(monkeypatch):
+    monkeypatch.setitem(ROOM, "load", 10)
+    yield
+    warm.release("cpu")
+
+
+def toy(name):
+    return card(name=name, digest=name, use=f"{__name__}:Toy")
+
+
+def shelf(used=lambda: 0.0):
+    return Shelf("cpu", used)
+
+
+def test_a_pipeline_is_made_ready_once():
+    some = shelf()
+    first = some.take(toy("one"))
+    assert some.take(toy("one")) is first
+    assert some.known("one") == toy("one")
+    assert some.known("two") is None
+    assert some.take(toy("two")) is not first
+
+
+def test_as_many_stay_as_there_is_room_for():
+    some = shelf()
+    for name in "abcdef":
+        some.take(toy(name))
+    assert some.names == list("abcdef")
+
+
+def test_the_one_unused_for_longest_gives_way():
+    some = shelf(lambda: len(ALIVE) / 6)
+    for name in "abcacd":
+        some.take(toy(name))
+        some.trim()
+    assert some.names == ["a", "c", "d"]
+    assert len(ALIVE) == 3
+
+
+def test_the_last_one_stays_however_little_room_there_is():
+    some = shelf(lambda: 1.0)
+    first = some.take(toy("a"))
+    some.trim()
+    assert some.take(toy("a")) is first
+
+
+def test_one_that_does_not_fit_beside_others_is_loaded_alone(monkeypatch):
+    some = shelf()
+    for name in "abc":
+        some.take(toy(name))
+    monkeypatch.setitem(ROOM, "load", 1)
+    some.take(toy("d"))
+    assert some.names == ["d"]
+    assert len(ALIVE) == 1
+
+
+def test_one_that_does_not_fit_even_alone_is_told(monkeypatch):
+    some = shelf()
+    monkeypatch.setitem(ROOM, "load", 0)
+    with pytest.raises(MemoryExceeded, match="toy needs more memory than there is for it on cpu, even alone"):
+        some.take(toy("toy"))
+    assert some.names == []
+
+
+SHORT = [
+    MemoryError(),
+    OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    RuntimeError("cuDNN error: out of memory"),
+]
+
+
+@pytest.mark.parametrize("reason", SHORT, ids=[type(s).__name__ for s in SHORT])
+def test_work_that_runs_out_of_memory_is_done_again_with_the_others_gone(reason):
+    some, tried = shelf(), []
+    for name in "abc":
+        some.take(toy(name))
+
+    def act():
+        tried.append(some.names)
+        if len(some.names) > 1:
+            try:
+                raise reason
+            except type(reason) as error:
+                raise PipelineFailed("toy failed") from error
+        return "done"
+
+    assert some.roomy(toy("b"), act) == "done"
+    assert tried == [["a", "b", "c"], ["b"]]
+
+
+def test_another_failure_costs_the_others_nothing():
+    some = shelf()
+    for name in "ab":
+        some.take(toy(name))
+    with pytest.raises(PipelineFailed, match="of another kind"):
+        some.roomy(toy("b"), lambda: (_ for _ in ()).throw(PipelineFailed("of another kind")))
+    assert some.names == ["a", "b"]
+
+
+def test_the_share_in_use_is_of_what_the_process_may_have():
+    half = warm.used_share("cpu", 1 << 30)
+    assert half > 0.01
+    assert warm.used_share("cpu", 1 << 31) == pytest.approx(half / 2, rel=0.2)
+
+
+CARD = """
+name = "{name}"
+version = "1"
+title = "Holds memory"
+maker = "test"
+intended_use = "test"
+use = "{name}.code:Holds"
+[inputs.ct]
+modality = ["CT"]
+unit = "[hnsf'U]"
+"""
+
+CODE = """
+import numpy as np
+from pipelines.contract import Findings
+class Holds:
+    def __init__(self, card):
+        self.card = card
+    def load(self, device):
+        self.held = np.ones({megabytes} << 17)
+    def check(self, case):
+        pass
+    def analyze(self, case):
+        return Findings(cautions=("It was analyzed.",))
+"""
+
+
+def test_a_worker_keeps_what_fits_and_is_sent_what_it_is_warm_for(tmp_path):
+    folders = {}
+    for name in ("first", "second", "third"):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / "card.toml").write_text(CARD.format(name=name))
+        (folders[name] / "code.py").write_text(CODE.format(megabytes=200))
+    exchange = tmp_path / "exchange"
+    exchange.mkdir()
+    volume = Volume(image=image(), slices=(), series_uid="", study_uid="", frame_of_reference_uid="")
+    write_case({"ct": volume}, exchange)
+    engine = make_engine(tmp_path / "scratch", memory_gb=1.0, readable=list(folders.values()))
+    kept = []
+    for name in ("first", "second", "first", "third", "third"):
+        answer = engine.run(
+            Task(
+                key=name,
+                job_id=1,
+                target=f"{analyze.__module__}:{analyze.__name__}",
+                payload={
+                    "card": str(folders[name] / "card.toml"),
+                    "digest": folder_digest(folders[name]),
+                    "memory_bytes": 1_000_000_000,
+                },
+                gives=exchange / "case",
+                takes=exchange / "findings",
+            ),
+            timeout_s=60,
+            on_progress=lambda *_: None,
+        )
+        for file in (exchange / "findings").iterdir():
+            file.unlink()
+        (exchange / "findings").rmdir()
+        kept.append(answer["warm"])
+    engine.close()
+    assert kept == [
+        ["first"],
+        ["first", "second"],
+        ["second", "first"],
+        ["first", "third"],
+        ["first", "third"],
+    ]
