@@ -17,6 +17,7 @@ from node.compute.complaint import (
     of_share,
     of_unit,
 )
+from node.slices import nearest
 from pipelines.contract import Card, Detection, Findings, Image, Map
 
 #: Each is as large as the image.
@@ -86,6 +87,9 @@ def _of_points(one: Detection, image: Image, what: str) -> Iterator[str]:
     slices = np.rint(points[:, 0])
     if is_flat and (np.abs(points[:, 0] - slices).max() > WHOLE or np.ptp(slices) > 0):
         yield f"{what} is a {one.shape} that is not on one slice"
+    moments = {nearest(float(place), image.array.shape[0]) // image.slices for place in points[:, 0]}
+    if image.phases > 1 and len(moments) > 1:
+        yield f"{what} is on several phases at once; each has detections of its own"
     if one.shape == "contour" and np.array_equal(points[0], points[-1]):
         yield f"{what} repeats its first point at its end"
 

@@ -209,6 +209,20 @@ def test_on_images_that_stand_for_themselves_everything_is_on_one_of_them():
     assert validate(between, card(), case) == ["detection 1 is a point that is not on one slice"]
 
 
+def test_on_a_cine_a_detection_is_of_one_phase():
+    cine = {"ct": image(phases=2)}  # slices 0 and 1, twice
+    said = "detection 1 is on several phases at once; each has detections of its own"
+    assert validate(pointed("box"), card(), cine) == [said]
+    assert validate(pointed("point"), card(), cine) == []
+
+
+def test_a_recording_over_time_is_not_pointed_at():
+    case = {"ct": image(is_spatial=False, facts={"sampling_hz": 500.0})}
+    assert "it outlines or points at a recording over time, which is no image" in validate(
+        pointed("point"), card(), case
+    )
+
+
 def test_a_card_declares_what_it_detects():
     assert complaints(pointed(), card(detects=())) == ["detection 1 (Nodule) is not declared by its card"]
     other_words = (NODULE._replace(meaning="Lump"),)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.check import refuse_unfit
+from pipelines.check import kind_of, refuse_unfit
 from pipelines.contract import Card, Code, Image, InputRefused, InputSpec
 
 UNIT = Code("1", "UCUM", "no units")
@@ -64,3 +64,21 @@ CASES = [
 @pytest.mark.parametrize(("spec", "image", "code"), CASES, ids=range(len(CASES)))
 def test_an_image_is_held_against_its_card(spec, image, code):
     assert code_of(spec, image) == code
+
+
+def test_each_kind_of_input_is_told_from_the_others():
+    cine = replace(HEAD, array=np.zeros((6, 4, 4), np.float32), phases=3)
+    ecg = replace(RADIOGRAPH, facts={"sampling_hz": 500.0}, modality="ECG")
+    images = {"volume": HEAD, "planes": RADIOGRAPH, "cine": cine, "waveform": ecg}
+    for kind, image in images.items():
+        assert kind_of(image) == kind
+        for wanted in images:
+            spec = InputSpec(modality=(image.modality,), unit="1", kind=wanted, slices_min=1)
+            assert code_of(spec, image) == ("" if wanted == kind else "wrong-kind")
+
+
+def test_slices_of_a_cine_are_counted_once():
+    cine = replace(HEAD, array=np.zeros((6, 4, 4), np.float32), phases=3)
+    spec = InputSpec(modality=("MR",), unit="1", kind="cine", slices_min=3)
+    assert code_of(spec, cine) == "too-few-slices"
+    assert code_of(replace(spec, slices_min=2), cine) == ""
