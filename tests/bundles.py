@@ -165,3 +165,10 @@ def phantom_case(
         flip[0, 3] = shape[0] - 1
         array, mask, affine = array[::-1], mask[::-1], affine @ flip
     return {"ct": image_of(array, affine)}, mask, phantom
+
+
+def write_scripts(folder: Path, **modules: str) -> None:
+    """Give a bundle Python modules of its own: scripts.<name>."""
+    (folder / "scripts").mkdir(parents=True, exist_ok=True)
+    for name, source in {"__init__": "", **modules}.items():
+        (folder / "scripts" / f"{name}.py").write_text(source)

@@ -13,6 +13,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
+from pipelines.bundle.config import role_of
 from pipelines.bundle.terms import PLACES, Terms
 
 #: Classes which the node itself stands for.
@@ -22,8 +23,8 @@ _LOADS = re.compile(r"torch\.load|load_state_dict|CheckpointLoader|\.run\(")
 
 def set_up(parser: ConfigParser, terms: Terms) -> None:
     """Evaluate what sets the bundle up; all of it where the card names the place."""
-    if place := terms.roles.get("setup"):
-        parser.get_parsed_content(place)
+    if "setup" in terms.roles:
+        role_of(parser, terms, "setup")
         return
     for place in PLACES["setup"]:
         for entry in _entries(parser, place):

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from monai.bundle import ConfigParser
@@ -61,6 +62,7 @@ def _build(
     modules: BundleModules,
     is_untrained: bool,
 ) -> Loaded:
+    _refuse_generator(card, parser)
     if files.weights and not is_untrained and is_torchscript(files.weights):
         # In place of the definition, so that whatever refers to the network gets this one.
         parser[terms.roles.get("network_def", "network_def")] = read_torchscript(
@@ -97,6 +99,17 @@ def _build(
         spreads=_content(parser, "evaluator::postprocessing") is None,
         result=terms.result,
     )
+
+
+def _refuse_generator(card: Card, parser: ConfigParser) -> None:
+    """Refuse what makes images of noise: there is nothing to analyse."""
+    inputs = parser.get(f"{parser.meta_key}::network_data_format::inputs")
+    for name, said in inputs.items() if isinstance(inputs, dict) else ():
+        kinds = (said.get("type"), said.get("format")) if isinstance(said, dict) else ()
+        if name == "latent" or "noise" in kinds or "latent" in kinds:
+            raise CardError(
+                f"{card.name}: the bundle takes a latent or noise, no image: it generates; a node analyses"
+            )
 
 
 def _content(parser: ConfigParser, place: str) -> Any:
@@ -160,7 +173,7 @@ def _told(error: Exception, parser: ConfigParser | None, files: Files) -> str:
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     root = causes[-1]
-    told = str(error) if root is error else f"{_short(error)}: {root}"
+    told = _short(error) if root is error else f"{_short(error)}: {_short(root)}"
     unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(root))
     if unknown and parser is not None:
         places = [f"'{p}::{unknown[2]}'" for p in find_components(parser.config, unknown[1])]
@@ -168,8 +181,17 @@ def _told(error: Exception, parser: ConfigParser | None, files: Files) -> str:
             f". This version of MONAI does not know {unknown[2]} any more; if the network does not need it, "
             f"say in the card: [bundle] remove = [{', '.join(places)}]"
         )
-    if any(isinstance(cause, ImportError) for cause in causes):
-        told = " ".join([f"{told}.", *unmet_needs(files.metadata)])
+    if any(isinstance(cause, URLError) for cause in causes):
+        pretrained = find_components(parser.config, r"\w+") if parser is not None else []
+        places = [
+            f"'{p}::pretrained' = false" for p in pretrained if parser and parser.get(f"{p}::pretrained")
+        ]
+        told += (
+            ". The network wants to load something over the internet, which a node does not; if that is what "
+            f"its own weights replace, say in the card: [bundle.overrides] {', '.join(places)}"
+        )
+    if "No module named" in str(root) or isinstance(root, ImportError):
+        told = " ".join([f"{told.rstrip('.')}.", *unmet_needs(files.metadata)])
     return told
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,10 @@ class Answer:
     ready: MetaTensor | None = None
 
 
+class BundleFailed(RuntimeError):
+    """A part of the bundle raised something; the sentence says which part, and what."""
+
+
 def run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
     """Take one case through a bundle, the same way each time.
 
@@ -65,13 +69,31 @@ def run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
 
     Raises
     ------
-    Exception
-        Whatever a part of the bundle raises.
+    BundleFailed
+        A part of the bundle failed for another reason than memory.
     """
     with at_work(loaded):
-        prepared, ready = prepare(loaded, item)
-        given = predict(loaded, prepared, ready)
-        return finish(loaded, prepared, ready, given)
+        with _part("preprocessing"):
+            prepared, ready = prepare(loaded, item)
+        with _part("network"):
+            given = predict(loaded, prepared, ready)
+        with _part("postprocessing"):
+            return finish(loaded, prepared, ready, given)
+
+
+@contextmanager
+def _part(name: str) -> Iterator[None]:
+    """Name the part of the bundle in which something failed."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        said = str(root).strip().split("\n", 1)[0]
+        raise BundleFailed(f"the bundle's {name} failed: {type(root).__name__}: {said}") from error
 
 
 def at_work(loaded: Loaded) -> ExitStack:

@@ -67,7 +67,7 @@ def loaded_keys(compose: Compose) -> tuple[str, ...]:
 def forgive(compose: Compose, absent: set[str]) -> None:
     """Let steps go on without keys that only a bundle's own data set would bring, such as its truth."""
     for step in compose.transforms:
-        if isinstance(step, MapTransform) and absent & set(step.keys):
+        if isinstance(step, MapTransform) and absent & set(getattr(step, "keys", ())):
             step.allow_missing_keys = True
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from pipelines.contract import CardError
 
@@ -119,9 +121,10 @@ def _state_dict(path: Path, device: torch.device, key: str) -> Mapping[str, Any]
 
 def _content(path: Path, device: torch.device) -> Any:
     if _is_safetensors(path):
-        from safetensors.torch import load_file
-
-        return load_file(path, device=str(device))
+        try:
+            return load_file(path, device=str(device))
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
     return torch.load(path, map_location=device, weights_only=True)
 
 
