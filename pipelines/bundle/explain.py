@@ -91,7 +91,8 @@ def explain(loaded: Loaded, terms: Terms, part: Part, index: int) -> NDArray[np.
     set_determinism(seed=0)
     with at_work(loaded), torch.inference_mode(False), torch.enable_grad():
         heat = _heat(loaded, terms, batch, index)
-    return resampled(heat, grid_of(ready), part.grid, linear=True)[0]
+    on_source: NDArray[np.float32] = resampled(heat, grid_of(ready), part.grid, linear=True)[0]
+    return on_source
 
 
 def _heat(loaded: Loaded, terms: Terms, batch: torch.Tensor, index: int) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,15 @@ from pipelines.geometry import (
     GeometryChanged,
     channels_from_metatensor,
     from_metatensor,
+    grid_of,
+    is_same,
+    phases_metatensor,
+    picture_metatensor,
     ras_affine,
     to_metatensor,
+    waveform_metatensor,
 )
+from pipelines.resample import resample
 from tests.phantoms import asymmetric_phantom, make_affine, to_world, write_ct_series
 
 HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
@@ -150,3 +158,85 @@ def test_channels_stay_apart_and_one_is_asked_for_explicitly():
 def test_the_affine_of_an_axial_head_first_supine_image_points_the_way_monai_expects():
     affine = make_affine("axial", spacing_mm=(3.0, 2.0, 1.0), origin_mm=(-10.0, -20.0, 30.0))
     assert np.allclose(ras_affine(affine), [[-1, 0, 0, 10], [0, -2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
+
+
+# --- other kinds of images, and other grids ----------------------------------------------------------
+
+
+def test_pictures_phases_and_waveforms_keep_every_value_in_its_place():
+    rng = np.random.default_rng(5)
+    image = image_of(rng.normal(size=(6, 4, 5)), make_affine("oblique"))
+    one = picture_metatensor(image.array[2:3].copy(), image)
+    assert one.shape == (1, 5, 4)
+    assert one[0, 3, 1].item() == image.array[2, 1, 3]
+    several = picture_metatensor(image.array[np.newaxis].copy(), image)
+    assert several[0, 3, 1, 2].item() == image.array[2, 1, 3]
+    assert np.allclose(np.diag(several.affine), [*image.spacing_mm[::-1], 1])
+    cine = replace(image, phases=3)
+    four = phases_metatensor(cine)
+    assert four.shape == (1, 5, 4, 2, 3)
+    assert four[0, 3, 1, 1, 2].item() == image.array[2 * 2 + 1, 1, 3]
+    assert np.allclose(four.affine, ras_affine(image.affine))
+    wave = waveform_metatensor(replace(image, array=image.array[:, :1]))
+    assert np.array_equal(wave.numpy(), image.array[:, 0])
+
+
+def test_two_grids_are_one_only_when_no_corner_moves():
+    here = grid_of(to_metatensor(image_of(np.zeros((4, 5, 6)), make_affine("oblique"))))
+    moved = replace(here, affine=here.affine + np.eye(4, k=3) * 0.1)
+    assert is_same(here, here)
+    assert not is_same(here, moved)
+    assert not is_same(here, replace(here, shape=(6, 5, 3)))
+    with pytest.raises(GeometryChanged, match="lost its geometry"):
+        grid_of(torch.zeros(1, 2, 3))
+    flat = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([2.0, 3.0, 1.0])))  # (3, 3)
+    assert np.allclose(grid_of(flat).affine, np.diag([2.0, 3.0, 1.0, 1.0]))
+
+
+@given(images(), images())
+@settings(max_examples=40, deadline=None)
+def test_a_field_that_is_linear_in_the_patient_is_the_same_on_any_grid(one, other):
+    centred = other.affine.copy()  # both around one middle, so that they overlap
+    middle = [(n - 1) / 2 for n in one.array.shape]
+    centred[:3, 3] = to_world(one.affine, middle) - other.affine[:3, :3] @ [
+        (n - 1) / 2 for n in other.array.shape
+    ]
+
+    def field(affine, shape):
+        index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+        return (index @ affine[:3, :3].T + affine[:3, 3]) @ [0.3, -0.2, 0.5]
+
+    values = field(one.affine, one.array.shape)
+    shape = other.array.shape
+    taken, covered = resample(values[None], one.affine, shape, centred, linear=True, outside=np.nan)
+    places = np.linalg.solve(one.affine, centred) @ np.pad(
+        np.indices(shape).reshape(3, -1), ((0, 1), (0, 0)), constant_values=1
+    )
+    last = np.array(one.array.shape)[:, None] - 1
+    within = ((places[:3] >= 0) & (places[:3] <= last)).all(axis=0).reshape(shape)
+    assert np.allclose(taken[0][within], field(centred, shape)[within], atol=1e-2)
+    reached = ((places[:3] >= -0.500001) & (places[:3] <= last + 0.500001)).all(axis=0)
+    assert covered == pytest.approx(reached.mean(), abs=0.02)
+    assert np.isfinite(taken[0]).mean() == pytest.approx(covered)
+
+
+def test_nearest_values_are_only_those_that_were_there_and_outside_is_as_said():
+    labels = np.zeros((2, 3, 4, 5))
+    labels[0, 1:, 1:, 1:] = 7
+    finer = np.diag([0.5, 0.5, 0.5, 1.0])
+    finer[:3, 3] = -0.25  # voxels of half the size that fill the same space
+    taken, covered = resample(labels, np.eye(4), (6, 8, 10), finer, linear=False, outside=[1.0, 2.0])
+    assert covered == 1.0
+    assert set(np.unique(taken)) == {0.0, 7.0}
+    assert np.array_equal(taken[0], np.kron(labels[0], np.ones((2, 2, 2))))
+    far = np.eye(4)
+    far[0, 3] = 2.0
+    taken, covered = resample(labels, np.eye(4), (3, 4, 5), far, linear=False, outside=[1.0, 2.0])
+    assert covered == pytest.approx(1 / 3)
+    assert np.array_equal(taken[:, 1:].reshape(2, -1).T, np.tile([1.0, 2.0], (40, 1)))
+    assert np.array_equal(taken[:, 0], labels[:, 2])
+
+
+def test_an_affine_that_spans_no_space_is_told():
+    with pytest.raises(ValueError, match="leads nowhere"):
+        resample(np.zeros((1, 2, 2, 2)), np.zeros((4, 4)), (2, 2, 2), np.eye(4), linear=True, outside=0)

@@ -141,3 +141,51 @@ def test_a_union_is_recorded():
 def test_an_unknown_measure_names_the_known_ones():
     with pytest.raises(KeyError, match=r"volumne.*known are.*volume"):
         measure_segment(["volumne"], np.ones((1, 1, 1), dtype=bool), image_of([[[0.0]]]))
+
+
+def beating(volumes_voxels, slices=2):
+    """Return an image of 0.5 mL voxels over several phases, and a mask of so many voxels in each."""
+    mask = np.zeros((len(volumes_voxels), slices, 4, 5), dtype=bool)
+    for phase, count in zip(mask, volumes_voxels, strict=True):
+        phase.reshape(-1)[:count] = True
+    mask = mask.reshape(-1, 4, 5)
+    affine = np.diag([5.0, 10.0, 10.0, 1.0])
+    image = Image(
+        array=np.zeros(mask.shape, np.float32),
+        affine=affine,
+        unit=Code("1", "UCUM", "no units"),
+        modality="MR",
+        phases=len(volumes_voxels),
+    )
+    return mask, image
+
+
+def test_a_heart_has_a_largest_and_a_smallest_volume_and_no_volume_over_all_phases():
+    mask, image = beating([30, 12, 20])
+    names = ["lv-edv", "lv-esv", "stroke-volume", "ejection-fraction", "volume-largest", "volume-smallest"]
+    found = measure_segment([*names, "volume"], mask, image, segment=1)
+    assert [one.value for one in found[:6]] == [15.0, 6.0, 9.0, pytest.approx(60.0), 15.0, 6.0]
+    assert math.isnan(found[6].value)
+    assert [one.name for one in found[:4]] == [
+        codes.LEFT_ED_VOLUME,
+        codes.LEFT_ES_VOLUME,
+        codes.STROKE_VOLUME,
+        codes.EJECTION_FRACTION,
+    ]
+    assert found[3].unit == codes.PERCENT
+    assert (found[4].name, found[4].derivation) == (codes.VOLUME, codes.MAXIMUM)
+    assert (found[5].name, found[5].derivation) == (codes.VOLUME, codes.MINIMUM)
+
+
+def test_a_phase_without_an_outline_is_no_empty_heart():
+    mask, image = beating([30, 0, 20])
+    for name in ("lv-esv", "ejection-fraction", "stroke-volume"):
+        assert math.isnan(recompute(name, mask, image))
+    assert recompute("lv-edv", mask, image) == 15.0
+
+
+def test_one_phase_has_no_ejection_fraction():
+    mask, image = beating([30])
+    assert recompute("volume", mask, image) == 15.0
+    for name in ("lv-edv", "rv-esv", "ejection-fraction"):
+        assert math.isnan(recompute(name, mask, image))
