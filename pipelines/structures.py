@@ -25,6 +25,7 @@ CATEGORIES = {
     "abnormal": MORPHOLOGICALLY_ABNORMAL,
     "tissue": Code("85756007", "SCT", "Tissue"),
     "substance": Code("91720002", "SCT", "Body Substance"),
+    "object": Code("260787004", "SCT", "Physical object"),
 }
 SIDES = {"left": LEFT, "right": RIGHT, "": None}
 
