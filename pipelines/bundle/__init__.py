@@ -10,12 +10,15 @@ A configuration may contain expressions and a bundle may contain scripts: a bund
 runs only when the digest of its folder was approved (`Card.digest`), and weights are read as data
 (``weights_only``), never as pickled code.
 
-terms      the ``[bundle]`` table of a card, held against the bundle's files
+terms      the ``[bundle]`` table of a card
+files      the bundle's files, held against it
 config     the configuration, with stand-ins where it loads and saves (`handover`)
 weights    what the network has learnt
-inputs     a case becomes the item that the bundle's transforms take
-run        the item goes through transforms, inferer and network
-outputs    what comes out becomes findings (`outline`: label maps and masks)
+inputs     a case becomes the items that the bundle's transforms take, one or several
+run        an item goes through transforms, inferer and network
+outputs    what comes out becomes findings: outlines, scores, boxes, points, images, instances
+explain    a map of what an answer rests on
+analysis   inputs, run, outputs and explain, in this order
 pipeline   all of it behind the four moments of `pipelines.contract.Pipeline`
 """
 

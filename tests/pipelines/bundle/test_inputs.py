@@ -224,6 +224,12 @@ def test_what_cannot_be_resampled_is_refused_with_the_reason(tmp_path, spoil, re
     assert refusal.value.code == reason
 
 
+def test_two_series_of_unknown_frames_are_not_taken_to_be_of_one(tmp_path):
+    case = {name: replace(image, frame_of_reference="") for name, image in pelvis().items()}
+    with pytest.raises(InputRefused, match="do not say their frame"):
+        analysed(tmp_path, "two-keys", case)
+
+
 def test_only_volumes_are_resampled_and_other_grids_are_refused(tmp_path):
     inputs = [role("a", "MR", "1", "cine"), role("b", "MR", "1", "cine", grid="resample")]
     case = {"a": heart()["cine"], "b": replace(heart()["cine"], affine=np.eye(4))}
