@@ -12,7 +12,7 @@ from node.accept import check_inbox, chosen_classes, decodable_syntaxes, listen_
 from node.assign import parse_rules
 from node.compute import installed
 from node.compute.local import resolve_devices
-from node.compute.sandbox.probe import REMEDY, probe
+from node.compute.sandbox.probe import probe, unconfined
 from node.config import Config, FolderDestination
 from node.errors import ConfigError
 from node.send.classes import told
@@ -72,8 +72,7 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
 def _isolation(config: Config) -> Iterator[tuple[str, str]]:
     """Say what is kept from code of a pipeline on this machine; complain where that matters."""
     found = probe(config.node.data)
-    accepted = config.compute.isolation == "best" or not config.pipelines
-    yield f"isolation of pipelines ({found})", "" if found.is_whole or accepted else REMEDY
+    yield f"isolation: pipelines are {found}", unconfined(config.compute.isolation, config.pipelines, found)
 
 
 def _data(config: Config) -> str:

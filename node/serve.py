@@ -18,6 +18,7 @@ from node.accept import DimseDoor, FolderDoor, Request, Spool, Store, check_inbo
 from node.accept.dimse import Receive
 from node.assign import parse_rules
 from node.compute import Engine, LocalEngine, Staging, installed
+from node.compute.sandbox.probe import probe, unconfined
 from node.config import Config
 from node.errors import ConfigError, IllegalTransition, JournalUnavailable
 from node.flow import Node
@@ -50,11 +51,14 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
     Raises
     ------
     ConfigError
-        A rule, a pipeline or the data folder cannot be used, or another node has it.
+        A rule, a pipeline or the data folder cannot be used, or another node has it, or pipelines from
+        outside cannot be shut in.
     """
     cards = installed(config.pipelines)
     rules = parse_rules(config.rules, cards)
     data = config.node.data.resolve()
+    if config.pipelines and (lack := unconfined(config.compute.isolation, config.pipelines, probe(data))):
+        raise ConfigError(f"[pipelines] {lack}.")
     with lock_data(data):
         try:
             store, staging = Store(data, config.accept), Staging(data)

@@ -70,6 +70,7 @@ class LocalEngine:
         devices = resolve_devices(config.devices)
         self._preload, self._readable = preload, tuple(readable)
         self._memory_limit, self._scratch_limit = int(config.memory_gb * 1e9), int(config.scratch_gb * 1e9)
+        self._isolation = config.isolation
         # Work on the host is done piece by piece; what computes on processors has all of them.
         self._threads = {"host": 1, "device": max(1, len(os.sched_getaffinity(0)) // len(devices))}
         self._scratch = scratch.resolve()
@@ -188,6 +189,7 @@ class LocalEngine:
             threads=self._threads[slot.place],
             memory_limit=self._memory_limit,
             scratch_limit=self._scratch_limit,
+            isolation=self._isolation,
         )
 
     def _tidy(self) -> None:

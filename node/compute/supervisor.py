@@ -68,6 +68,8 @@ class Supervisor:
         In bytes, for the worker and all that it started.
     scratch_limit
         In bytes, for what it writes into its folder.
+    isolation
+        "required": code from outside is not run where the kernel does not shut it in.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class Supervisor:
         threads: int,
         memory_limit: int,
         scratch_limit: int,
+        isolation: str,
     ) -> None:
         self.warm_for: frozenset[str] = frozenset()  #: keys of tasks for which it is ready
         self.tasks_done = 0
@@ -112,6 +115,7 @@ class Supervisor:
             "preload": list(preload),
             "readable": None if place == "host" else [str(folder) for folder in (*readable, self._given)],
             "writable": [str(folder) for folder in (self._home, *_notebooks())],
+            "isolation": isolation,
             "memory_bytes": memory_limit,
             "file_bytes": scratch_limit,
         }
@@ -236,7 +240,7 @@ class Supervisor:
         on_progress: Report,
     ) -> dict[str, Any]:
         """Send the task and wait for its answer, with an eye on everything else."""
-        waiting = pack({"target": task.target, "payload": dict(task.payload)})
+        waiting = pack({"target": task.target, "foreign": task.foreign, "payload": dict(task.payload)})
         unpacker = Unpacker()
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)

@@ -41,6 +41,9 @@ PROGRESS_EVERY_S = 0.1
 GUARD = ("/bin/sh", "-c", "read nothing; kill -KILL 0")
 
 
+REFUSED = "A pipeline from outside is not run in a worker that is not shut in; see [compute] isolation. It is"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a worker is told at its start."""
@@ -53,6 +56,7 @@ class Settings:
     #: Folders that a pipeline may read, and write; None: it runs only code of the node, and is free.
     readable: list[str] | None
     writable: list[str]
+    isolation: str  #: as in [compute]
     memory_bytes: int
     file_bytes: int
 
@@ -65,15 +69,20 @@ def main(argv: list[str]) -> None:
     guardian = subprocess.Popen(GUARD, stdin=guard, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(guard)
     _write(answers, pack({"guard": guardian.pid}))
+    lack = ""
+    if settings.readable is not None:  # before there is a second thread, which would stay outside
+        lack = _shut_in(settings, settings.readable)
+        _write(answers, pack({"confinement": lack}))
     for module in settings.preload:
         with contextlib.suppress(Exception):  # the task that needs it will tell
             importlib.import_module(module)
-    if settings.readable is not None:  # before there is a second thread, which would stay outside
-        _write(answers, pack({"confinement": _shut_in(settings, settings.readable)}))
     tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(commands, tasks), daemon=True).start()
     while True:
         task = tasks.get()
+        if task["foreign"] and lack and settings.isolation == "required":
+            _write(answers, pack({"error": error_to_wire(PipelineFailed(f"{REFUSED} {lack}."))}))
+            continue
         _write(answers, pack(_answer(task["target"], task["payload"], settings.device, answers)))
 
 

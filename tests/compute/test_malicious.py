@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from node.compute import LocalEngine
+from node.compute import LocalEngine, supervisor
 from node.compute.exchange import read_findings
 from node.compute.sandbox import landlock
 from node.config import ComputeTable
@@ -22,6 +22,7 @@ from node.errors import FindingsInvalid, MemoryExceeded, NodeError, PipelineFail
 from pipelines.contract import Card, Findings, read_card
 from tests.bundles import threshold_config, write_bundle
 from tests.compute.malicious_pipelines import task, volumes, write_hostile
+from tests.paths import REPOSITORY
 
 pytestmark = pytest.mark.skipif(landlock.version() < 1, reason="needs a kernel with Landlock")
 
@@ -371,3 +372,27 @@ def test_weights_that_are_a_program_are_refused(node: Node) -> None:
     with pytest.raises(PipelineFailed, match=r"model\.pt cannot be loaded: it holds more than tensors"):
         node.run(card)
     assert node.is_unharmed()
+
+
+def test_code_from_outside_is_not_run_where_it_is_not_shut_in(node: Node, tmp_path, monkeypatch) -> None:
+    """A worker with a second thread, as some numerical library might bring one along."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, threading\n"
+        "if any('node.compute.worker' in word for word in sys.orig_argv):\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    genuine = supervisor._environment
+    path = f"{REPOSITORY}:{tmp_path}"
+    monkeypatch.setattr(supervisor, "_environment", lambda *said: {**genuine(*said), "PYTHONPATH": path})
+    for isolation in ("required", "best"):
+        config = ComputeTable(devices=("cpu",), isolation=isolation)
+        engine = LocalEngine(config, scratch=tmp_path / "scratch", readable=[node.pipelines])
+        try:
+            lax = task(node.good, tmp_path / isolation, next(numbers))
+            if isolation == "best":
+                engine.run(lax, timeout_s=20, on_progress=lambda *_: None)
+                continue
+            with pytest.raises(PipelineFailed, match=r"is not run in a worker that is not shut in.*2 threads"):
+                engine.run(lax, timeout_s=20, on_progress=lambda *_: None)
+        finally:
+            engine.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from node.compute.sandbox import Confinement, landlock, seccomp, syscalls
-from node.compute.sandbox.probe import exposing, probe
+from node.compute.sandbox.probe import exposing, probe, unconfined
 from tests.compute.malicious import TRIES
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def attempt(names: list[str], target: dict[str, object], home: Path, how: str) -
 @needs_a_known_machine
 def test_nothing_that_hostile_code_tries_succeeds(target, tmp_path: Path) -> None:
     found = attempt(list(TRIES), target, tmp_path / "home", "confined")
-    assert found.pop("said") == "kept in: files, network, processes, signals"
+    assert found.pop("said") == "kept from files, network, processes, signals"
     assert {name for name, stopped in found.items() if not stopped} == set()
     assert Path(target["secret"]).read_bytes() == b"canary"
     assert [*Path(target["folder"]).iterdir()] == []
@@ -188,7 +188,10 @@ def test_the_filter_answers_on_every_machine(machine: str, name: str, arguments,
 def test_what_is_not_kept_is_told_with_the_reason() -> None:
     found = Confinement(files="this kernel has no Landlock", network="", processes="", signals="")
     assert not found.is_whole
-    assert str(found) == "kept in: network, processes, signals; not: files (this kernel has no Landlock)"
+    assert (
+        str(found)
+        == "kept from network, processes, signals; not kept from files (this kernel has no Landlock)"
+    )
 
 
 LIBRARIES = """
@@ -244,7 +247,7 @@ print(confine(readable=[], writable=[]))
 @needs_landlock
 @needs_a_known_machine
 def test_a_process_that_has_threads_already_is_not_called_confined(tmp_path: Path) -> None:
-    assert "not: files (2 threads were running already" in run(tmp_path, "-c", THREADED).stdout
+    assert "not kept from files (2 threads were running already" in run(tmp_path, "-c", THREADED).stdout
 
 
 WORDS = """
@@ -289,3 +292,14 @@ def test_the_machine_is_asked_by_trying(tmp_path: Path) -> None:
 def test_a_data_folder_where_every_pipeline_may_read_is_told() -> None:
     assert exposing(Path("/usr/local/radnode/data")) == Path("/usr")
     assert "the data folder lies in /usr" in probe(Path("/usr/local/radnode/data")).files
+
+
+def test_pipelines_from_outside_need_isolation_that_is_whole_unless_an_operator_says_otherwise() -> None:
+    whole = Confinement(files="", network="", processes="", signals="")
+    lacking = Confinement(files="this kernel has no Landlock", network="", processes="", signals="")
+    assert unconfined("required", ["vendor"], whole) == ""
+    assert unconfined("required", [], lacking) == ""
+    assert unconfined("best", ["vendor"], lacking) == ""
+    said = unconfined("required", ["vendor"], lacking)
+    assert said.startswith("vendor: pipelines from outside are not run here unless the kernel shuts them in")
+    assert said.endswith("not kept from files (this kernel has no Landlock)")

@@ -49,11 +49,11 @@ class Confinement:
         return not any(asdict(self).values())
 
     def __str__(self) -> str:
-        """Return e.g. "keeps out files, network; not signals (this kernel ...)"."""
+        """Return e.g. "kept from network, processes; not from files (this kernel ...)"."""
         kept = [name for name, lack in asdict(self).items() if not lack]
         open_ = [f"{name} ({lack})" for name, lack in asdict(self).items() if lack]
-        said = [f"kept in: {', '.join(kept)}"] if kept else []
-        return "; ".join(said + ([f"not: {', '.join(open_)}"] if open_ else []))
+        said = [f"kept from {', '.join(kept)}"] if kept else []
+        return "; ".join(said + ([f"not kept from {', '.join(open_)}"] if open_ else []))
 
 
 def confine(

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,6 +56,21 @@ def probe(data: Path) -> Confinement:
         told = {**asdict(found), "files": f"the data folder lies in {place}, which pipelines may read"}
         return Confinement(**told)
     return found
+
+
+def unconfined(isolation: str, outside: Collection[str], found: Confinement) -> str:
+    """Return why pipelines from outside cannot be used, or "" where they can or there are none.
+
+    Parameters
+    ----------
+    isolation
+        As in [compute].
+    outside
+        Their names.
+    """
+    if found.is_whole or isolation == "best" or not outside:
+        return ""
+    return f"{', '.join(sorted(outside))}: {REMEDY}. Pipelines are {found}"
 
 
 def exposing(folder: Path) -> Path | None:
