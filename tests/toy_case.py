@@ -43,15 +43,15 @@ CHANGE = (
     + """
 [inputs.current]
 modality = ["CT"]
-unit = "[hnsf'U]"
-slices_min = 1
+kind = "planes"
+unit = "1"
 grid = "any"
 select = { ImageType = { has = "ORIGINAL" } }
 
 [inputs.prior]
 modality = ["CT"]
-unit = "[hnsf'U]"
-slices_min = 1
+kind = "planes"
+unit = "1"
 study = "prior"
 grid = "any"
 select = { ImageType = { has = "ORIGINAL" } }

@@ -146,11 +146,7 @@ def _current(rule: Rule, study: Sequence[Held]) -> tuple[dict[str, Held], Lack |
     chosen, matching = _matched(wants, study)
     if not matching.missing:
         return chosen, _unclear(matching, wants, study)
-    sentences = []
-    for role in matching.missing:
-        fit = [held.name for held in study if held.fits(wants[role])]
-        taken = f" that is not needed for another role ({', '.join(sorted(fit))} is)" if fit else ""
-        sentences.append(f"No series of the study{taken} fits role {role!r}: {wants[role].words}.")
+    sentences = dict.fromkeys(_missing(role, matching, wants, study) for role in matching.missing)
     lack = Lack(
         code="input-missing", sentence=" ".join(sentences), roles=matching.missing, wait_s=rule.wait_s
     )
@@ -203,6 +199,21 @@ def _matched(wants: Mapping[str, Want], study: Sequence[Held]) -> tuple[dict[str
         {role: [uid for uid, held in by_uid.items() if held.fits(want)] for role, want in wants.items()}
     )
     return {role: by_uid[matching.bound[role]] for role in wants if role in matching.bound}, matching
+
+
+def _missing(role: str, matching: Matching, wants: Mapping[str, Want], study: Sequence[Held]) -> str:
+    """Say that nothing fits a role, or that what fits it is too little for this role and others."""
+    roles, fit = {role}, {held.series.uid: held.name for held in study if held.fits(wants[role])}
+    if not fit:
+        return f"No series of the study fits role {role!r}: {wants[role].words}."
+    while rivals := {one for one, uid in matching.bound.items() if uid in fit} - roles:
+        roles |= rivals
+        fit |= {h.series.uid: h.name for h in study if any(h.fits(wants[rival]) for rival in rivals)}
+    want = "; ".join(f"{one!r} wants {wants[one].words}" for one in wants if one in roles)
+    return (
+        f"Of the study only {', '.join(sorted(fit.values()))} can have one of {len(roles)} roles, and each "
+        f"needs a series of its own: {want}."
+    )
 
 
 def _unclear(matching: Matching, wants: Mapping[str, Want], study: Sequence[Held]) -> Lack | None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from alembic import command
@@ -257,3 +258,20 @@ def test_a_killed_node_leaves_no_lock(tmp_path):
     assert python(code, tmp_path).returncode == -9
     with lock_data(tmp_path):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_jobs_and_series_of_an_older_journal_are_of_no_case_and_no_known_patient(tmp_path):
+    at_schema(tmp_path, "0003")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
+        at = "2026-11-20T12:00:00.000000Z"
+        values = (1, "key", *"pvds", "{}", "i", "r", "[]", "queued", 0, 0, 0, at, at, at, "", "", *[None] * 3)
+        marks = ",".join("?" * len(values))
+        connection.execute(f"INSERT INTO job VALUES ({marks})", values)  # noqa: S608
+        connection.execute("INSERT INTO series VALUES ('1.2.3','1.2',?,1,0,?,'')", (at, at))
+    journal = Journal.open(tmp_path)
+    spec = journal.job(1).spec
+    assert (spec.case, spec.lack) == ((), None)
+    assert journal.patient_of("1.2") == ""
+    assert [series.uid for series in journal.settled_in(study_uid="1.2")] == ["1.2.3"]
+    assert journal.claim(datetime(2026, 11, 21, tzinfo=UTC)).id == 1
+    journal.close()
