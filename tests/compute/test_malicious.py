@@ -392,7 +392,7 @@ def test_code_from_outside_is_not_run_where_it_is_not_shut_in(node: Node, tmp_pa
             if isolation == "best":
                 engine.run(lax, timeout_s=20, on_progress=lambda *_: None)
                 continue
-            with pytest.raises(PipelineFailed, match=r"is not run in a worker that is not shut in.*2 threads"):
+            with pytest.raises(PipelineFailed, match=r"not run in a worker that is not shut in.*2 threads"):
                 engine.run(lax, timeout_s=20, on_progress=lambda *_: None)
         finally:
             engine.close()
