@@ -5,7 +5,6 @@ Everything here is decided from files alone, before torch is asked for anything.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from pipelines.bundle.terms import OUTLINES, Terms
 from pipelines.contract import Card, CardError
+from pipelines.pins import differences, pin_of
 
 #: MONAI's names for one modality, in DICOM's terms; others are not compared.
 MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT"}
@@ -55,28 +55,21 @@ def find_files(card: Card, terms: Terms) -> Files:
         if not path.is_file():
             raise CardError(f"{card.name}: the bundle lacks {path.relative_to(root).as_posix()}")
     if files.weights:
-        found = _sha256(files.weights)
+        found = pin_of(files.weights).removeprefix("sha256:")
         if found != terms.weights_sha256:
             raise CardError(
                 f"{card.name}: {files.weights.name} has SHA-256 {found}, the card's weights_sha256 is "
                 f"{terms.weights_sha256 or 'missing'}; if these are the right weights, correct the card"
             )
-    for name, expected in terms.pins.items():
-        path = _inside(card, root, name)
-        if not path.is_file():
-            raise CardError(f"{card.name}: the bundle lacks {name}, which the card pins")
-        if (found := _sha256(path)) != expected:
-            raise CardError(
-                f"{card.name}: {name} has SHA-256 {found}, the card was written for {expected}; it is "
-                "another version of the bundle, which needs a card of its own"
-            )
+    # The weights stand in the card with a SHA-256 of their own, which says more than their pin.
+    pins = {name: pin for name, pin in terms.pins.items() if name != terms.weights}
+    if found_differences := differences(root, pins):
+        raise CardError(
+            f"{card.name}: the card was written for another version of the bundle, which needs a card of "
+            f"its own: {' '.join(found_differences)}"
+        )
     _compare_metadata(card, terms, files.metadata)
     return files
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _inside(card: Card, folder: Path, name: str) -> Path:
@@ -155,7 +148,7 @@ def _compare_names(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
                 f"{card.name}: segment {segment.number} is {name!r} in the card, but channel {number} is "
                 f"{names.get(number)!r} in the bundle's channel_def; set [bundle] channels to its names"
             )
-    if extra := names.keys() - set(numbers) - {0}:
+    if extra := names.keys() - set(numbers) - set(terms.unused) - {0}:
         raise CardError(
             f"{card.name}: the bundle's channel {min(extra)} {names[min(extra)]!r} is not in the card"
         )

@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 from pipelines.bundle.expect import Expectation, read_expectation
 from pipelines.concept import Code
 from pipelines.contract import Card, CardError
+from pipelines.measure import MEASURES
+from pipelines.pins import refuse_pin
 
 #: What comes out after post-processing:
 #:
@@ -89,6 +91,9 @@ class Terms:
     weights_sha256: str = ""
     channels: tuple[str, ...] = ()  #: the segments' names in the bundle's channel_def; default: labels
     values: tuple[int, ...] = ()  #: "labels": the value that means each segment; default 1, 2, 3 ...
+    unused: tuple[int, ...] = ()  #: values or channels that the bundle names, but cannot give as it is run
+    #: Label of a segment -> names of `pipelines.measure` that are taken of it alone.
+    measure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     background: bool = True  #: "one-hot": channel 0 is what is not outlined
     roles: Mapping[str, str] = field(default_factory=dict)  #: a key of `PLACES` -> id in the configuration
     #: Id in the configuration -> value; "+id" adds to a list or a table, as between its files.
@@ -99,7 +104,8 @@ class Terms:
     #: role -> the key by which the bundle loads it; roles of one key become its channels, in the
     #: card's order. Default: all roles are channels of the bundle's image.
     keys: Mapping[str, str] = field(default_factory=dict)
-    #: File of the bundle -> its SHA-256: what a card that was not written for this very folder expects.
+    #: File of the bundle -> "sha256:..." or "md5:...": what a card that was not written for this very
+    #: folder expects. That of ``weights`` is held once, before ``weights_sha256`` is written.
     pins: Mapping[str, str] = field(default_factory=dict)
     threshold: float = 0.5  #: from which on a probability or score counts
     question: Code | None = None  #: "scores" of one class: what is asked; the answers are `answers`
@@ -151,8 +157,9 @@ def read_terms(card: Card) -> Terms:
     table["channels"] = tuple(table.get("channels", ()))
     if not table["channels"] and table["output"] in OUTLINES:
         table["channels"] = tuple(s.label.lower() for s in card.segments)
-    for key in ("values", "remove"):
+    for key in ("values", "remove", "unused"):
         table[key] = tuple(table.get(key, ()))
+    table["measure"] = {label: tuple(names) for label, names in table.get("measure", {}).items()}
     try:
         for key in ("question", "unit"):
             if key in table:
@@ -161,6 +168,8 @@ def read_terms(card: Card) -> Terms:
             table[key] = tuple(_find(entry) for entry in table.get(key, ()))
         if "map" in table:
             table["map"] = _find(table["map"])
+        for pin in table.get("pins", {}).values():
+            refuse_pin(pin)
         if "box_keys" in table:
             table["box_keys"] = tuple(table["box_keys"])
     except (TypeError, ValueError) as error:
@@ -169,6 +178,7 @@ def read_terms(card: Card) -> Terms:
     terms = Terms(**table)
     _refuse_words(card, terms)
     _refuse_outlines(card, terms)
+    _refuse_measures(card, terms)
     _refuse_meanings(card, terms)
     _refuse_inputs(card, terms)
     return terms
@@ -221,6 +231,17 @@ def _refuse_outlines(card: Card, terms: Terms) -> None:
             )
     if any(not isinstance(value, int) or not 0 < value < 2**16 for value in terms.values):
         raise CardError(f"{card.name}: [bundle] values must be whole numbers from 1 to 65535")
+
+
+def _refuse_measures(card: Card, terms: Terms) -> None:
+    labels = [segment.label for segment in card.segments]
+    for label, names in terms.measure.items():
+        if label not in labels:
+            raise CardError(
+                f"{card.name}: [bundle.measure] names {label!r}, which is the label of no segment"
+            )
+        if unknown := set(names) - MEASURES.keys():
+            raise CardError(f"{card.name}: [bundle.measure] has no {sorted(unknown)[0]!r}")
 
 
 def _refuse_meanings(card: Card, terms: Terms) -> None:

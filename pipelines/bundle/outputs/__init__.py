@@ -98,7 +98,10 @@ def findings_of(
         measurement
         for segment in card.segments
         for measurement in measure_segment(
-            card.measure, findings.mask(segment.number), image, segment=segment.number
+            (*card.measure, *terms.measure.get(segment.label, ())),
+            findings.mask(segment.number),
+            image,
+            segment=segment.number,
         )
     ]
     return replace(findings, measurements=tuple(measurements))
