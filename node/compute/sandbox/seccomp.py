@@ -88,7 +88,8 @@ def program(machine: str, rules: Mapping[str, When]) -> bytes:
     unknown, refused = _return(_ERRNO | errno.ENOSYS), _return(_ERRNO | errno.EPERM)
     # Numbers mean other calls on another architecture, which a 64-bit process can switch to.
     parts = [_load(_ARCH_AT), _skip(architecture, if_equal=1), unknown, _load(_NUMBER_AT)]
-    for name, number in numbers(ALLOWED, machine).items():
+    # The kernel remembers which calls are always allowed; for others it comes here, so they are first.
+    for name, number in sorted(numbers(ALLOWED, machine).items(), key=lambda one: one[0] not in rules):
         when = rules.get(name, When(((),), True))
         parts += _only(number, [*_decide(when, refused)])
     for number in numbers(REFUSED, machine).values():
