@@ -279,6 +279,17 @@ def test_a_prior_whose_time_is_not_clear_is_refused(date, why, history, tmp_path
         assert job.spec.lack.sentence.endswith(f"cannot be told: {why}.")
 
 
+def test_a_case_that_waits_for_a_prior_ends_at_once_when_none_can_be_told(history, tmp_path):
+    other = write_ct(tmp_path / "other", "20260102", number=6)
+    with opened(tmp_path / "node") as (node, now):
+        (waiting,) = settle(history["20260102"], node)
+        settle(other, node)
+        assert node.journal.job(waiting.id).state is JobState.CANCELLED
+        (one, two) = jobs_by_state(node)[JobState.QUEUED]
+        assert {one.spec.lack.code, two.spec.lack.code} == {"prior-unclear"}
+        assert one.not_before == two.not_before == now[0]
+
+
 def test_a_study_without_prior_is_skipped_where_the_rule_says_so(history, tmp_path):
     with opened(tmp_path / "node", 'without_prior = "skip"\nwait_s = 0') as (node, _):
         settle(history["20250301"], node)

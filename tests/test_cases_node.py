@@ -90,7 +90,8 @@ def archive():
 def node(tmp_path, archive):
     made = make_node(tmp_path / "node", archive.port)
     yield made
-    made.kill()
+    if made.is_running():
+        made.kill()
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,32 @@ def test_one_that_never_comes_is_refused_after_the_wait(tmp_path, archive, study
     assert refused["code"] == "input-missing"
     assert "role 'flair'" in refused["reason"]
     assert archive.received == []
+
+
+def test_a_folder_is_analysed_with_all_that_is_there_or_with_series_named_by_hand(node, study, tmp_path):
+    folder = study["t1"][0].parents[1]
+    out = ["--out", str(tmp_path / "out"), "--pipeline", "toy-tumour"]
+    told = node.run("analyze", str(folder / "t1"), *out, "--input", f"flair={folder / 'flair'}").stdout
+    assert told.startswith("refused toy-tumour")
+    assert "role 't1c'" in told
+    assert "role 'flair'" not in told
+
+    swapped = ["--input", f"flair={folder / 't2'}", "--input", f"t2={folder / 'flair'}"]
+    told = node.run("analyze", str(folder), *out, *swapped).stdout
+    assert told.count("done toy-tumour") == 1
+    assert all(f"as {role}" in told for role in ROLES)
+    assert "not routed" not in told
+    values = {line.split()[4]: line.split()[6] for line in told.splitlines() if "Bright in" in line}
+    assert values == {"t1": "3.0", "t1c": "7.0", "t2": "5.0", "flair": "4.0"}, "as was said by hand"
+
+    for word, why in {
+        f"flar={folder / 't1'}": "has no input 'flar'; it has: t1, t1c, t2, flair",
+        f"flair={folder}": "holds 4 series; name a file or folder that holds just one",
+        "flair": "is not ROLE=PATH",
+    }.items():
+        done = node.run("analyze", str(folder), *out, "--input", word, ok=False)
+        assert done.returncode == 2
+        assert why in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.faults
