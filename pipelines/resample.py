@@ -19,7 +19,7 @@ def resample(
     onto: NDArray[np.float64],
     *,
     linear: bool,
-    outside: float | NDArray[np.floating[Any]],
+    outside: float,
 ) -> tuple[NDArray[np.float32], float]:
     """Return channels on another grid.
 
@@ -36,7 +36,7 @@ def resample(
     linear
         Between the nearest eight voxels; else the value of the nearest one.
     outside
-        What stands where there is no voxel: one number, or one for each channel.
+        What stands where there is no voxel.
 
     Returns
     -------
@@ -50,13 +50,11 @@ def resample(
     ValueError
         An affine cannot be inverted.
     """
-    count = len(channels)
     try:
         back = np.linalg.solve(affine, onto)  # new index -> old index
     except np.linalg.LinAlgError as error:
         raise ValueError("an affine leads nowhere: its axes do not span the space") from error
-    filled = np.broadcast_to(np.asarray(outside, np.float32), (count,))
-    done = np.empty((count, *shape), np.float32)
+    done = np.empty((len(channels), *shape), np.float32)
     highest = np.array(channels.shape[1:])[:, None, None] - 1
     rows, columns = np.meshgrid(np.arange(shape[1]), np.arange(shape[2]), indexing="ij")
     covered = 0
@@ -67,5 +65,5 @@ def resample(
         covered += int(inside.sum())
         for channel, source in enumerate(channels):
             values = map_coordinates(source, places, np.float32, order=1 if linear else 0, mode="nearest")
-            done[channel, index] = np.where(inside, values, filled[channel])
+            done[channel, index] = np.where(inside, values, np.float32(outside))
     return done, covered / max(1, int(np.prod(shape)))

@@ -94,6 +94,7 @@ class Terms:
     unused: tuple[int, ...] = ()  #: values or channels that the bundle names, but cannot give as it is run
     #: Label of a segment -> names of `pipelines.measure` that are taken of it alone.
     measure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nothing: tuple[int, ...] = ()  #: "labels": values besides 0 that mean no segment, such as 255
     background: bool = True  #: "one-hot": channel 0 is what is not outlined
     roles: Mapping[str, str] = field(default_factory=dict)  #: a key of `PLACES` -> id in the configuration
     #: Id in the configuration -> value; "+id" adds to a list or a table, as between its files.
@@ -157,7 +158,7 @@ def read_terms(card: Card) -> Terms:
     table["channels"] = tuple(table.get("channels", ()))
     if not table["channels"] and table["output"] in OUTLINES:
         table["channels"] = tuple(s.label.lower() for s in card.segments)
-    for key in ("values", "remove", "unused"):
+    for key in ("values", "nothing", "remove", "unused"):
         table[key] = tuple(table.get(key, ()))
     table["measure"] = {label: tuple(names) for label, names in table.get("measure", {}).items()}
     try:
@@ -229,8 +230,11 @@ def _refuse_outlines(card: Card, terms: Terms) -> None:
             raise CardError(
                 f"{card.name}: [bundle] {key} must name each of {len(card.segments)} segments once"
             )
-    if any(not isinstance(value, int) or not 0 < value < 2**16 for value in terms.values):
-        raise CardError(f"{card.name}: [bundle] values must be whole numbers from 1 to 65535")
+    meant = (*terms.values, *terms.nothing)
+    if any(not isinstance(value, int) or not 0 < value < 2**16 for value in meant):
+        raise CardError(f"{card.name}: [bundle] values and nothing must be whole numbers from 1 to 65535")
+    if not set(terms.nothing).isdisjoint(terms.values or range(1, len(card.segments) + 1)):
+        raise CardError(f"{card.name}: [bundle] nothing names a value that means a segment")
 
 
 def _refuse_measures(card: Card, terms: Terms) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def labelmap_of_labels(channels: NDArray[Any], values: Sequence[int]) -> NDArray[np.unsignedinteger]:
+def labelmap_of_labels(
+    channels: NDArray[Any], values: Sequence[int], nothing: Sequence[int] = ()
+) -> NDArray[np.unsignedinteger]:
     """Return the label map of one channel of label values.
 
     Parameters
@@ -22,6 +24,8 @@ def labelmap_of_labels(channels: NDArray[Any], values: Sequence[int]) -> NDArray
         (1, slices, rows, columns), whole numbers of any dtype.
     values
         The value that means segment 1, 2, 3 ...
+    nothing
+        Values besides 0 that mean no segment.
 
     Returns
     -------
@@ -31,13 +35,13 @@ def labelmap_of_labels(channels: NDArray[Any], values: Sequence[int]) -> NDArray
     Raises
     ------
     ValueError
-        There are more channels, or a voxel is neither 0 nor one of ``values`` (a fraction is what
-        interpolating between labels leaves).
+        There are more channels, or a voxel is neither 0 nor one of ``values`` and ``nothing`` (a
+        fraction is what interpolating between labels leaves).
     """
     if len(channels) != 1:
         raise ValueError(f"output = 'labels' means one channel; the bundle gave {len(channels)}")
-    table = np.full(max(values) + 1, -1, np.int32)
-    table[0] = 0
+    table = np.full(max((*values, *nothing)) + 1, -1, np.int32)
+    table[[0, *nothing]] = 0
     table[list(values)] = range(1, len(values) + 1)
     labelmap = np.empty(channels.shape[1:], np.uint8 if len(values) < 256 else np.uint16)
     for index, plane in enumerate(channels[0]):  # plane by plane: no second volume in memory

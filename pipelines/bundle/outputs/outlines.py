@@ -19,17 +19,12 @@ ROUNDING = 1e-4
 def read_outlines(answer: Answer, part: Part, card: Card, terms: Terms) -> Said:
     """Return outlines of 0 and 1, or of label values."""
     count = len(card.segments)
-    background = terms.output == "one-hot" and terms.background
-    # Where the network saw nothing there is background, which may have a channel of its own.
-    outside = np.eye(1, count + 1, dtype=np.float32)[0] if background else 0.0
-    if background and len(answer.pred) != count + 1:
-        outside = 0.0  # and the wrong number is told below
-    channels, cautions = on_source(answer.pred, answer, part, linear=False, outside=outside)
+    channels, cautions = on_source(answer.pred, answer, part, linear=False)
     if terms.output == "labels":
         values = terms.values or tuple(range(1, count + 1))
-        return Said(labelmap=labelmap_of_labels(channels, values), cautions=cautions)
+        return Said(labelmap=labelmap_of_labels(channels, values, terms.nothing), cautions=cautions)
     if terms.output == "one-hot":
-        return Said(labelmap=labelmap_of_one_hot(channels, count, background), cautions=cautions)
+        return Said(labelmap=labelmap_of_one_hot(channels, count, terms.background), cautions=cautions)
     return Said(masks=masks_of_channels(channels, count), cautions=cautions)
 
 

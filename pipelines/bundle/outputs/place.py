@@ -16,7 +16,7 @@ from pipelines.resample import resample
 
 
 def on_source(
-    result: Any, answer: Answer, part: Part, *, linear: bool, outside: float | NDArray[np.floating[Any]] = 0.0
+    result: Any, answer: Answer, part: Part, *, linear: bool, outside: float = 0.0
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Return a result in the node's order of axes and on the source grid.
 
@@ -30,7 +30,7 @@ def on_source(
     linear
         Values may be interpolated; of labels the nearest one is taken.
     outside
-        What stands where the network saw nothing: one number, or one for each channel.
+        What stands where the network saw nothing.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def resampled(
     onto: Grid,
     *,
     linear: bool,
-    outside: float | NDArray[np.floating[Any]] = 0.0,
+    outside: float = 0.0,
 ) -> NDArray[np.float32]:
     """Return channels of one grid on another, in the node's order of axes.
 

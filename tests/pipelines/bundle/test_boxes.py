@@ -105,6 +105,12 @@ def test_a_box_on_a_picture_has_no_depth():
     flat = replace(part, grid=grid_of(to_metatensor(part.image)[..., 0]))
     (one,) = read_boxes(answer_of([[2, 3, 9, 12]]), flat, None, terms_of(box_mode="xyxy")).detections
     assert one.points.tolist() == [[0, 3, 2], [0, 12, 9]]
+    thick = replace(flat, grid=replace(flat.grid, affine=flat.grid.affine + 1e-9))  # nor by rounding
+    seen = to_metatensor(part.image)[..., 0]
+    said = read_boxes(
+        answer_of([[2, 3, 9, 12]], ready=seen), thick, None, terms_of(box_mode="xyxy", frame="network")
+    )
+    assert np.array_equal(said.detections[0].points[:, 0], [0.0, 0.0])
 
 
 def test_scores_below_the_threshold_are_left_out():

@@ -101,6 +101,21 @@ def test_a_result_left_where_the_network_saw_the_image_is_taken_back_and_told(tm
     assert np.array_equal(flipped.labelmap == 1, truth)  # only turned, so nothing is lost
 
 
+def test_values_that_mean_nothing_are_background_and_others_without_meaning_are_told(tmp_path):
+    gives = {"network": "(x > 200) + 255.0 * (x < -500)", "after": [SAVE]}
+    with pytest.raises(ValueError, match="values outside of 0 and"):
+        findings_of(tmp_path / "a", "labels", **gives)
+    findings = findings_of(tmp_path / "b", "labels", terms='output = "labels"\nnothing = [255]', **gives)
+    assert np.array_equal(findings.labelmap, volume()["ct"].array > 200)
+
+
+def test_a_generated_image_ends_with_its_lowest_value_where_the_network_saw_nothing(tmp_path):
+    crop = step("SpatialCropd", "image", roi_start=[5, 5, 2], roi_end=[40, 36, 10])
+    findings = findings_of(tmp_path, "image", before=[*load(), crop], network="x + 5.0", after=[SAVE])
+    assert findings.maps[0].array[0, 0, 0] == findings.maps[0].array.min() == -995.0
+    assert findings.maps[0].array[3, 10, 10] == volume()["ct"].array[3, 10, 10] + 5
+
+
 def test_one_hot_channels_taken_back_have_background_where_the_network_saw_nothing(tmp_path):
     crop = step("SpatialCropd", "image", roi_start=[5, 5, 2], roi_end=[40, 36, 10])
     case = volume()
@@ -144,6 +159,10 @@ def test_several_questions_are_each_present_or_absent(tmp_path):
     strong, _ = findings_of(tmp_path / "b", "rhythm", heartbeat(100.0)).evaluations
     assert strong.value == codes.ABSENT
     assert strong.probability < 0.5
+    cut = [*ZOO["rhythm"].after, step("AsDiscreted", threshold=0.5)]
+    strong, weak = findings_of(tmp_path / "c", "rhythm", after=cut).evaluations
+    assert (strong.value, weak.value) == (codes.PRESENT, codes.ABSENT)
+    assert strong.probability is weak.probability is None  # decisions are no probabilities
 
 
 def test_a_decision_is_no_probability(tmp_path):
@@ -297,6 +316,13 @@ def test_a_map_of_instances_with_fractions_is_stopped(tmp_path):
         ("prior", 'before = "before"', 'befor = "before"', "names 'befor', which is no input"),
         ("nodules", 'frame = "lps-mm"', "threshold = 50", "threshold is 50, not from 0 to 1"),
         ("nodules", 'frame = "lps-mm"', "most = 0", "most is 0"),
+        (
+            "labels",
+            'output = "labels"',
+            'output = "labels"\nnothing = [1]',
+            "nothing names a value that means a segment",
+        ),
+        ("labels", 'output = "labels"', 'output = "labels"\nnothing = [0]', "from 1 to 65535"),
     ],
 )
 def test_a_card_that_leaves_out_or_contradicts_something_is_told(tmp_path, name, old, new, complaint):
