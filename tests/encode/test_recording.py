@@ -141,6 +141,17 @@ def test_a_spike_of_one_sample_is_not_lost():
     assert int(drawn.sum(axis=0).argmax()) == pytest.approx(333, abs=1)
 
 
+def test_a_curve_is_one_line_without_gaps():
+    array = np.zeros((1, 1, 1200), np.float32)
+    array[0, 0, 600:] = 1.0  # a step between two columns of pixels
+    facts = {"sampling_hz": 600.0, "channels": "I"}
+    unit = Code("mV", "UCUM", "millivolt")
+    image = Image(array=array, affine=np.eye(4), unit=unit, modality="ECG", facts=facts, is_spatial=False)
+    drawn = ink(draw_trace(image, 662).picture)[:, 54:654]
+    high, low = drawn[:, 500].argmax(), drawn[:, 100].argmax()
+    assert low - high > 30 and drawn[high : low + 1].any(axis=1).all()
+
+
 def test_a_long_or_flat_recording_is_drawn_and_its_limits_are_told():
     unit = Code("mm[Hg]", "UCUM", "mm[Hg]")
     array = np.zeros((20, 1, 30_000), np.float32)
