@@ -56,11 +56,12 @@ def resample(
         raise ValueError("an affine leads nowhere: its axes do not span the space") from error
     done = np.empty((len(channels), *shape), np.float32)
     highest = np.array(channels.shape[1:])[:, None, None] - 1
-    rows, columns = np.meshgrid(np.arange(shape[1]), np.arange(shape[2]), indexing="ij")
+    rows, columns = np.arange(shape[1])[:, None], np.arange(shape[2])
+    step, row, column, origin = (vector[:, None, None] for vector in back[:3].T)
+    first = origin + row * rows + column * columns  # (3, rows, columns) in the old grid
     covered = 0
     for index in range(shape[0]):  # plane by plane: coordinates of a volume would not fit beside it
-        at = np.stack([np.full_like(rows, index), rows, columns, np.ones_like(rows)])
-        places = np.tensordot(back[:3], at, axes=1)  # (3, rows, columns) in the old grid
+        places = first + step * index
         inside = ((places >= -_REACH) & (places <= highest + _REACH)).all(axis=0)
         covered += int(inside.sum())
         for channel, source in enumerate(channels):

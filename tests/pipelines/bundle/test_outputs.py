@@ -256,6 +256,17 @@ def test_instances_of_a_picture_are_contours_of_their_type(tmp_path):
         assert np.allclose(one.points[:, 1:].max(axis=0), np.subtract(high, 0.5))
 
 
+def test_what_is_pointed_at_lies_on_its_own_of_several_pictures(tmp_path):
+    one = cells()
+    both = np.concatenate([np.zeros_like(one.colour), one.colour])
+    image = replace(one, colour=both, array=both.mean(-1).astype(np.float32) / 255)
+    findings = findings_of(tmp_path, "cells", {"tile": image})
+    assert [found.points[:, 0].tolist() for found in findings.detections] == [
+        [1.0] * len(found.points) for found in findings.detections
+    ]
+    assert len(findings.detections) == 3
+
+
 def test_instances_of_a_volume_are_boxes_along_the_edges_of_their_voxels(tmp_path):
     terms = ZOO["cells"].terms.replace('colour = "rgb255"', 'type_key = ""')
     findings = findings_of(
