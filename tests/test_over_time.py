@@ -191,6 +191,7 @@ def test_an_electrocardiogram_comes_back_with_its_rate(config, tmp_path):
     assert numbers_in(report_of(files, "measurements")) == {"Heart rate": 60.0}
 
 
+@pytest.mark.slow
 @needs_shared
 @needs_dciodvfy
 def test_a_real_electrocardiogram_goes_all_the_way(config, tmp_path):

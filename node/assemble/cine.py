@@ -109,7 +109,7 @@ def arrange_phases(
     )
     _check_still(rows)
     times_ms = _times_of(rows, order)
-    facts: dict[str, float | str] = {"phases": float(phases), "phase_order": order}
+    facts: dict[str, float | str] = {"phase_order": order}
     if times_ms is not None:
         facts["phase_times_ms"] = ",".join(plain(time) for time in times_ms)
     ordered = tuple(row[phase] for phase in range(phases) for row in rows)
