@@ -1,7 +1,7 @@
 """Step 4: pipelines run elsewhere.
 
 port        what the node asks of an engine
-local       the engine of this machine: warm, killable processes (`supervisor`, `worker`, `process`)
+local       the engine of this machine: warm, killable processes (`slot`, `supervisor`, `worker`, `process`)
 order       what workers are told of a job (`wire`: in which language)
 exchange/   what they hand each other: a case, where it came from, findings
 confined    the one step in which code of a pipeline runs (`sandbox`: what it may touch)

@@ -14,7 +14,7 @@ from typing import Any
 from node.compute.exchange import CASE, FINDINGS, read_case, write_findings
 from node.compute.load import run_pipeline
 from node.compute.port import Report
-from node.compute.warm import Shelf, used_share
+from node.compute.warm import Shelf, release, used_share
 from node.errors import PipelineFailed
 from node.failpoint import failpoint
 from pipelines.contract import Card, CardError, read_card
@@ -36,7 +36,8 @@ def analyze(payload: Mapping[str, Any], device: str, report: Report) -> dict[str
     failpoint("compute.analyzed")
     write_findings(findings, Path(FINDINGS))
     shelf.trim()
-    return {"warm": shelf.names}
+    release(device)  # workers of other pipelines share the device
+    return {"warm": shelf.names, "used": shelf.used_share()}
 
 
 @cache

@@ -1,7 +1,8 @@
 """The engine of one machine: warm worker processes, replaced whenever they misbehave.
 
-There is one confined worker for each device, and workers for the host besides, so that the next case is
-loaded and the last one encoded while a device computes.
+On each device one confined worker works at a time; others stay warm for what they did, as long as there
+is memory (`slot`). Workers for the host besides, so that the next case is loaded and the last one encoded
+while a device computes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -21,9 +21,10 @@ from typing import Any
 from node.compute.port import Place, Report, Task
 from node.compute.process import kill_marked
 from node.compute.sandbox import remove
+from node.compute.slot import Slot
 from node.compute.supervisor import Supervisor
 from node.config import ComputeTable
-from node.errors import Cancelled, ConfigError, NodeError, NodeStopping
+from node.errors import Cancelled, ConfigError, MemoryExceeded, NodeError, NodeStopping
 from node.log import describe, get_log
 
 log = get_log("compute")
@@ -81,8 +82,8 @@ class LocalEngine:
         self._under_way: dict[int, NodeError | None] = {}  # job -> why it is to end, if it is
         self._numbers = count()
         self._waiting: dict[Place, set[tuple[int, int]]] = {"host": set(), "device": set()}
-        self._slots = [_Slot("device", device) for device in devices]
-        self._slots += [_Slot("host", "cpu") for _ in range(len(devices) + 1)]
+        self._slots = [Slot("device", device) for device in devices]
+        self._slots += [Slot("host", "cpu") for _ in range(len(devices) + 1)]
         for slot in self._slots[: len(devices) + 1]:
             slot.worker = self._start(slot)
         self._free = list(self._slots)
@@ -96,15 +97,14 @@ class LocalEngine:
         """Run a task as soon as there is room; see `node.compute.port.Engine`."""
         slot = self._take(task)
         try:
-            worker = slot.worker
-            if worker is None or not worker.is_alive or not worker.suits(task):  # it may have died idle
-                self._replace(slot)
-            return slot.running.run(
-                task,
-                timeout_s=timeout_s,
-                interrupted=lambda: self._under_way[task.job_id],
-                on_progress=on_progress,
-            )
+            try:
+                return self._run(task, slot, timeout_s, on_progress)
+            except MemoryExceeded:
+                # Perhaps of a device, where what others keep warm is in the way; once more without them.
+                if slot.device == "cpu" or not slot.idle or not (task.gives and task.gives.exists()):
+                    raise
+                slot.end(grace_s=0)
+                return self._run(task, slot, timeout_s, on_progress)
         except NodeError as error:
             if slot.worker is not None:
                 pid, tail = slot.worker.pid, slot.worker.tail
@@ -112,6 +112,16 @@ class LocalEngine:
             raise
         finally:
             self._give_back(task, slot)
+
+    def _run(self, task: Task, slot: Slot, timeout_s: float, on_progress: Report) -> dict[str, Any]:
+        if self._closed:
+            raise _stopped()
+        return slot.turn_to(task, lambda: self._start(slot)).run(
+            task,
+            timeout_s=timeout_s,
+            interrupted=lambda: self._under_way[task.job_id],
+            on_progress=on_progress,
+        )
 
     def cancel(self, job_id: int) -> bool:
         """End the run of a job, if there is one; its `run` raises `Cancelled`."""
@@ -131,11 +141,10 @@ class LocalEngine:
             self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._free) == len(self._slots))
             for slot in self._slots:
-                if slot.worker is not None:
-                    slot.worker.end(grace_s=0)
+                slot.end(grace_s=0)
         self._tidy()
 
-    def _take(self, task: Task) -> _Slot:
+    def _take(self, task: Task) -> Slot:
         """Wait for a free slot, best one whose worker is warm for this task.
 
         Among those who wait the highest rank goes first, and of one rank whoever came first.
@@ -156,29 +165,30 @@ class LocalEngine:
             self._free.remove(slot)
             return slot
 
-    def _of(self, place: Place) -> list[_Slot]:
+    def _of(self, place: Place) -> list[Slot]:
         return [slot for slot in self._free if slot.place == place]
 
-    def _give_back(self, task: Task, slot: _Slot) -> None:
+    def _give_back(self, task: Task, slot: Slot) -> None:
         """Free a slot, with a fresh worker where the old one is of no more use."""
         worker = slot.worker
         try:
             if worker is not None and (not worker.is_fit or worker.tasks_done >= TASKS_PER_WORKER):
                 self._replace(slot)
+            slot.make_room(self._memory_limit)
         finally:
             with self._changed:
                 del self._under_way[task.job_id]
                 self._free.append(slot)
                 self._changed.notify_all()
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: Slot) -> None:
         if slot.worker is not None:
             log.info("worker_replaced", pid=slot.worker.pid)
             slot.worker.end()
         if not self._closed:
             slot.worker = self._start(slot)
 
-    def _start(self, slot: _Slot) -> Supervisor:
+    def _start(self, slot: Slot) -> Supervisor:
         return Supervisor(
             slot.place,
             slot.device,
@@ -198,35 +208,6 @@ class LocalEngine:
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in self._scratch.glob("worker-*"):
             remove(folder)
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """Room for one task at a time."""
-
-    place: Place
-    device: str
-    worker: Supervisor | None = None  #: None: it was not needed yet
-
-    @property
-    def running(self) -> Supervisor:
-        """The worker.
-
-        Raises
-        ------
-        NodeStopping
-            There is none any more.
-        """
-        if self.worker is None:
-            raise _stopped()
-        return self.worker
-
-    def coldness(self, task: Task) -> tuple[bool, bool, int]:
-        """Return what makes it a worse choice for such a task: it has to start, to load, to make room."""
-        if self.worker is None:
-            return True, True, 0
-        warm = self.worker.warm_for
-        return not self.worker.suits(task), task.key not in warm, len(warm)
 
 
 def _stopped() -> NodeStopping:

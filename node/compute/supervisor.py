@@ -92,6 +92,7 @@ class Supervisor:
         isolation: str,
     ) -> None:
         self.warm_for: frozenset[str] = frozenset()  #: keys of tasks for which it is ready
+        self.used_share = 0.0  #: how full it says its device is: 0 to 1
         self.tasks_done = 0
         self.is_fit = True  #: False: end it and start another
         self._memory_limit, self._scratch_limit = memory_limit, scratch_limit
@@ -188,7 +189,7 @@ class Supervisor:
         self._tail = b""
         self._hand_over(task)
         answer = self._converse(task, timeout_s, interrupted, on_progress)
-        self.warm_for = _warm_for(answer, task.key)
+        self.warm_for, self.used_share = _hints(answer, task.key)
         self.tasks_done += 1
         alone = not (group_members(self.pid) | marked(self._mark)) - self._own - {self.pid}
         self._take_over(task)
@@ -331,11 +332,16 @@ class Supervisor:
         self._commands = self._answers = self._guard = -1
 
 
-def _warm_for(answer: Mapping[str, Any], key: str) -> frozenset[str]:
-    """Return for what a worker says it is warm: a hint, which decides only who waits for whom."""
+def _hints(answer: Mapping[str, Any], key: str) -> tuple[frozenset[str], float]:
+    """Return for what a worker says it is warm, and how full its device is.
+
+    It may lie: this decides only who waits for whom, and which worker is ended to make room.
+    """
     result = answer.get("result")
-    said = result.get("warm") if isinstance(result, dict) else None
-    return frozenset(map(str, said)) if isinstance(said, list) else frozenset({key})
+    said = result if isinstance(result, dict) else {}
+    warm, used = said.get("warm"), said.get("used")
+    names = frozenset(map(str, warm)) if isinstance(warm, list) else frozenset({key})
+    return names, float(used) if isinstance(used, int | float) else 0.0
 
 
 def _notebooks() -> list[Path]:

@@ -35,7 +35,7 @@ class Shelf:
 
     def __init__(self, device: str, used_share: Callable[[], float]) -> None:
         self._device = device
-        self._used_share = used_share
+        self.used_share = used_share
         self._kept: OrderedDict[str, tuple[Card, Pipeline]] = OrderedDict()  # by digest, newest last
 
     @property
@@ -65,7 +65,7 @@ class Shelf:
 
     def trim(self) -> None:
         """Let go of what was not used for longest, until there is room or one is left."""
-        while len(self._kept) > 1 and self._used_share() > FULL:
+        while len(self._kept) > 1 and self.used_share() > FULL:
             self._kept.popitem(last=False)
             release(self._device)
 

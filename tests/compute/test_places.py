@@ -21,13 +21,25 @@ from node.model import Instance, Predecessor
 from node.profile import Profile
 from tests.compute.conftest import make_engine
 from tests.compute.findings_maker import card
+from tests.harness import wait_until
 from tests.journal_makers import NOON, a_spec
 
 TOYS = "tests.compute.toys:work"
 CANARY = "1.2.826.4711"
 
 
-def run(engine, what, *, place="device", job_id=1, timeout_s=20.0, rank=0, spent_s=0.0, **more):
+def run(
+    engine,
+    what,
+    *,
+    place="device",
+    job_id=1,
+    timeout_s=60.0,
+    rank=0,
+    spent_s=0.0,
+    told=lambda *_: None,
+    **more,
+):
     folders = {name: more.pop(name) for name in ("gives", "takes") if name in more}
     task = Task(
         key=more.pop("key", "toy"),
@@ -39,7 +51,7 @@ def run(engine, what, *, place="device", job_id=1, timeout_s=20.0, rank=0, spent
         spent_s=spent_s,
         **folders,
     )
-    return engine.run(task, timeout_s=timeout_s, on_progress=lambda *_: None)
+    return engine.run(task, timeout_s=timeout_s, on_progress=told)
 
 
 @pytest.fixture
@@ -78,19 +90,22 @@ def test_the_host_sees_no_accelerator_and_the_device_has_all_processors(engine):
     assert "OMP_NUM_THREADS" in os.environ or seen["threads"] == str(cores)
 
 
-def test_a_host_worker_and_a_device_worker_work_at_once(engine):
-    begun = time.monotonic()
-    threads = [
-        threading.Thread(target=run, args=(engine, "sleep"), kwargs={"seconds": 1.0, **more})
-        for more in ({"job_id": 1}, {"job_id": 2, "place": "host"}, {"job_id": 3, "place": "host"})
-    ]
-    run(engine, "ok", place="host", job_id=4)
+def test_one_task_on_the_device_and_two_on_the_host_are_under_way_at_once(engine):
+    begun = set()
+
+    def go(job_id, place):
+        with pytest.raises(Cancelled):
+            run(engine, "sleep", seconds=600, job_id=job_id, place=place, told=lambda *_: begun.add(job_id))
+
+    threads = [threading.Thread(target=go, args=one) for one in ((11, "device"), (12, "host"), (13, "host"))]
     for thread in threads:
         thread.start()
+    wait_until(lambda: begun == {11, 12, 13}, "all of them have begun")
+    for job_id in begun:
+        engine.cancel(job_id)
     for thread in threads:
         thread.join()
     assert engine.slots == 2
-    assert time.monotonic() - begun < 2.9, "not one after the other"
 
 
 def test_what_is_begun_is_finished_first(tmp_path):
@@ -98,7 +113,7 @@ def test_what_is_begun_is_finished_first(tmp_path):
     order: list[int] = []
 
     def go(job_id, rank):
-        run(engine, "sleep", seconds=0.3, job_id=job_id, rank=rank)
+        run(engine, "sleep", seconds=2 if job_id == 1 else 0.1, job_id=job_id, rank=rank)
         order.append(job_id)
 
     threads = [threading.Thread(target=go, args=one) for one in ((1, 0), (2, 0), (3, 0), (4, 2), (5, 2))]
@@ -134,10 +149,8 @@ def test_one_that_gives_up_waiting_lets_the_next_go(tmp_path):
 
 
 def test_a_job_has_one_time_limit_for_all_its_tasks(engine):
-    begun = time.monotonic()
-    with pytest.raises(TimedOut, match="longer than 30 s"):
-        run(engine, "sleep", seconds=60, timeout_s=30, spent_s=29.5)
-    assert time.monotonic() - begun < 15
+    with pytest.raises(TimedOut, match="longer than 300 s"):
+        run(engine, "sleep", seconds=600, timeout_s=300, spent_s=299.5)
 
 
 class Notes:

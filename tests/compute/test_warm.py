@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 
 import pytest
@@ -13,7 +14,7 @@ from node.compute.warm import Shelf
 from node.errors import MemoryExceeded, PipelineFailed
 from node.model import Volume
 from pipelines.contract import folder_digest
-from tests.compute.conftest import make_engine
+from tests.compute.conftest import gone, make_engine
 from tests.compute.findings_maker import card, image
 
 ALIVE: weakref.WeakSet = weakref.WeakSet()  #: toy pipelines that hold memory now
@@ -178,45 +179,74 @@ class Holds:
 """
 
 
-def test_a_worker_keeps_what_fits_and_is_sent_what_it_is_warm_for(tmp_path):
-    folders = {}
-    for name in ("first", "second", "third"):
-        folders[name] = tmp_path / name
-        folders[name].mkdir()
-        (folders[name] / "card.toml").write_text(CARD.format(name=name))
-        (folders[name] / "code.py").write_text(CODE.format(megabytes=200))
-    exchange = tmp_path / "exchange"
-    exchange.mkdir()
-    volume = Volume(image=image(), slices=(), series_uid="", study_uid="", frame_of_reference_uid="")
-    write_case({"ct": volume}, exchange)
-    engine = make_engine(tmp_path / "scratch", memory_gb=1.0, readable=list(folders.values()))
-    kept = []
-    for name in ("first", "second", "first", "third", "third"):
-        answer = engine.run(
-            Task(
-                key=name,
-                job_id=1,
-                target=f"{analyze.__module__}:{analyze.__name__}",
-                payload={
-                    "card": str(folders[name] / "card.toml"),
-                    "digest": folder_digest(folders[name]),
-                    "memory_bytes": 1_000_000_000,
-                },
-                gives=exchange / "case",
-                takes=exchange / "findings",
-            ),
-            timeout_s=60,
-            on_progress=lambda *_: None,
+class Site:
+    """An engine, three pipelines that hold 200 MB each, and a case for them."""
+
+    def __init__(self, folder, memory_gb):
+        self._folders = {}
+        for name in ("first", "second", "third"):
+            self._folders[name] = folder / name
+            self._folders[name].mkdir()
+            (self._folders[name] / "card.toml").write_text(CARD.format(name=name))
+            (self._folders[name] / "code.py").write_text(CODE.format(megabytes=200))
+        self._exchange = folder / "exchange"
+        self._exchange.mkdir()
+        volume = Volume(image=image(), slices=(), series_uid="", study_uid="", frame_of_reference_uid="")
+        write_case({"ct": volume}, self._exchange)
+        self.engine = make_engine(folder / "scratch", memory_gb=memory_gb, readable=[*self._folders.values()])
+        self._memory_bytes = int(memory_gb * 1e9)
+
+    def warm_after(self, name, *, foreign):
+        """Run a pipeline; return what its worker is then warm for, and the workers of the device."""
+        folder = self._folders[name]
+        task = Task(
+            key=name,
+            job_id=1,
+            target=f"{analyze.__module__}:{analyze.__name__}",
+            payload={
+                "card": str(folder / "card.toml"),
+                "digest": folder_digest(folder),
+                "memory_bytes": self._memory_bytes,
+            },
+            foreign=foreign,
+            gives=self._exchange / "case",
+            takes=self._exchange / "findings",
         )
-        for file in (exchange / "findings").iterdir():
-            file.unlink()
-        (exchange / "findings").rmdir()
-        kept.append(answer["warm"])
-    engine.close()
-    assert kept == [
-        ["first"],
-        ["first", "second"],
-        ["second", "first"],
-        ["first", "third"],
-        ["first", "third"],
-    ]
+        answer = self.engine.run(task, timeout_s=60, on_progress=lambda *_: None)
+        shutil.rmtree(self._exchange / "findings")
+        return " ".join(answer["warm"])
+
+    @property
+    def workers(self):
+        return [worker.pid for worker in self.engine._slots[0].workers]
+
+
+def test_a_worker_keeps_what_fits(tmp_path):
+    site = Site(tmp_path, memory_gb=1.0)
+    kept = [site.warm_after(n, foreign=False) for n in ("first", "second", "first", "third", "third")]
+    assert kept == ["first", "first second", "second first", "first third", "first third"]
+    assert len(site.workers) == 1
+    site.engine.close()
+
+
+def test_pipelines_from_outside_stay_warm_each_in_a_worker_of_its_own(tmp_path):
+    site = Site(tmp_path, memory_gb=4.0)
+    for name in ("first", "second", "third"):
+        assert site.warm_after(name, foreign=True) == name
+    first, second, third = site.workers
+    for name in ("second", "first", "third", "third"):
+        site.warm_after(name, foreign=True)
+    assert site.workers == [second, first, third]
+    site.engine.close()
+
+
+def test_the_worker_unused_for_longest_is_ended_when_memory_is_short(tmp_path):
+    site = Site(tmp_path, memory_gb=0.8)
+    for name in ("first", "second"):
+        site.warm_after(name, foreign=True)
+    first, second = site.workers
+    site.warm_after("third", foreign=True)
+    assert first not in site.workers
+    assert second in site.workers
+    assert gone(first)
+    site.engine.close()
