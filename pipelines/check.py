@@ -21,13 +21,13 @@ _KINDS: dict[InputKind, str] = {
 
 
 def refuse_unfit(card: Card, case: Case) -> None:
-    """Hold a case against its card: roles, modality, unit, slices, spacing, finite values.
+    """Hold a case against its card: roles, modality, unit, age, slices, spacing, finite values.
 
     Raises
     ------
     InputRefused
-        ``missing-input``, ``wrong-modality``, ``wrong-kind``, ``wrong-unit``, ``too-few-slices``,
-        ``wrong-spacing`` or ``not-finite``.
+        ``missing-input``, ``wrong-modality``, ``wrong-kind``, ``wrong-unit``, ``wrong-age``,
+        ``age-unknown``, ``too-few-slices``, ``wrong-spacing`` or ``not-finite``.
     """
     for role, spec in card.inputs.items():
         image = case.get(role)
@@ -60,6 +60,7 @@ def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
             "wrong-unit",
             f"{title} needs values in {spec.unit}; this series has {image.unit.value}.",
         )
+    _refuse_age(image, spec, title)
     if image.slices < spec.slices_min:
         what = "channels" if image.is_waveform else "slices"
         raise InputRefused(
@@ -79,6 +80,23 @@ def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
             )
     if not np.isfinite(image.array).all():
         raise InputRefused("not-finite", "The series has values that are not numbers.")
+
+
+def _refuse_age(image: Image, spec: InputSpec, title: str) -> None:
+    """Hold the patient's age against a card; a rule cannot replace this, as it may replace ``select``."""
+    if spec.age_years is None:
+        return
+    low, high = spec.age_years
+    age = image.facts.get("PatientAgeYears")
+    if not isinstance(age, int | float):
+        if spec.needs_age:
+            raise InputRefused(
+                "age-unknown",
+                f"{title} is for patients from {low:g} to {high:g} years; this series does not say the "
+                "patient's age (Patient's Age). Send it with the age.",
+            )
+    elif not low <= age <= high:
+        raise InputRefused("wrong-age", f"{title} is for patients from {low:g} to {high:g} years only.")
 
 
 def refuse_unlike_ct(image: Image) -> None:

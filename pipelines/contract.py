@@ -223,6 +223,8 @@ class InputSpec:
     kind: InputKind = "volume"
     slices_min: int = 2
     spacing_mm: Mapping[str, tuple[float, float]] = field(default_factory=dict)  #: axis -> min, max
+    age_years: tuple[float, float] | None = None  #: of the patient, min and max; others are refused
+    needs_age: bool = False  #: with ``age_years``: refused as well where the age is not known
     #: Which series of a study this role wants, in the match language of rules (`node.assign.rule`);
     #: a rule's own words on a role replace it.
     select: Mapping[str, Any] = field(default_factory=dict)
@@ -326,6 +328,9 @@ def _input(table: Mapping[str, Any]) -> InputSpec:
     if table.get("result"):
         table = {"modality": ["SEG"], "unit": "1", "slices_min": 1, **table}
     slices_min = {} if table.get("kind", "volume") == "volume" else {"slices_min": 1}
+    if "age_years" in table:
+        low, high = table["age_years"]
+        table = {**table, "age_years": (float(low), float(high))}
     given = {**slices_min, **table, "modality": tuple(table["modality"]), "spacing_mm": spacing}
     return InputSpec(**{**given, "segments": tuple(table.get("segments", ()))})
 

@@ -45,7 +45,22 @@ def code_of(spec, image):
     return ""
 
 
+CHILDREN = replace(VOLUME, age_years=(0.0, 18.0), needs_age=True)
+ADULTS = replace(VOLUME, age_years=(16.0, 120.0))
+
+
+def aged(years):
+    return replace(HEAD, facts={"PatientAgeYears": years})
+
+
 CASES = [
+    (CHILDREN, aged(0.25), ""),
+    (CHILDREN, aged(18), ""),
+    (CHILDREN, aged(19), "wrong-age"),
+    (CHILDREN, HEAD, "age-unknown"),
+    (ADULTS, aged(60.0), ""),
+    (ADULTS, aged(9), "wrong-age"),
+    (ADULTS, HEAD, ""),
     (PLANES, RADIOGRAPH, ""),
     (VOLUME, HEAD, ""),
     (PLANES, None, "missing-input"),
