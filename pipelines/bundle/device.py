@@ -55,6 +55,8 @@ class _Pinned(TorchFunctionMode):
         """Call ``func`` with the chosen device."""
         if func is torch.Tensor.cuda:
             return args[0].to(self.device)
+        if func is torch.device:
+            return self._chosen(func(*args, **(kwargs or {})))
         named = {key: self._chosen(value) for key, value in (kwargs or {}).items()}
         return func(*(self._chosen(value) for value in args), **named)
 

@@ -230,7 +230,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
 
 def test_an_expression_that_asks_for_an_open_pickle_is_given_data_only(tmp_path):
     (tmp_path / "models").mkdir()
-    torch.save({"size": 2, "array": np.ones(2)}, tmp_path / "models" / "good.pt")
+    torch.save({"size": torch.ones(2), "array": np.ones(2)}, tmp_path / "models" / "good.pt")
     torch.save(Boom(tmp_path / "boom"), tmp_path / "models" / "bad.pt")
     config = plain_unet_config()
     load = "$torch.load(@bundle_root + '/models/{}', map_location=torch.device('cuda'), weights_only=False)"
