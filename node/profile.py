@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 #: Label Map Segmentation Storage (Supplement 243); pydicom 3.0 has no name for it.
 LABELMAP_CLASS = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -46,14 +46,8 @@ class Profile:
 
     @property
     def key(self) -> str:
-        """The same for equal profiles; `profile_of_key` reads it."""
+        """The same for equal profiles."""
         return json.dumps(asdict(self), sort_keys=True)
-
-
-def profile_of_key(key: str) -> Profile:
-    """Return the profile with this key."""
-    content: dict[str, Any] = json.loads(key)
-    return Profile(**{**content, "also": tuple(content["also"])})
 
 
 def decide(
