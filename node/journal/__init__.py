@@ -23,6 +23,7 @@ from typing import Self
 
 from sqlalchemy import URL
 
+from node.errors import ConfigError, JournalUnavailable
 from node.journal.capability import Capabilities
 from node.journal.custody import Custody
 from node.journal.database import open_database
@@ -60,4 +61,11 @@ class Journal(Custody, Patients, Jobs, Lineage, Outbox, Tries, Withdrawals, Capa
             It is corrupt, not writable, or was written by a newer version; or it is not there
             or of another version, and ``create`` is False.
         """
-        return cls(open_database(data, url, create=create), data)
+        journal = cls(open_database(data, url, create=create), data)
+        if create:
+            try:
+                journal.patient_key("anyone", "")  # the secret key is made now, or found wanting
+            except JournalUnavailable as error:
+                journal.close()
+                raise ConfigError(str(error)) from error
+        return journal

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from node.config import KeepTable
-from node.errors import JournalUnavailable, NodeError
+from node.errors import ConfigError, JournalUnavailable, NodeError
 from node.job import JobInput, JobState
 from node.journal import Journal
 from node.model import Lack
@@ -62,6 +62,7 @@ def test_a_patient_is_the_same_digest_that_nobody_can_check_without_the_key(tmp_
 
 def test_the_key_is_made_once_and_for_its_owner_alone(journal, tmp_path):
     file = tmp_path / "patients.key"
+    file.unlink()
     found, start = [], threading.Barrier(8)
 
     def ask():
@@ -82,8 +83,11 @@ def test_the_key_is_made_once_and_for_its_owner_alone(journal, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
 def test_a_broken_key_is_told_and_never_replaced(journal, tmp_path, content):
     (tmp_path / "patients.key").write_bytes(content)
-    with pytest.raises(JournalUnavailable, match=r"patients.key holds no key of 32 bytes; restore it"):
+    why = r"patients.key holds no key of 32 bytes; restore it"
+    with pytest.raises(JournalUnavailable, match=why):
         journal.patient_key("1", "")
+    with pytest.raises(ConfigError, match=why):  # the node does not even start
+        Journal.open(tmp_path)
     assert (tmp_path / "patients.key").read_bytes() == content
 
 
