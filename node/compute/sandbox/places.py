@@ -6,11 +6,10 @@ import os
 import site
 import sys
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-import node
-import pipelines
 from node.compute.sandbox.landlock import DEVICE, READ
 
 #: Libraries and what they read: caches of the loader, time zones, settings of OpenSSL. No list of
@@ -57,8 +56,8 @@ def _interpreter() -> Iterator[Path]:
     yield Path(os.__file__).parent
     for place in (*site.getsitepackages(), site.getusersitepackages()):
         yield Path(place)
-    for package in (node, pipelines):
-        yield Path(str(package.__file__)).parent
+    for package in ("node", "pipelines"):
+        yield Path(str(files(package)))
 
 
 def _libraries() -> Iterator[Path]:
