@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 from scipy import ndimage
-from skimage.measure import approximate_polygon
 
 from node.encode.common import RESEARCH_NOTICE, new_result
 from node.encode.items import image_reference, item
@@ -27,6 +26,7 @@ from node.encode.render.references import plane_references
 from node.encode.render.softcopy import Grey, read_greys
 from node.encode.repair import cut, decimal_string
 from node.encode.seg.segments import cielab
+from node.encode.simplify import simplify
 from node.encode.sr.regions import detection_regions
 from node.encode.tracking import tracking_id, tracking_uid
 from pipelines.contract import Detection, Segment
@@ -188,7 +188,7 @@ def _closed(boundary: NDArray[np.float64]) -> NDArray[np.float64]:
     line = np.concatenate([boundary, boundary[:1]])
     while len(line) > POINTS_MAX:
         tolerance *= 2
-        line = approximate_polygon(line, tolerance)  # type: ignore[no-untyped-call]
+        line = simplify(line, tolerance)
     return line
 
 

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import find_contours
+
+from node.encode.simplify import simplify
 
 #: More points than this help no eye and slow viewers down.
 POINTS_MAX = 500
@@ -140,7 +142,7 @@ def _trace(component: NDArray[np.bool_], scale: int) -> NDArray[np.float64]:
 def _simplified(contour: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Return the contour with few enough points and no crossing, or None if that cannot be had."""
     for tolerance in _TOLERANCES:
-        points = approximate_polygon(contour, tolerance)  # type: ignore[no-untyped-call]
+        points = simplify(contour, tolerance)
         if 4 <= len(points) <= POINTS_MAX and is_simple(points):
             return _enough(points)
     return None
