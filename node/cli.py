@@ -14,24 +14,22 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from node import __version__, log
-from node.analyze import Analysis, Watcher, analyze
+from node.adding.commands import app as pipelines
+from node.analyze import Analysis, analyze
 from node.assign import render, render_cases
 from node.check import complaints
-from node.compute import installed
-from node.config import Config, read_config
+from node.config import Config
 from node.errors import ConfigError, NodeError
 from node.explain import explained
 from node.job import Job, Withdrawal
 from node.journal import Journal
-from node.notice import unsaid
 from node.profile import EXTRAS, Coordinates, Report, Segmentation
 from node.serve import serve as run_node
 from node.serve import utc_now
-from pipelines.contract import Card
+from node.terminal import AsJson, ConfigPath, out, progress, read_chosen
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,12 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="DICOM analysis node. Research software: results are not for diagnosis.",
 )
-out = Console()
+app.add_typer(pipelines, name="pipelines")
 
-ConfigPath = Annotated[
-    Path | None, typer.Option("--config", help="Configuration; ./node.toml when it is there.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 JobNumber = Annotated[int, typer.Argument(help="Number of the job, as `radnode status` shows it.")]
 
 
@@ -76,7 +70,7 @@ def main() -> None:
 def _begin(context: typer.Context) -> None:
     """Say where log lines go: the node tells all it does, the other commands only what went wrong."""
     log.configure(level=logging.INFO if context.invoked_subcommand == "serve" else logging.ERROR)
-    if context.invoked_subcommand in ("analyze", "explain"):
+    if context.invoked_subcommand in ("analyze", "explain", "pipelines"):
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _end)
 
@@ -85,12 +79,6 @@ def _end(number: int, _frame: Any) -> None:
     """End as if asked politely, so that scratch folders with patients' images go away."""
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
-
-
-def _config(path: Path | None) -> Config:
-    if path is None and Path("node.toml").exists():
-        path = Path("node.toml")
-    return read_config(path)
 
 
 @contextmanager
@@ -105,7 +93,7 @@ def _journal(config: Config) -> Iterator[Journal]:
 @app.command()
 def serve(config: ConfigPath = None) -> None:
     """Run the node until SIGTERM, which drains it."""
-    sys.exit(run_node(_config(config), announce=lambda line: print(line, flush=True)))
+    sys.exit(run_node(read_chosen(config), announce=lambda line: print(line, flush=True)))
 
 
 @app.command("analyze")
@@ -137,8 +125,10 @@ def analyze_command(
         "coordinates": coordinates,
         "also": tuple(also or ()),
     }
-    with _progress() as watch:
-        result = analyze(path, out_folder, _config(config), pipeline, watch, given, _by_role(inputs or []))
+    with progress() as watch:
+        result = analyze(
+            path, out_folder, read_chosen(config), pipeline, watch, given, _by_role(inputs or [])
+        )
     _tell(result, out_folder)
     sys.exit(0 if result.is_good else 1)
 
@@ -159,7 +149,7 @@ def _by_role(words: list[str]) -> dict[str, Path]:
 @app.command()
 def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
     """Show series, jobs by state, and deliveries."""
-    with _journal(_config(config)) as journal:
+    with _journal(read_chosen(config)) as journal:
         report = journal.status()
     if as_json:
         print(json.dumps(report))
@@ -189,7 +179,7 @@ def explain_command(
     as_json: AsJson = False,
 ) -> None:
     """Say for each rule whether it matches, by which clause and value, and what became of the jobs."""
-    found = explained(what, _config(config))
+    found = explained(what, read_chosen(config))
     if as_json:
         print(json.dumps({told.series.uid: told.as_dict() for told in found}))
         return
@@ -205,14 +195,14 @@ def explain_command(
 @app.command()
 def retry(job: JobNumber, config: ConfigPath = None) -> None:
     """Try a failed job again: sending where results exist, else computing."""
-    with _journal(_config(config)) as journal:
+    with _journal(read_chosen(config)) as journal:
         _tell_job(journal.retry(job, utc_now()))
 
 
 @app.command()
 def cancel(job: JobNumber, config: ConfigPath = None) -> None:
     """Give up a job that is not finished, or a rejection that failed."""
-    with _journal(_config(config)) as journal:
+    with _journal(read_chosen(config)) as journal:
         _tell_job(journal.cancel(job, utc_now()))
 
 
@@ -225,7 +215,7 @@ def withdraw_command(
     """Take back the results of a job: a rejection note goes wherever they went (IHE IOCM)."""
     from node.withdraw import withdraw  # it needs the encoder, which a node does not load
 
-    chosen = _config(config)
+    chosen = read_chosen(config)
     with _journal(chosen) as journal:
         _tell_job(withdraw(job, reason, journal, chosen, utc_now, _say))
 
@@ -238,7 +228,7 @@ def _say(sentence: str) -> None:
 def check(config: ConfigPath = None) -> None:
     """Examine configuration, disk, decoders, pipelines and destinations; every complaint at once."""
     found = 0
-    for place, complaint in complaints(_config(config)):
+    for place, complaint in complaints(read_chosen(config)):
         found += bool(complaint)
         mark = "[red]no[/red] " if complaint else "[green]ok[/green] "
         out.print(f"{mark}{escape(place)}{': ' + escape(complaint) if complaint else ''}", soft_wrap=True)
@@ -246,63 +236,9 @@ def check(config: ConfigPath = None) -> None:
 
 
 @app.command()
-def pipelines(config: ConfigPath = None, as_json: AsJson = False) -> None:
-    """List the installed pipelines."""
-    cards = installed(_config(config).pipelines)
-    if as_json:
-        print(json.dumps({card.name: _as_dict(card) for card in cards.values()}))
-        return
-    table = Table("name", "version", "takes", "finds", "intended use")
-    for card in cards.values():
-        table.add_row(
-            card.name,
-            card.version,
-            "\n".join(f"{role}: {', '.join(spec.modality)}" for role, spec in card.inputs.items()),
-            "\n".join(segment.label for segment in card.segments),
-            "\n".join(filter(None, (card.intended_use, unsaid(card.warning, card.intended_use)))),
-        )
-    out.print(table)
-    for card in cards.values():
-        out.print(f"digest of {card.name}:\n  {card.digest}", markup=False, soft_wrap=True)
-
-
-def _as_dict(card: Card) -> dict[str, Any]:
-    return {
-        "version": card.version,
-        "title": card.title,
-        "sha256": card.digest,
-        "folder": str(card.folder),
-        "takes": {role: list(spec.modality) for role, spec in card.inputs.items()},
-        "finds": [segment.label for segment in card.segments],
-        "intended_use": card.intended_use,
-        "warning": card.warning,
-    }
-
-
-@app.command()
 def version() -> None:
     """Print the version."""
     print(__version__)
-
-
-@contextmanager
-def _progress() -> Iterator[Watcher]:
-    """Show what is under way; nothing where nobody looks."""
-    columns = (
-        TextColumn("{task.description:18}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def watch(stage: str, done: float, detail: str) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=1.0, detail="")
-            bars.update(tasks[stage], completed=done, detail=escape(detail))
-
-        yield watch
 
 
 def _list(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

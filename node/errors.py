@@ -2,6 +2,7 @@
 
 NodeError
 ├── ConfigError              stop    the node does not start; names file, table and key
+├── BundleRefused                    a bundle cannot become a pipeline; says why, all at once
 ├── AcceptError              answer  the sender is told; nothing was kept
 │   ├── NotDicom                     C000  cannot be read as a DICOM data set
 │   ├── MissingIdentity              A900  no Study, Series or SOP Instance UID
@@ -33,6 +34,7 @@ REFUSED, with a reason for people. Each class carries ``then``, and `node.flow` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from node.log import describe
@@ -56,6 +58,27 @@ class ConfigError(NodeError):
 
     then = "stop"
     code = "config"
+
+
+class BundleRefused(NodeError):
+    """A bundle cannot become a pipeline of this node.
+
+    Parameters
+    ----------
+    name
+        Of the bundle.
+    reasons
+        Sentences, all that are known.
+    """
+
+    code = "bundle-refused"
+
+    def __init__(self, name: str, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        count = "1 reason" if len(reasons) == 1 else f"{len(reasons)} reasons"
+        super().__init__(
+            "\n".join([f"{name} is not deployable, for {count}:", *(f"  {one}" for one in reasons)])
+        )
 
 
 class AcceptError(NodeError):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from node.compute.record import complaint_of_trial
 from node.config import ExternalPipeline
 from node.errors import ConfigError
 from pipelines.contract import Card, CardError, read_card
@@ -77,3 +78,5 @@ def _complaints(name: str, entry: ExternalPipeline, card: Card) -> Iterator[str]
             f"nobody approved what is in {entry.folder} now: its digest is {card.digest}. "
             "Look at what it holds, then write that as sha256 to approve it"
         )
+    elif complaint := complaint_of_trial(entry.folder, card.digest):
+        yield complaint
