@@ -185,20 +185,20 @@ def _rules(config: Config, pipeline: str | None, bound: Mapping[str, str]) -> tu
     if pipeline is not None and pipeline not in cards:
         raise ConfigError(f"There is no pipeline {pipeline!r}; installed are: {', '.join(sorted(cards))}.")
     chosen = [card for card in cards.values() if pipeline in (None, card.name)]
-    for role in bound.keys() - chosen[0].inputs.keys():
-        roles = ", ".join(chosen[0].inputs)
+    for role in bound.keys() - chosen[0].series_inputs.keys():
+        roles = ", ".join(chosen[0].series_inputs)
         raise ConfigError(f"Pipeline {pipeline!r} has no input {role!r}; it has: {roles}.")
     return tuple(
         RuleTable(
             name=f"every series that {card.name} may take",
             pipeline=card.name,
             match={}
-            if len(card.inputs) > 1
-            else {"Modality": [m for s in card.inputs.values() for m in s.modality]},
+            if len(card.series_inputs) > 1
+            else {"Modality": [m for s in card.series_inputs.values() for m in s.modality]},
             inputs={role: {"SeriesInstanceUID": uid} for role, uid in bound.items()},
         )
         for card in chosen
-        if pipeline or len(card.inputs) == 1 or all(spec.select for spec in card.inputs.values())
+        if pipeline or len(card.series_inputs) == 1 or all(s.select for s in card.series_inputs.values())
     )
 
 
@@ -260,8 +260,8 @@ def _told(watch: Watcher, finished: int, total: int, name: str, step: str, done:
 
 
 def _keep_picture(job: Job, node: Node, out: Path) -> None:
-    """Copy the picture that lies beside the results of a job."""
-    for made in node.journal.results(job.id)[:1]:
+    """Copy the picture that lies beside the results of a job, if these went there."""
+    for made in node.journal.results(job.id)[:1] if job.spec.send_to else ():
         picture = made.path.with_name("preview.png")
         if picture.exists():
             shutil.copy(picture, out / f"{job.spec.pipeline}-{job.id}.png")

@@ -24,12 +24,12 @@ from node.around import Around
 from node.assemble import is_settled, load_volumes
 from node.assign import Rule, assign, assign_cases, why_not
 from node.compute import Engine, Report, Staging, Stopwatch, analyze, do, order_for, order_of
-from node.compute.exchange import read_findings, read_volumes, write_case
+from node.compute.exchange import keep, read_findings, read_volumes, with_results, write_case
 from node.compute.staging import write_manifest
 from node.config import Config, profiles_of
 from node.errors import ContentConflict, foreseen
 from node.failpoint import failpoint
-from node.job import Job, after_error, spec_of
+from node.job import Job, after_error, specs_of
 from node.journal import Delivery, Journal, Recorded
 from node.model import Instance, images_of
 from node.send import send
@@ -78,7 +78,7 @@ def plan(series_uid: str, node: Node) -> list[Job]:
     jobs = node.journal.plan(
         series.uid,
         expected_count=len(series.instances),  # one more has come: nothing happens, it settles anew
-        specs=[spec_of(route, around.series, node.cards[route.pipeline]) for route in routes],
+        specs=specs_of(routes, around.series, node.cards),
         reason="" if routes else why_not(series, around.headers, node.rules, node.cards),
         now=node.clock(),
         **around.known,
@@ -93,8 +93,8 @@ def compute(job: Job, node: Node, report: Report) -> None:
         failpoint("compute.claimed")
         folders, config, inputs = node.staging.folders(job), node.config, node.journal.instances_of(job)
         profiles = profiles_of(job.spec.send_to, config.destinations, node.journal.takes)
-        earlier = node.journal.predecessors(job)
-        order = order_for(job, node.cards, inputs, folders, config, profiles, earlier)
+        earlier, made = node.journal.predecessors(job), node.journal.made_for(job)
+        order = order_for(job, node.cards, inputs, folders, config, profiles, earlier, made)
         do((load, analyze, encode), order, node.engine, config.compute, report)
         node.journal.save_results(job, node.staging.adopt(order.folder), node.clock(), profiles)
         failpoint("compute.committed")
@@ -116,7 +116,7 @@ def load(payload: dict[str, Any], _device: str, report: Report) -> None:
     order = order_of(payload)
     volumes = load_volumes(order.inputs, order.card)
     failpoint("compute.loaded")
-    write_case(volumes, order.exchange)
+    write_case(with_results(volumes, order.card, order.results), order.exchange)
 
 
 def encode(payload: dict[str, Any], _device: str, report: Report) -> None:
@@ -131,7 +131,7 @@ def encode(payload: dict[str, Any], _device: str, report: Report) -> None:
     made = encode(EncodeJob(**order.identity), findings, volumes, order.folder, order.profiles)
     draw_findings(findings, case, order.card).save(order.folder / "preview.png")
     failpoint("encode.written")
-    write_manifest(order.folder, replace(made, seconds=watch.end()))
+    write_manifest(order.folder, replace(made, **keep(findings, volumes, order.folder), seconds=watch.end()))
     failpoint("compute.staged")
 
 

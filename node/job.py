@@ -7,21 +7,24 @@
      another try           +-----> FAILED
                     no tries left
  FAILED --retry--> QUEUED (nothing made yet) or SENDING (results exist)
+ REFUSED --retry of a job that it needs--> QUEUED
  QUEUED, COMPUTING, SENDING, FAILED --cancel--> CANCELLED
  SENDING, DONE, FAILED, CANCELLED (with results) --withdraw--> SENDING, now of the rejection alone
 
 Waiting for a retry is not a state: it is a ``not_before`` in the future. So is waiting for a series
 that a case lacks: when the time comes and it has not been superseded by a complete one, it is REFUSED.
+And so is waiting for the result of another job: when that ends without one, it is REFUSED as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 
 from node.errors import foreseen
 from node.model import Lack, Route, Series
@@ -67,6 +70,7 @@ TRANSITIONS: frozenset[tuple[JobState, JobState]] = frozenset(
         (FAILED, QUEUED),  # operator: compute again
         (FAILED, SENDING),  # operator: send again, or withdrawn
         (FAILED, CANCELLED),  # operator
+        (REFUSED, QUEUED),  # what it needs is computed again after all
         (SENDING, SENDING),  # operator: withdrawn before all was sent
         (DONE, SENDING),  # operator: withdrawn, the rejection is owed
         (CANCELLED, SENDING),  # the same
@@ -105,6 +109,8 @@ class JobSpec:
     #: them on this study supersedes it.
     case: tuple[str, ...] = ()
     lack: Lack | None = None  #: why there is nothing to compute: a role is bound to nothing
+    #: role -> `key` of the work whose result it is; the job waits for that.
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -129,13 +135,54 @@ class Job:
     reason: str  #: a sentence for people
 
 
-def spec_of(route: Route, series: Series | Mapping[str, Series], card: Card) -> JobSpec:
+def specs_of(
+    routes: Sequence[Route], series: Mapping[str, Series], cards: Mapping[str, Card]
+) -> list[JobSpec]:
+    """Return the work that routes ask for, each behind the work whose results it needs.
+
+    What is needed and nobody asked for has no destinations: its results are kept, not sent.
+    """
+    made: dict[tuple[str, str], JobSpec] = {}  # a result may be needed in two roles
+
+    def add(route: Route) -> JobSpec:
+        card = cards[route.pipeline]
+        needed = (
+            {}
+            if route.lack
+            else {r: add(_needed(route, cards, r)) for r in card.inputs if card.inputs[r].result}
+        )
+        spec = spec_of(route, series, card, {role: one.key for role, one in needed.items()})
+        return made.setdefault((spec.key, spec.rule), spec)
+
+    for route in routes:
+        add(route)
+    return list(made.values())
+
+
+def _needed(route: Route, cards: Mapping[str, Card], role: str) -> Route:
+    """Return what asks for the result that is a role: on the same first series, other roles by name."""
+    card = cards[route.pipeline]
+    needed = cards[card.inputs[role].result]
+    first, *others = needed.series_inputs
+    inputs = {first: route.inputs[next(iter(card.series_inputs))]}
+    inputs |= {other: route.inputs[other] for other in others}
+    return replace(route, pipeline=needed.name, inputs=inputs, send_to=())
+
+
+def spec_of(
+    route: Route,
+    series: Series | Mapping[str, Series],
+    card: Card,
+    needs: Mapping[str, str] = MappingProxyType({}),
+) -> JobSpec:
     """Return the work that a route asks for.
 
     Parameters
     ----------
     series
         By Series Instance UID, each in its revision; or the only one.
+    needs
+        Role -> key of the work whose result it is; another result makes other work of this.
     """
     by_uid = {series.uid: series} if isinstance(series, Series) else series
     inputs: dict[str, JobInput] = {}
@@ -149,6 +196,7 @@ def spec_of(route: Route, series: Series | Mapping[str, Series], card: Card) -> 
             sop_instance_uids=tuple(i.sop_instance_uid for i in chosen),
         )
         content += [[role, i.sop_instance_uid, i.sha256] for i in chosen]
+    content += [[role, "result", key] for role, key in needs.items()]
     if route.lack:
         content.append([route.lack.code, route.lack.sentence])
     content.sort()
@@ -164,6 +212,7 @@ def spec_of(route: Route, series: Series | Mapping[str, Series], card: Card) -> 
         send_to=route.send_to,
         case=route.case,
         lack=route.lack,
+        needs=dict(needs),
     )
 
 

@@ -143,6 +143,16 @@ class Predecessor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What another pipeline outlined on the first series of a job, where that is an input of it."""
+
+    pipeline: str
+    version: str
+    path: Path  #: as `node.compute.exchange.outlines` writes it
+    sha256: str  #: of that file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a worker reports of one job. The objects lie in the job's staging folder."""
 
@@ -151,4 +161,5 @@ class Outcome:
     profiles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     summary: tuple[Mapping[str, Any], ...] = ()  #: measurements as {"name", "value", "unit", "segment"}
     notes: tuple[str, ...] = ()  #: header repairs, cautions; no patient data
+    outlines: str = ""  #: SHA-256 of what is kept beside the objects for other pipelines; "": nothing
     seconds: Mapping[str, float] = field(default_factory=dict)  #: per step: load, compute, encode

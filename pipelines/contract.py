@@ -233,7 +233,8 @@ class InputSpec:
     #: it, and told; "any": this role has its own.
     grid: GridRule = "same"
     #: Name of the pipeline whose outlines on the first role's series are this input: 0 is outside,
-    #: 1, 2, 3 ... are the ``segments`` in this order (unit "1", modality "SEG").
+    #: 1, 2, 3 ... are the ``segments`` in this order (unit "1", modality "SEG"). Where several lie over
+    #: each other, the last of them counts.
     result: str = ""
     segments: tuple[str, ...] = ()  #: labels of that pipeline's segments; none: all of them
 
@@ -257,6 +258,11 @@ class Card:
     bundle: Mapping[str, Any] = field(default_factory=dict)  #: how to run a MONAI bundle
     folder: Path = Path()  #: where ``card.toml`` lies
     digest: str = ""  #: SHA-256 over the folder; changes when any of its files changes
+
+    @property
+    def series_inputs(self) -> Mapping[str, InputSpec]:
+        """The roles that take a series; the others are results of other pipelines."""
+        return {role: spec for role, spec in self.inputs.items() if not spec.result}
 
 
 class CardError(Exception):

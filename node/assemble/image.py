@@ -27,7 +27,7 @@ from pipelines.contract import Card, Code, Image, InputRefused, InputSpec
 
 
 def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volumes:
-    """Return one volume per role of a card.
+    """Return one volume per role of a card that takes a series.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volume
     """
     check_together(inputs, card)
     volumes = {}
-    for role, spec in card.inputs.items():
+    for role, spec in card.series_inputs.items():
         try:
             volumes[role] = load_volume(inputs.get(role, ()), spec)
         except InputRefused as refusal:

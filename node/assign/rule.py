@@ -35,6 +35,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict
 
+from node.assign.chain import complaints_of_chains
 from node.config import RuleTable, WithoutPrior
 from node.errors import ConfigError
 from pipelines.contract import Card, Study
@@ -172,6 +173,7 @@ def parse_rules(tables: Sequence[RuleTable], cards: Mapping[str, Card]) -> tuple
     for card in cards.values():
         for role, spec in card.inputs.items():
             _clauses(spec.select, f"inputs.{role}.select", _complain(complaints, f"pipeline {card.name!r}"))
+    complaints += [f"  {complaint}" for complaint in complaints_of_chains(cards)]
     for table in tables:
         complain = _complain(complaints, f"rule {table.name!r}")
         wants: tuple[Want, ...] = ()
@@ -216,11 +218,13 @@ def _wants(table: RuleTable, card: Card, complain: Complain) -> tuple[Want, ...]
             f"{_hint(role, card.inputs)}"
         )
     common = _clauses(table.match, "match", complain)
-    several = len(card.inputs) > 1
+    for role in table.inputs.keys() & (card.inputs.keys() - card.series_inputs.keys()):
+        complain(
+            f"inputs.{role}: is a result of {card.inputs[role].result!r}, and no series can be bound to it"
+        )
+    several = len(card.series_inputs) > 1
     wants = []
-    for role, spec in card.inputs.items():
-        if spec.result:
-            complain(f"pipeline: role {role!r} of {card.name!r} is a result, which no rule can bind so far")
+    for role, spec in card.series_inputs.items():
         own = table.inputs.get(role)
         if own is not None:
             clauses = (*common, *_clauses(own, f"inputs.{role}", complain))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from node.compute.catalogue import OURS
@@ -17,7 +18,7 @@ from node.compute.stopwatch import Stopwatch
 from node.config import ComputeTable, Config
 from node.errors import PipelineMissing
 from node.job import Job
-from node.model import Instance, Predecessor
+from node.model import Instance, Made, Predecessor
 from node.profile import Presentation, Profile
 from pipelines.contract import Card
 
@@ -37,6 +38,8 @@ class Order:
     profiles: tuple[Profile, ...]  #: of the destinations, each once
     presentation: Presentation
     predecessors: tuple[Predecessor, ...]  #: reports that these results supersede
+    #: Role -> what another pipeline made, where that is the input.
+    results: Mapping[str, Made] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def order_for(
     config: Config,
     profiles: Mapping[str, Profile],
     predecessors: Iterable[Predecessor] = (),
+    results: Mapping[str, Made] = MappingProxyType({}),
 ) -> Order:
     """Return the order for a job.
 
@@ -72,6 +76,8 @@ def order_for(
         Destination -> what it is given.
     predecessors
         Reports that the results will supersede.
+    results
+        Role -> what another pipeline made.
 
     Raises
     ------
@@ -97,6 +103,7 @@ def order_for(
         profiles=tuple(dict.fromkeys(profiles.values())),
         presentation=config.results.presentation,
         predecessors=tuple(predecessors),
+        results=dict(results),
     )
 
 

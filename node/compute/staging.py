@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from node.compute.exchange.outlines import OUTLINES
 from node.durable import sync_folder
 from node.errors import WorkerLost
 from node.job import Job
@@ -69,9 +70,10 @@ class Staging:
             content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             outcome = _outcome(content, folder)
             found = [hashlib.sha256(made.path.read_bytes()).hexdigest() for made in outcome.objects]
+            kept = _digest(folder / OUTLINES) if outcome.outlines else ""
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkerLost("The worker left no usable manifest of its results.") from error
-        if found != [made.sha256 for made in outcome.objects]:
+        if found != [made.sha256 for made in outcome.objects] or kept != outcome.outlines:
             raise WorkerLost("A result differs from the worker's manifest.")
         final = self._results / folder.name
         shutil.rmtree(final, ignore_errors=True)  # left by a crash between this move and the commit
@@ -107,6 +109,11 @@ class Staging:
         return self._scratch / f"job-{_name(job)}"
 
 
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _name(job: Job) -> str:
     return f"{job.id}-{job.fence}"
 
@@ -123,5 +130,6 @@ def _outcome(content: dict[str, Any], folder: Path) -> Outcome:
         profiles={key: tuple(uids) for key, uids in content["profiles"].items()},
         summary=tuple(content["summary"]),
         notes=tuple(content["notes"]),
+        outlines=content["outlines"],
         seconds=content["seconds"],
     )

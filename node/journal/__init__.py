@@ -8,6 +8,7 @@ record.py    what arrives (together.py: group commit)
 custody.py   instances and series: settle, forget
 patients.py  what belongs to one study, and to one patient
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
+needs.py     results of one job that another one takes as an input
 outbox.py    deliveries and receipts
 tries.py     tries to deliver: what may have arrived, what failed
 lineage.py   which run took the place of which
@@ -30,6 +31,7 @@ from node.journal.database import open_database
 from node.journal.jobs import Jobs
 from node.journal.lineage import Lineage
 from node.journal.lock import lock_data
+from node.journal.needs import Needs
 from node.journal.outbox import Outbox
 from node.journal.patients import Patients
 from node.journal.report import Report
@@ -40,7 +42,7 @@ from node.journal.withdrawal import Withdrawals
 __all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
-class Journal(Custody, Patients, Jobs, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report):
+class Journal(Custody, Patients, Jobs, Needs, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report):
     """The journal of one data folder."""
 
     @classmethod

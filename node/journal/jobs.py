@@ -13,14 +13,16 @@ from node.job import Job, JobState
 from node.journal import schema
 from node.journal.database import Database
 from node.journal.moves import find_job, move_job
+from node.journal.needs import unmade, wake
 from node.journal.outbox import fill_outbox, finish_job, reopen
-from node.journal.rows import Event, event_of, instance_of, job_of, result_of
+from node.journal.rows import Event, event_of, instance_of, job_of, outcome_of, result_of
 from node.model import Instance, Outcome, ResultObject
 from node.profile import Profile
 from pipelines.contract import InputRefused
 
 _job, _result, _instance, _series = schema.job, schema.result, schema.instance, schema.series
 #: The states that a job may be moved to without anything else happening at once.
+_KEPT = ("summary", "notes", "outlines", "seconds")  #: of an `Outcome`
 _PLAIN = frozenset({JobState.QUEUED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED})
 
 
@@ -30,13 +32,14 @@ class Jobs(Database):
     def claim(self, now: datetime) -> Job | None:
         """Take the oldest job that waits and may begin: COMPUTING under a new fence, one more try.
 
-        One that lacks a series waits as long as any of its study still arrives.
+        One that lacks a series waits as long as any of its study still arrives, and one that needs
+        the result of another as long as that is queued or computing.
         """
         arrives = exists().where(_series.c.study_uid == _job.c.study_uid, _series.c.unsettled)
         oldest = (
             select(_job)
             .where(_job.c.state == JobState.QUEUED, _job.c.not_before <= now)
-            .where(or_(_job.c.lack.is_(None), ~arrives))
+            .where(or_(_job.c.lack.is_(None), ~arrives), ~exists().where(*unmade(_job.c.id)))
             .order_by(_job.c.id)
             .limit(1)
         )
@@ -116,7 +119,7 @@ class Jobs(Database):
             for place, profile in (profiles or {}).items()
             if profile.key in outcome.profiles
         }
-        told = {"summary": outcome.summary, "notes": outcome.notes, "seconds": dict(outcome.seconds)}
+        told = {name: getattr(outcome, name) for name in _KEPT}
         with self._writing() as connection:
             moved = move_job(
                 connection,
@@ -195,12 +198,7 @@ class Jobs(Database):
             told = connection.scalar(select(_job.c.outcome).where(_job.c.id == job_id))
         if told is None:
             return None
-        return Outcome(
-            objects=objects,
-            summary=tuple(told["summary"]),
-            notes=tuple(told["notes"]),
-            seconds=told["seconds"],
-        )
+        return outcome_of(told, objects)
 
     def retry(self, job_id: int, now: datetime) -> Job:
         """Do as an operator asks: a failed job sends again what is owed, or computes again.
@@ -230,6 +228,7 @@ class Jobs(Database):
                 raise NodeError(f"Job {job_id} was withdrawn, and its rejection has aged out.")
             if not _all_held(connection, job):
                 raise NodeError(f"The instances of job {job_id} have aged out; send the series again.")
+            wake(connection, job_id, now)
             return move_job(
                 connection,
                 job,

@@ -52,6 +52,7 @@ def make_job(connection: Connection, spec: JobSpec, *, reason: str, now: datetim
             changed_at=now,
             reason_code="",
             reason="",
+            followed=False,
         )
         .returning(schema.job)
     ).one()
@@ -61,6 +62,9 @@ def make_job(connection: Connection, spec: JobSpec, *, reason: str, now: datetim
             for role, entry in spec.inputs.items()
         ]
         connection.execute(insert(schema.job_input), rows)
+    for role, key in spec.needs.items():
+        needed = select(table.c.id).where(table.c.key == key).scalar_subquery()
+        connection.execute(insert(schema.need).values(job_id=row.id, role=role, needed_id=needed))
     _note(connection, row.id, None, JobState.QUEUED, 0, "", reason, now)
     return job_of(row)
 

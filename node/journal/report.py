@@ -10,6 +10,7 @@ from node.job import JobState
 from node.journal import schema
 from node.journal.database import Database
 from node.journal.lineage import superseded_by
+from node.journal.needs import waiting_for
 from node.journal.rows import job_of
 
 #: Lists in a report are cut at this length; the counts beside them are whole.
@@ -26,7 +27,7 @@ class Report(Database):
         Keys: ``instances``, ``series``, ``arriving`` (list), ``unrouted`` (count, list with
         reasons), ``jobs`` (count by state), ``failed`` and ``refused`` (lists, with series and
         reasons; of the refused the last ones), ``waiting`` (list: several series of a study of which
-        one is lacking), ``withdrawn`` (the last ones),
+        one is lacking, or jobs that need the result of another), ``withdrawn`` (the last ones),
         ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
         lists what failed last), ``quarantined``, ``events`` (the last ones, newest first).
         """
@@ -110,9 +111,13 @@ def _waiting(connection: Connection) -> list[dict[str, Any]]:
     table = schema.job
     these = table.c.state == JobState.QUEUED, table.c.lack.is_not(None)
     query = select(table).where(*these).order_by(table.c.not_before).limit(LONGEST_LIST)
-    return [
+    lacking = [
         {**_told(connection, row), "reason": row.lack["sentence"], "until": row.not_before.isoformat()}
         for row in connection.execute(query).all()
+    ]
+    return lacking + [
+        {**_told(connection, row), "reason": reason, "until": ""}
+        for row, reason in waiting_for(connection, LONGEST_LIST)
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from node.job import Job, JobInput, JobSpec, JobState
-from node.model import Instance, Lack, ResultObject, StandIn
+from node.model import Instance, Lack, Outcome, ResultObject, StandIn
 
 
 class Recorded(StrEnum):
@@ -110,6 +110,7 @@ def job_of(row: Row[Any]) -> Job:
             rule=row.rule,
             send_to=tuple(row.send_to),
             case=tuple(row.case_of),
+            needs=row.needs,
             lack=Lack(**{**row.lack, "roles": tuple(row.lack["roles"])}) if row.lack else None,
         ),
         state=JobState(row.state),
@@ -136,6 +137,7 @@ def values_of(spec: JobSpec) -> Mapping[str, Any]:
         "send_to": list(spec.send_to),
         "case_of": list(spec.case),
         "lack": asdict(spec.lack) if spec.lack else None,
+        "needs": dict(spec.needs),
     }
 
 
@@ -150,6 +152,17 @@ def result_of(row: Row[Any], data: Path) -> ResultObject:
         path=data / row.path,
         sha256=row.sha256,
         refers_to=tuple(row.refers_to),
+    )
+
+
+def outcome_of(told: Mapping[str, Any], objects: tuple[ResultObject, ...]) -> Outcome:
+    """Return what a worker reported, from the column that keeps it; earlier versions kept less."""
+    return Outcome(
+        objects=objects,
+        summary=tuple(told["summary"]),
+        notes=tuple(told["notes"]),
+        outlines=told.get("outlines", ""),
+        seconds=told["seconds"],
     )
 
 

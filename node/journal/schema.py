@@ -6,6 +6,7 @@ named relative to the data folder, so that the folder can be moved or restored e
 
 series 1--n instance      what we hold
 series 1--n job_input n--1 job 1--n event      what is done with it, and every move of a job
+job n--n job              whose results it needs as inputs (need)
 job 1--n result           what was made of it
 result 1--n stand_in      the same as another kind of object, for destinations that do not take it
 job 1--n delivery 1--n parcel      which destination still lacks which of the results
@@ -30,13 +31,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    true,
 )
 from sqlalchemy.types import BigInteger, TypeDecorator
 
 from node.job import JobState
 
 #: The newest migration; `radnode` of this version can use no other schema.
-HEAD = "0004"
+HEAD = "0005"
 
 
 class Utc(TypeDecorator[datetime]):
@@ -155,6 +157,7 @@ job = Table(
     Column("send_to", Json, nullable=False),
     Column("case_of", Json, nullable=False, server_default="[]"),  # rules that bind several series
     Column("lack", Json),  # why a role is bound to nothing: code, sentence, wait_s, then
+    Column("needs", Json, nullable=False, server_default="{}"),  # role -> key of the work whose result it is
     Column("state", String(16), CheckConstraint(f"state IN ({_states})", name="state"), nullable=False),
     Column("fence", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
@@ -164,13 +167,16 @@ job = Table(
     Column("changed_at", Utc, nullable=False),
     Column("reason_code", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("outcome", Json),  # summary, notes, seconds
+    Column("outcome", Json),  # summary, notes, seconds, ...: what is in `node.model.Outcome` beside objects
+    # Whether rules on results were asked what comes of it, once it had ended.
+    Column("followed", Boolean, nullable=False, server_default=true()),
     Column("withdrawn_at", Utc),  # an operator took the results back
     Column("withdrawal", Text),  # why
     sqlite_autoincrement=True,  # the number of a job is never given again
 )
 Index("ix_job_state_not_before", job.c.state, job.c.not_before)
 Index("ix_job_study_uid", job.c.study_uid)
+Index("ix_job_followed", job.c.followed)
 
 #: No foreign key to series: the history of a job outlives the series.
 job_input = Table(
@@ -180,6 +186,15 @@ job_input = Table(
     Column("role", Text, primary_key=True),
     Column("series_uid", Uid, nullable=False, index=True),
     Column("revision", Integer, nullable=False),
+)
+
+#: Which job makes the result that another one takes in a role.
+need = Table(
+    "need",
+    metadata,
+    Column("job_id", Integer, ForeignKey("job.id"), primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("needed_id", Integer, ForeignKey("job.id"), nullable=False, index=True),
 )
 
 event = Table(
