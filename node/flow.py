@@ -8,7 +8,7 @@ Two moments are durable: an instance is on disk and in the journal before its se
 Doors call `receive`, a clock `plan`, threads that wait for work `compute`, one per destination
 `deliver`. `load`, `analyze` and `encode` run in worker processes, which may crash or hang as they
 like, and hand each other files: `load` and `encode` know the patient and run no foreign code,
-`analyze` runs the pipeline and sees neither patient nor network nor disk.
+`analyze` runs the pipeline and sees no patient. None of them sees the network, the journal or another job.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ def encode(payload: dict[str, Any], _device: str, report: Report) -> None:
     watch.begin("encode", 0.8)
     case = images_of(volumes := read_volumes(order.exchange))
     findings = read_findings(order.exchange, order.card, case)
+    order.folder.mkdir()
     made = encode(EncodeJob(**order.identity), findings, volumes, order.folder, order.profiles)
     draw_findings(findings, case, order.card).save(order.folder / "preview.png")
     failpoint("encode.written")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from node import __version__, flow
 from node.accept import DimseDoor, FolderDoor, Request, Spool, Store, check_inbox
@@ -69,7 +70,8 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
             ) from error
         journal = Journal.open(data)
         try:
-            with _engine(config, [cards[rule.pipeline] for rule in rules], cards.values()) as engine:
+            wanted, sources = [cards[rule.pipeline] for rule in rules], (store.instances, staging.results)
+            with _engine(config, wanted, cards.values(), sources) as engine:
                 node = Node(
                     config=config,
                     journal=journal,
@@ -87,7 +89,9 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
 
 
 @contextmanager
-def _engine(config: Config, wanted: Iterable[Card], cards: Iterable[Card]) -> Iterator[Engine]:
+def _engine(
+    config: Config, wanted: Iterable[Card], cards: Iterable[Card], sources: Sequence[Path]
+) -> Iterator[Engine]:
     """Start the workers; they import ahead what the wanted pipelines need, if it is ours."""
     modules = dict.fromkeys(card.use.partition(":")[0] for card in wanted)
     engine = LocalEngine(
@@ -98,6 +102,7 @@ def _engine(config: Config, wanted: Iterable[Card], cards: Iterable[Card]) -> It
             "device": ["node.compute", *(module for module in modules if module.startswith("pipelines."))],
         },
         readable=[card.folder for card in cards],
+        sources=sources,
     )
     try:
         yield engine

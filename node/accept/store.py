@@ -182,6 +182,8 @@ class Store:
 
     Attributes
     ----------
+    instances
+        The folder of the instances in our custody.
     gate
         Shared from before `keep` until the journal knows the file; held alone from before the
         journal forgets a file until `remove` is done.
@@ -191,11 +193,11 @@ class Store:
         root = data.resolve()
         self.gate = Gate()
         self._spool = root / "spool"
-        self._instances = root / "instances"
+        self.instances = root / "instances"
         self._quarantine = root / "quarantine"
         self._reserve_bytes = int(config.reserve_gb * 1e9)
         self._max_object_bytes = int(config.max_object_gb * 1e9)
-        for folder in (self._spool, self._instances, self._quarantine):
+        for folder in (self._spool, self.instances, self._quarantine):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         sync_folder(root)
 
@@ -232,10 +234,10 @@ class Store:
         spool.sync()
         failpoint("accept.synced")
         digest = spool.file_digest
-        folder = self._instances / digest[:2]
+        folder = self.instances / digest[:2]
         if not folder.is_dir():
             folder.mkdir(mode=0o750, exist_ok=True)
-            sync_folder(self._instances)
+            sync_folder(self.instances)
         path = folder / f"{digest}.dcm"
         spool.path.rename(path)
         spool.moved()
@@ -269,7 +271,7 @@ class Store:
         """
         removed = 0
         for path in paths:
-            if not path.resolve().is_relative_to(self._instances):
+            if not path.resolve().is_relative_to(self.instances):
                 raise ValueError("Only files of the store are removed.")
             if path.exists():
                 path.unlink()
@@ -292,7 +294,7 @@ class Store:
         for path in unfinished:
             path.unlink()
         known = {str(path) for path in known_paths}
-        orphans = [path for path in sorted(self._instances.glob("*/*.dcm")) if str(path) not in known]
+        orphans = [path for path in sorted(self.instances.glob("*/*.dcm")) if str(path) not in known]
         for path in orphans:
             self._set_aside(path, {"reason": "no-journal-row"})
         return len(unfinished) + len(orphans)

@@ -53,6 +53,8 @@ class LocalEngine:
         Place -> modules of the node and its pipelines that workers import ahead of need.
     readable
         Folders of pipelines from outside, which workers for devices may read.
+    sources
+        Folders of instances and earlier results, which workers for the host may read.
 
     Raises
     ------
@@ -67,9 +69,11 @@ class LocalEngine:
         scratch: Path,
         preload: Mapping[Place, Sequence[str]] = MappingProxyType({}),
         readable: Sequence[Path] = (),
+        sources: Sequence[Path] = (),
     ) -> None:
         devices = resolve_devices(config.devices)
-        self._preload, self._readable = preload, tuple(readable)
+        self._preload = preload
+        self._readable: dict[Place, tuple[Path, ...]] = {"device": tuple(readable), "host": tuple(sources)}
         self._memory_limit, self._scratch_limit = int(config.memory_gb * 1e9), int(config.scratch_gb * 1e9)
         self._isolation = config.isolation
         # Work on the host is done piece by piece; what computes on processors has all of them.
@@ -193,7 +197,7 @@ class LocalEngine:
             slot.place,
             slot.device,
             preload=self._preload.get(slot.place, ()),
-            readable=self._readable,
+            readable=self._readable[slot.place],
             scratch=self._scratch,
             mark=self._mark,
             threads=self._threads[slot.place],

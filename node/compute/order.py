@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from node.compute.catalogue import OURS
-from node.compute.confined import analyze
+from node.compute.confined import GIVEN, analyze
 from node.compute.exchange import CASE, FINDINGS
 from node.compute.exchange.typed import plain, record_of
 from node.compute.port import Engine, Report, Task
@@ -33,7 +33,7 @@ class Order:
     card: Card
     inputs: Mapping[str, tuple[Instance, ...]]  #: role -> instances
     exchange: Path  #: what the workers hand each other: `node.compute.exchange`
-    folder: Path  #: where the objects and the manifest are to be written
+    folder: Path  #: where the objects and the manifest go; to a worker, like `exchange`, in its own folder
     ae_title: str  #: of this node
     profiles: tuple[Profile, ...]  #: of the destinations, each once
     presentation: Presentation
@@ -115,7 +115,8 @@ def do(
     Parameters
     ----------
     steps
-        Functions of a worker. `analyze` runs on a device, confined, and every other on the host.
+        Functions of a worker. `analyze` runs on a device, and every other on the host: the first of them
+        makes the folder ``order.exchange``, the others are given it and make ``order.folder``.
     config
         Its time limit is for all steps together; waiting for a worker does not count.
 
@@ -127,36 +128,54 @@ def do(
     watch = Stopwatch(report)
     for work in steps:
         watch.wait()
-        task = _task(work, order, watch, int(config.memory_gb * 1e9))
+        if work is analyze:
+            task = _for_device(work, order, watch, int(config.memory_gb * 1e9))
+        else:
+            task = _for_host(work, order, watch, is_first=work is steps[0])
         engine.run(task, timeout_s=config.timeout_s, on_progress=watch.begin)
 
 
-def _task(work: Callable[..., Any], order: Order, watch: Stopwatch, memory_bytes: int) -> Task:
-    """Return one step of an order as an engine takes it.
+def _for_host(work: Callable[..., Any], order: Order, watch: Stopwatch, *, is_first: bool) -> Task:
+    """Return a step that runs code of ours: it knows the order, and writes into its own folder alone."""
+    name = Path(order.exchange.name)
+    seen = replace(order, exchange=name if is_first else GIVEN / name, folder=Path(order.folder.name))
+    return Task(
+        **_common(work, order, watch),
+        place="host",
+        payload={"order": plain(seen), "seconds": watch.seconds},
+        gives=None if is_first else order.exchange,
+        takes=order.exchange if is_first else order.folder,
+    )
 
-    A task for the device names the pipeline and hands the case over; who it is about, and where
-    anything lies, its worker is never told.
+
+def _for_device(work: Callable[..., Any], order: Order, watch: Stopwatch, memory_bytes: int) -> Task:
+    """Return the step that runs the pipeline.
+
+    It hands the case over; who that is about, and where anything lies, its worker is never told.
     """
-    is_host = work is not analyze
     card = order.card
     return Task(
-        key=card.name,
-        job_id=order.job_id,
-        target=f"{work.__module__}:{work.__name__}",
-        payload={"order": plain(order), "seconds": watch.seconds}
-        if is_host
-        else {
+        **_common(work, order, watch),
+        place="device",
+        payload={
             "card": str(card.folder / "card.toml"),
             "digest": card.digest,
             "memory_bytes": memory_bytes,
         },
-        place="host" if is_host else "device",
-        foreign=not is_host and not card.folder.is_relative_to(OURS),
-        rank=len(watch.seconds),  # what is begun is finished first
-        spent_s=watch.worked_s,
-        gives=None if is_host else order.exchange / CASE,
-        takes=None if is_host else order.exchange / FINDINGS,
+        foreign=not card.folder.is_relative_to(OURS),
+        gives=order.exchange / CASE,
+        takes=order.exchange / FINDINGS,
     )
+
+
+def _common(work: Callable[..., Any], order: Order, watch: Stopwatch) -> dict[str, Any]:
+    return {
+        "key": order.card.name,
+        "job_id": order.job_id,
+        "target": f"{work.__module__}:{work.__name__}",
+        "rank": len(watch.seconds),  # what is begun is finished first
+        "spent_s": watch.worked_s,
+    }
 
 
 def order_of(payload: Mapping[str, Any]) -> Order:

@@ -15,13 +15,13 @@ from typing import Any, Literal, Protocol
 #: Tells how far a task has got: a step in one word, and the fraction of the whole (0 to 1).
 Report = Callable[[str, float], None]
 
-#: "host": code of the node, on the processors. "device": code of a pipeline, on one device, confined.
+#: "host": code of the node, on the processors. "device": code of a pipeline, on one device.
 Place = Literal["host", "device"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One thing to do elsewhere."""
+    """One thing to do elsewhere, in a folder of the worker's own that is empty before and after."""
 
     key: str  #: what a worker may keep warm between tasks: the name of the pipeline
     job_id: int

@@ -41,13 +41,19 @@ def write_manifest(folder: Path, outcome: Outcome) -> None:
 
 
 class Staging:
-    """The folders ``staging/``, ``results/`` and ``scratch/job-*`` below the data folder."""
+    """The folders ``staging/``, ``results/`` and ``scratch/job-*`` below the data folder.
+
+    Attributes
+    ----------
+    results
+        The folder of all results that were adopted, one folder each.
+    """
 
     def __init__(self, data: Path) -> None:
         self._staging = data / "staging"
-        self._results = data / "results"
+        self.results = data / "results"
         self._scratch = data / "scratch"
-        for folder in (self._staging, self._results, self._scratch):
+        for folder in (self._staging, self.results, self._scratch):
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
     def folders(self, job: Job) -> tuple[Path, Path]:
@@ -75,10 +81,10 @@ class Staging:
             raise WorkerLost("The worker left no usable manifest of its results.") from error
         if found != [made.sha256 for made in outcome.objects] or kept != outcome.outlines:
             raise WorkerLost("A result differs from the worker's manifest.")
-        final = self._results / folder.name
+        final = self.results / folder.name
         shutil.rmtree(final, ignore_errors=True)  # left by a crash between this move and the commit
         folder.rename(final)
-        sync_folder(self._results)
+        sync_folder(self.results)
         return replace(
             outcome, objects=tuple(replace(made, path=final / made.path.name) for made in outcome.objects)
         )
@@ -90,7 +96,7 @@ class Staging:
 
     def remove(self, files: Iterable[Path]) -> set[Path]:
         """Remove the result folders that hold any of these files; return those files."""
-        mine = {file for file in files if file.parent.parent == self._results}
+        mine = {file for file in files if file.parent.parent == self.results}
         for folder in {file.parent for file in mine}:
             shutil.rmtree(folder, ignore_errors=True)
         return mine
@@ -98,7 +104,7 @@ class Staging:
     def sweep(self, committed: Iterable[Path]) -> None:
         """Remove, at start, everything that no journal row speaks of."""
         known = {path.parent for path in committed}
-        for folder in (*self._staging.iterdir(), *self._results.iterdir(), *self._scratch.glob("job-*")):
+        for folder in (*self._staging.iterdir(), *self.results.iterdir(), *self._scratch.glob("job-*")):
             if folder not in known:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue

@@ -53,11 +53,12 @@ class Supervisor:
     Parameters
     ----------
     place
-        ``"host"`` for a worker that runs code of the node alone and sees no accelerator.
+        ``"host"`` for a worker that runs code of the node alone and sees no accelerator. It reads what
+        strangers sent, so it is shut in as well.
     device
         On which pipelines run.
     readable
-        Folders of pipelines: what a worker for the device may read beside its own.
+        Folders that it may read beside its own.
     scratch
         Existing folder in which the worker gets its private one.
     mark
@@ -114,7 +115,7 @@ class Supervisor:
             "device": device,
             **dict(zip(("commands", "answers", "guard"), theirs, strict=True)),
             "preload": list(preload),
-            "readable": None if place == "host" else [str(folder) for folder in (*readable, self._given)],
+            "readable": [str(folder) for folder in (*readable, self._given)],
             "writable": [str(folder) for folder in (self._home, *_notebooks())],
             "isolation": isolation,
             "memory_bytes": memory_limit,
@@ -345,8 +346,9 @@ def _hints(answer: Mapping[str, Any], key: str) -> tuple[frozenset[str], float]:
 
 
 def _notebooks() -> list[Path]:
-    """Return where failpoints of a test note that they acted."""
-    return [Path(folder)] if (folder := os.environ.get("RADNODE_FAILPOINTS_ONCE")) else []
+    """Return where failpoints note that they acted: a folder, if somebody who tests set any."""
+    folder = os.environ.get("RADNODE_FAILPOINTS") and os.environ.get("RADNODE_FAILPOINTS_ONCE")
+    return [Path(folder)] if folder else []
 
 
 def _environment(
@@ -358,12 +360,11 @@ def _environment(
         chosen["PYTHONUSERBASE"] = site.getuserbase()
     if place == "host":
         chosen["CUDA_VISIBLE_DEVICES"] = ""
-    else:
-        chosen["OPENBLAS_NUM_THREADS"] = "1"  # numpy's would run before the walls stand, and stay outside
     return {
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(threads),
         **chosen,
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's would run before the walls stand, and stay outside
         "HOME": str(home),
         "TMPDIR": str(home),
         "PYTHONPATH": str(Path(node.__file__).parents[1]),

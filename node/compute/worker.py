@@ -3,7 +3,7 @@
 Reads tasks from one pipe, runs them one by one, and answers on another; standard output and error
 are free for whatever the pipeline prints. It lives until the node closes the pipe or dies, stays
 warm in between, and reports every exception (`BaseException` included) instead of dying of it.
-A worker for pipelines shuts itself in before it hears of the first task.
+It shuts itself in before it hears of the first task.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Settings:
     answers: int
     guard: int
     preload: list[str]  #: modules of ours that are imported ahead of need
-    #: Folders that a pipeline may read, and write; None: it runs only code of the node, and is free.
-    readable: list[str] | None
+    readable: list[str]  #: folders, beside what every worker needs
     writable: list[str]
     isolation: str  #: as in [compute]
     memory_bytes: int
@@ -69,10 +68,8 @@ def main(argv: list[str]) -> None:
     guardian = subprocess.Popen(GUARD, stdin=guard, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(guard)
     _write(answers, pack({"guard": guardian.pid}))
-    lack = ""
-    if settings.readable is not None:  # before there is a second thread, which would stay outside
-        lack = _shut_in(settings, settings.readable)
-        _write(answers, pack({"confinement": lack}))
+    lack = _shut_in(settings)  # before there is a second thread, which would stay outside
+    _write(answers, pack({"confinement": lack}))
     for module in settings.preload:
         with contextlib.suppress(Exception):  # the task that needs it will tell
             importlib.import_module(module)
@@ -86,10 +83,10 @@ def main(argv: list[str]) -> None:
         _write(answers, pack(_answer(task["target"], task["payload"], settings.device, answers)))
 
 
-def _shut_in(settings: Settings, readable: list[str]) -> str:
+def _shut_in(settings: Settings) -> str:
     """Leave what will run here its folders, libraries and device; say what could not be kept from it."""
     done = confine(
-        readable=[Path(place) for place in readable],
+        readable=[Path(place) for place in settings.readable],
         writable=[Path(place) for place in settings.writable],
         device=settings.device,
         memory_bytes=settings.memory_bytes,

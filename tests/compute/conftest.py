@@ -13,13 +13,15 @@ import pytest
 from node.compute import LocalEngine
 from node.compute.process import kill_marked, marked
 from node.config import ComputeTable
+from tests.compute.unconfined import changed
 from tests.paths import REPOSITORY
 
 
 def make_engine(scratch: Path, devices=("cpu",), memory_gb=1.0, **more):
     """Return an engine whose workers run the toys."""
     config = ComputeTable(devices=devices, memory_gb=memory_gb)
-    return LocalEngine(config, scratch=scratch, **{"readable": [REPOSITORY / "tests"], **more})
+    toys = [REPOSITORY / "tests"]
+    return LocalEngine(config, scratch=scratch, **{"readable": toys, "sources": toys, **more})
 
 
 def gone(pid: int, within_s: float = 2.0) -> bool:
@@ -42,6 +44,16 @@ def engine(tmp_path_factory) -> Iterator[LocalEngine]:
     made = make_engine(tmp_path_factory.mktemp("scratch") / "scratch")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def free_engine(tmp_path_factory) -> Iterator[LocalEngine]:
+    """The same on a kernel that shuts nothing in."""
+    scratch = tmp_path_factory.mktemp("scratch") / "scratch"
+    with changed(scratch):
+        made = make_engine(scratch)
+        yield made
+        made.close()
 
 
 @pytest.fixture(autouse=True)

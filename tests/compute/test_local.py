@@ -39,7 +39,6 @@ numbers = itertools.count(1)
 
 
 TOYS = "tests.compute.toys:work"
-HOST = {"place": "host"}  #: where nothing is confined, so that more can go wrong
 
 
 def do(
@@ -92,16 +91,16 @@ CONTAINED = [
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("toy", "kind", "sentence"), CONTAINED, ids=[c[0] for c in CONTAINED])
-def test_a_failure_costs_one_task_and_the_next_has_a_fresh_worker(engine, toy, kind, sentence):
-    where = HOST if "child" in toy else {}
-    before = do(engine, "ok", more=where)["pid"]
+def test_a_failure_costs_one_task_and_the_next_has_a_fresh_worker(engine, free_engine, toy, kind, sentence):
+    engine = free_engine if "child" in toy else engine
+    before = do(engine, "ok")["pid"]
     with pytest.raises(NodeError) as caught:
-        do(engine, toy, more=where)
+        do(engine, toy)
     assert type(caught.value) is kind
     assert re.fullmatch(sentence, str(caught.value)), str(caught.value)
     assert "CANARY" not in str(caught.value)
     begun = time.monotonic()
-    after = do(engine, "ok", more=where)
+    after = do(engine, "ok")
     assert time.monotonic() - begun < 5
     assert after["calls"] == 1
     assert after["pid"] != before
@@ -137,11 +136,11 @@ def test_a_hang_in_native_code_that_ignores_sigterm_is_killed_soon_after_the_dea
 
 @pytest.mark.faults
 @pytest.mark.parametrize("toy", ["leave_child", "leave_daemon", "fork_without_exec"])
-def test_processes_left_behind_by_a_good_task_are_ended(engine, toy):
-    answer = do(engine, toy, more=HOST)
+def test_processes_left_behind_by_a_good_task_are_ended(free_engine, toy):
+    answer = do(free_engine, toy)
     assert gone(answer["child"])
     assert gone(answer["pid"])
-    assert do(engine, "ok", more=HOST)["calls"] == 1
+    assert do(free_engine, "ok")["calls"] == 1
 
 
 @pytest.mark.faults
@@ -152,9 +151,9 @@ def test_threads_left_behind_do_not_keep_a_worker_alive(tmp_path):
     assert gone(pid)
 
 
-def test_work_that_removes_its_own_folder_keeps_its_answer_and_the_next_finds_another(engine):
-    first = do(engine, "remove_home", more=HOST)
-    assert do(engine, "ok", more=HOST)["pid"] != first["pid"]
+def test_work_that_removes_its_own_folder_keeps_its_answer_and_the_next_finds_another(free_engine):
+    first = do(free_engine, "remove_home")
+    assert do(free_engine, "ok")["pid"] != first["pid"]
 
 
 def test_a_worker_that_has_ended_is_not_killed_again(engine, monkeypatch):
@@ -313,11 +312,14 @@ import sys, threading
 from pathlib import Path
 from node.compute import LocalEngine, Task
 from node.config import ComputeTable
+from tests.compute.unconfined import changed
 config = ComputeTable(devices=("cpu",))
-engine = LocalEngine(config, scratch=Path(sys.argv[1]))
+scratch = Path(sys.argv[1])
 payload = {"do": sys.argv[3], "note": sys.argv[2], "seconds": 600}
-task = Task(key="toy", target="tests.compute.toys:work", job_id=1, payload=payload, place="host")
-engine.run(task, timeout_s=600, on_progress=lambda *_: print("running", flush=True))
+task = Task(key="toy", target="tests.compute.toys:work", job_id=1, payload=payload)
+with changed(scratch):
+    engine = LocalEngine(config, scratch=scratch)
+    engine.run(task, timeout_s=600, on_progress=lambda *_: print("running", flush=True))
 """
 
 

@@ -220,14 +220,17 @@ def test_our_workers_get_the_whole_order_and_the_pipeline_gets_its_name(tmp_path
     order, engine = an_order(tmp_path), Notes()
     do((load, analyze, encode), order, engine, ComputeTable(), lambda *_: None)
     first, second, third = engine.tasks
-    assert order_of(json.loads(json.dumps(first.payload))) == order
-    assert order_of(json.loads(json.dumps(third.payload))) == order
+    for task, exchange in ((first, "exchange"), (third, "../given/exchange")):
+        told = order_of(json.loads(json.dumps(task.payload)))
+        assert (told.exchange, told.folder) == (Path(exchange), Path("results"))
+        assert replace(told, exchange=order.exchange, folder=order.folder) == order
     assert set(second.payload) == {"card", "digest", "memory_bytes"}
     assert CANARY not in json.dumps(dict(second.payload))
     assert [task.place for task in engine.tasks] == ["host", "device", "host"]
     assert first.rank < second.rank < third.rank
-    assert [task.gives for task in engine.tasks] == [None, tmp_path / "exchange" / "case", None]
-    assert second.takes == tmp_path / "exchange" / "findings"
+    exchange = tmp_path / "exchange"
+    assert [task.gives for task in engine.tasks] == [None, exchange / "case", exchange]
+    assert [task.takes for task in engine.tasks] == [exchange, exchange / "findings", tmp_path / "results"]
     assert [task.target.partition(":")[2] for task in engine.tasks] == ["load", "analyze", "encode"]
 
 

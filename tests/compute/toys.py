@@ -6,12 +6,14 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,33 @@ def hand_and_die(payload, report):
 
 def see(_payload, _report):
     return {"cuda": os.environ.get("CUDA_VISIBLE_DEVICES"), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+def pry(payload, _report):
+    """Try what would be worth something to whoever got hold of this process; tell what could be done."""
+    data, sources = Path(payload["data"]), [Path(source) for source in payload["sources"]]
+    (instance,) = (file for source in sources for file in source.glob("*/*"))
+    tries = {f"read {name}": (data / name).read_bytes for name in payload["secrets"]}
+    tries |= {f"change {name}": partial((data / name).open, "ab") for name in payload["secrets"]}
+    tries |= {
+        "change its instances": lambda: instance.write_bytes(b"x"),
+        "remove its instances": instance.unlink,
+        "list the results": lambda: [*(data / "results").iterdir()],
+        "use the network": socket.socket,
+        "start a program": lambda: subprocess.run(["true"], check=False),
+        "look at the node": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        "read its instances": instance.read_bytes,
+        "write into its own folder": Path("note").touch,
+    }
+    return {"could": [name for name, attempt in tries.items() if _could(attempt)]}
+
+
+def _could(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError:
+        return False
+    return True
 
 
 def leave_files(_payload, _report):

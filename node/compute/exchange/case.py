@@ -23,8 +23,8 @@ _ARRAYS: Final = ("array", "colour")
 
 
 def write_case(volumes: Volumes, folder: Path) -> None:
-    """Write ``case/`` and ``source.json`` into an empty folder."""
-    (folder / CASE).mkdir()
+    """Write ``case/`` and ``source.json`` into a folder, which is empty or made."""
+    (folder / CASE).mkdir(parents=True)
     words: dict[str, str] = {"": ""}
     content: list[dict[str, Any]] = []
     for number, (role, volume) in enumerate(volumes.items(), start=1):
