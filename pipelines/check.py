@@ -27,7 +27,7 @@ def refuse_unfit(card: Card, case: Case) -> None:
     ------
     InputRefused
         ``missing-input``, ``wrong-modality``, ``wrong-kind``, ``wrong-unit``, ``wrong-age``,
-        ``age-unknown``, ``too-few-slices``, ``wrong-spacing`` or ``not-finite``.
+        ``age-unknown``, ``too-few-slices``, ``too-many-slices``, ``wrong-spacing`` or ``not-finite``.
     """
     for role, spec in card.inputs.items():
         image = case.get(role)
@@ -67,6 +67,11 @@ def _refuse_image(image: Image, spec: InputSpec, title: str) -> None:
             "too-few-slices",
             f"The series has too few {what} ({image.slices}); {title} needs at least "
             f"{spec.slices_min}. Send the whole series.",
+        )
+    if spec.slices_max is not None and image.slices > spec.slices_max:
+        raise InputRefused(
+            "too-many-slices",
+            f"The series has {image.slices} slices; {title} takes at most {spec.slices_max}.",
         )
     for axis, spacing in zip(("slice", "row", "column"), image.spacing_mm, strict=True):
         if not image.is_calibrated or (axis == "slice" and not image.is_spatial):

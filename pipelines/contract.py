@@ -222,6 +222,7 @@ class InputSpec:
     #: over time, ``array`` (channels, 1, samples), with ``sampling_hz`` and ``channels`` in its facts.
     kind: InputKind = "volume"
     slices_min: int = 2
+    slices_max: int | None = None
     spacing_mm: Mapping[str, tuple[float, float]] = field(default_factory=dict)  #: axis -> min, max
     age_years: tuple[float, float] | None = None  #: of the patient, min and max; others are refused
     needs_age: bool = False  #: with ``age_years``: refused as well where the age is not known

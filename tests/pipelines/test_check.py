@@ -61,6 +61,8 @@ CASES = [
     (ADULTS, aged(60.0), ""),
     (ADULTS, aged(9), "wrong-age"),
     (ADULTS, HEAD, ""),
+    (replace(VOLUME, slices_max=5), HEAD, ""),
+    (replace(VOLUME, slices_max=4), HEAD, "too-many-slices"),
     (PLANES, RADIOGRAPH, ""),
     (VOLUME, HEAD, ""),
     (PLANES, None, "missing-input"),
