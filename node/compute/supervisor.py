@@ -102,6 +102,7 @@ class Supervisor:
         self._mark = f"{mark}{uuid.uuid4().hex}"
         self._own: set[int] = set()
         self._tail = b""
+        self._unpacker = Unpacker()
         self._asking = threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch))
         self._home, self._given = self._folder / "home", self._folder / "given"
@@ -198,6 +199,7 @@ class Supervisor:
             clear(self._home, MOST_ENTRIES)
         except OSError:  # the work removed it, or goes on filling it; its answer is as good as any
             alone = False
+        alone = alone and self._is_silent()
         if isinstance(answer.get("result"), dict):
             self.is_fit = alone
             return dict(answer["result"])
@@ -243,7 +245,6 @@ class Supervisor:
     ) -> dict[str, Any]:
         """Send the task and wait for its answer, with an eye on everything else."""
         waiting = pack({"target": task.target, "foreign": task.foreign, "payload": dict(task.payload)})
-        unpacker = Unpacker()
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
         poll.register(self._commands, select.POLLOUT)
@@ -260,7 +261,7 @@ class Supervisor:
                     poll.unregister(self._commands)
             piece = os.read(self._answers, 1 << 16) if self._answers in ready else None
             try:
-                for message in unpacker.feed(piece or b""):
+                for message in self._unpacker.feed(piece or b""):
                     if answer := self._heard(message, on_progress):
                         return answer
             except WireError as error:
@@ -282,6 +283,12 @@ class Supervisor:
                     )
                 if said := overuse(self.pid, self._home, self._scratch_limit):
                     raise WorkerLost(f"The worker {said}, and was killed.")
+
+    def _is_silent(self) -> bool:
+        """Say whether nothing waits that would be taken for a word on the next task."""
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN)
+        return self._unpacker.is_empty and not poll.poll(0)
 
     def _heard(self, message: dict[str, Any], on_progress: Report) -> dict[str, Any] | None:
         """Act on one message; return it if it is the answer."""

@@ -40,6 +40,11 @@ class Unpacker:
     def __init__(self) -> None:
         self._waiting = bytearray()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came that was not taken."""
+        return not self._waiting
+
     def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
         """Yield every message that is whole now.
 

@@ -156,6 +156,13 @@ def test_work_that_removes_its_own_folder_keeps_its_answer_and_the_next_finds_an
     assert do(free_engine, "ok")["pid"] != first["pid"]
 
 
+def test_an_answer_ahead_of_the_next_task_is_given_to_nobody(engine):
+    first = do(engine, "answer_twice")
+    answer = do(engine, "ok")
+    assert answer["pid"] != first["pid"]
+    assert "cwd" in answer
+
+
 def test_a_worker_that_has_ended_is_not_killed_again(engine, monkeypatch):
     slot, *_ = engine._slots
     slot.worker.end()

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from node.compute.wire import pack
 from node.errors import EncodeError, FindingsInvalid
 from pipelines.contract import InputRefused
 
@@ -228,6 +229,17 @@ def talk_nonsense(_payload, _report):
     for number in _pipes():
         try:
             os.write(number, b"\xff\xff\xff\xffnonsense")
+        except OSError:
+            continue
+    time.sleep(60)
+
+
+def answer_twice(_payload, _report):
+    """Answer, and the next task as well."""
+    content = pack({"result": {"pid": os.getpid(), "calls": CALLS["here"]}})
+    for number in _pipes():
+        try:
+            os.write(number, content * 2)
         except OSError:
             continue
     time.sleep(60)
