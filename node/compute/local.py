@@ -7,6 +7,7 @@ while a device computes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -24,7 +25,7 @@ from node.compute.sandbox import remove
 from node.compute.slot import Slot
 from node.compute.supervisor import Supervisor
 from node.config import ComputeTable
-from node.errors import Cancelled, ConfigError, MemoryExceeded, NodeError, NodeStopping
+from node.errors import Cancelled, ConfigError, MemoryExceeded, NodeError, NodeStopping, WorkerLost
 from node.log import describe, get_log
 
 log = get_log("compute")
@@ -179,6 +180,9 @@ class LocalEngine:
             if worker is not None and (not worker.is_fit or worker.tasks_done >= TASKS_PER_WORKER):
                 self._replace(slot)
             slot.make_room(self._memory_limit)
+            if slot.place == "device" and not self._closed:
+                with contextlib.suppress(WorkerLost):  # the task that needs one will tell
+                    slot.keep_spare(lambda: self._start(slot), self._memory_limit)
         finally:
             with self._changed:
                 del self._under_way[task.job_id]
@@ -189,7 +193,8 @@ class LocalEngine:
         if slot.worker is not None:
             log.info("worker_replaced", pid=slot.worker.pid)
             slot.worker.end()
-        if not self._closed:
+        slot.worker = None
+        if not self._closed and not any(worker.is_blank for worker in slot.idle):
             slot.worker = self._start(slot)
 
     def _start(self, slot: Slot) -> Supervisor:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from node.compute.port import Place, Task
 from node.compute.process import group_members, memory_bytes
 from node.compute.supervisor import Supervisor
 from node.compute.warm import FULL
+
+#: What a blank worker takes once it has imported PyTorch and MONAI, and a little more.
+BLANK_BYTES: Final = 500_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +44,7 @@ class Slot:
                 worker.end()
         self.worker, self.idle = None, alive
         good = [worker for worker in alive if worker.suits(task)]
-        chosen = min(good, key=lambda worker: task.key not in worker.warm_for) if good else start()
+        chosen = min(good, key=lambda one: (task.key not in one.warm_for, one.is_blank)) if good else start()
         self.worker, self.idle = chosen, [worker for worker in alive if worker is not chosen]
         return chosen
 
@@ -50,11 +54,24 @@ class Slot:
         How full an accelerator is only a worker can tell, after its work: there one goes at a time.
         """
         if self.device != "cpu":
-            if self.idle and self.worker is not None and self.worker.used_share > FULL:
-                self.idle.pop(0).end(grace_s=0)
+            used = [worker for worker in self.idle if not worker.is_blank]
+            if used and self.worker is not None and self.worker.used_share > FULL:
+                self.idle.remove(used[0])
+                used[0].end(grace_s=0)
             return
         while self.idle and sum(map(_resident_bytes, self.idle)) > FULL * memory_limit:
             self.idle.pop(0).end(grace_s=0)
+
+    def keep_spare(self, start: Callable[[], Supervisor], memory_limit: int) -> None:
+        """Start a blank worker ahead of need, where pipelines from outside are run and there is room.
+
+        They share no worker, so the first case of another would wait for a process to start and to
+        import PyTorch. It is the first to go when memory is short.
+        """
+        ours = self.workers
+        wanted = any(one.is_tied for one in ours) and not any(one.is_blank for one in ours)
+        if wanted and sum(map(_resident_bytes, self.idle)) + BLANK_BYTES <= FULL * memory_limit:
+            self.idle.insert(0, start())
 
     def end(self, *, grace_s: float, but_the_last: bool = False) -> None:
         """End its workers, or all but the one used last."""

@@ -163,6 +163,16 @@ class Supervisor:
         lines = self._tail.decode(errors="replace").splitlines()
         return [clean(line, TAIL_LINE_LENGTH) for line in lines if line.strip()][-TAIL_LINES:]
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it has done nothing yet but its imports."""
+        return self.tasks_done == 0 and not self._tied_to
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether it is good for one pipeline alone, which came from outside."""
+        return bool(self._tied_to)
+
     def suits(self, task: Task) -> bool:
         """Say whether it may do a task, after all that it did: code from outside shares no process."""
         if self._tied_to:

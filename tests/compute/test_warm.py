@@ -233,10 +233,10 @@ def test_pipelines_from_outside_stay_warm_each_in_a_worker_of_its_own(tmp_path):
     site = Site(tmp_path, memory_gb=4.0)
     for name in ("first", "second", "third"):
         assert site.warm_after(name, foreign=True) == name
-    first, second, third = site.workers
+    spare, first, second, third = site.workers
     for name in ("second", "first", "third", "third"):
         site.warm_after(name, foreign=True)
-    assert site.workers == [second, first, third]
+    assert site.workers == [spare, second, first, third]
     site.engine.close()
 
 
@@ -249,4 +249,50 @@ def test_the_worker_unused_for_longest_is_ended_when_memory_is_short(tmp_path):
     assert first not in site.workers
     assert second in site.workers
     assert gone(first)
+    site.engine.close()
+
+
+def test_the_first_case_of_another_pipeline_finds_a_worker_that_has_started(tmp_path):
+    site = Site(tmp_path, memory_gb=4.0)
+    for name in ("first", "second", "third"):
+        before = site.workers
+        site.warm_after(name, foreign=True)
+        spare, *_ = site.workers
+        assert site.workers[-1] in before
+        assert spare not in before
+    assert len(site.workers) == 4
+    site.warm_after("first", foreign=True)
+    assert len(site.workers) == 4, "one spare is enough"
+    site.engine.close()
+
+
+def test_pipelines_of_ours_share_a_worker_and_need_no_spare(tmp_path):
+    site = Site(tmp_path, memory_gb=4.0)
+    for name in ("first", "second"):
+        site.warm_after(name, foreign=False)
+    assert len(site.workers) == 1
+    site.engine.close()
+
+
+def test_a_spare_takes_the_place_of_a_worker_that_is_gone(tmp_path):
+    site = Site(tmp_path, memory_gb=4.0)
+    site.warm_after("first", foreign=True)
+    spare, used = site.workers
+    slot = site.engine._slots[0]
+    slot.worker.is_fit = False
+    site.engine._replace(slot)
+    assert site.workers == [spare]
+    assert gone(used)
+    site.warm_after("second", foreign=True)
+    assert site.workers[-1] == spare
+    site.engine.close()
+
+
+def test_a_spare_is_the_first_to_go_and_does_not_come_back_without_room(tmp_path):
+    site = Site(tmp_path, memory_gb=1.3)
+    site.warm_after("first", foreign=True)
+    assert len(site.workers) == 2, "there was room"
+    site.warm_after("second", foreign=True)
+    assert site.workers[0] not in (spare := site.workers[1:])
+    assert len(spare) == 1, "one of two pipelines idle, and no room for a blank one besides"
     site.engine.close()
