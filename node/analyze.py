@@ -19,6 +19,7 @@ from node.compute import installed
 from node.config import AcceptTable, Config, FolderDestination, RuleTable
 from node.errors import AcceptError, ConfigError, ContentConflict
 from node.flow import Node
+from node.follow import follow_all
 from node.job import Job, JobState
 from node.model import Instance, Outcome, Series
 from node.serve import open_node, utc_now
@@ -93,7 +94,7 @@ def analyze(
             if not made and (why := node.journal.routing(series_uid)):
                 result.unrouted.append((series_uid, why))
         jobs = [job for job in jobs if node.journal.job(job.id).state is JobState.QUEUED]  # not superseded
-        _run(len(jobs), node, watch)
+        jobs += _run(len(jobs), node, watch)
         for job in jobs:
             result.jobs.append((node.journal.job(job.id), node.journal.outcome(job.id)))
             _keep_picture(job, node, out)
@@ -244,15 +245,17 @@ def _nothing_read(path: Path, result: Analysis) -> str:
     return f"There is no DICOM that can be read at {path}.\n{told}"
 
 
-def _run(total: int, node: Node, watch: Watcher) -> None:
-    """Compute and deliver until nothing is due any more."""
-    finished = 0
+def _run(total: int, node: Node, watch: Watcher) -> list[Job]:
+    """Compute and deliver until nothing is due any more; return what rules on results asked for."""
+    finished, more = 0, list[Job]()
     while job := node.journal.claim(node.clock()):
-        flow.compute(job, node, partial(_told, watch, finished, total, job.spec.pipeline))
+        flow.compute(job, node, partial(_told, watch, finished, total + len(more), job.spec.pipeline))
+        more += follow_all(node)
         for owed in node.journal.due(node.clock()):
             flow.deliver(owed, node)
         finished += 1
     watch("Running pipelines", 1.0, "")
+    return more
 
 
 def _told(watch: Watcher, finished: int, total: int, name: str, step: str, done: float) -> None:

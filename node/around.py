@@ -16,9 +16,9 @@ from typing import Any
 from pydicom import Dataset
 
 from node.assemble import read_headers
-from node.assign import Held, Rule, keywords_of
+from node.assign import Ask, Held, Rule, keywords_of, nothing_yet
 from node.journal import Journal
-from node.model import Instance, Series
+from node.model import Answer, Instance, Series
 
 
 class Around:
@@ -30,10 +30,16 @@ class Around:
         As it is held now; the journal does not count it as settled yet.
     rules
         What they look at is read, and nothing else.
+    revision
+        Of the series, as it will be; what was found in another one does not count.
     """
 
-    def __init__(self, series: Series, journal: Journal, rules: Iterable[Rule]) -> None:
+    def __init__(
+        self, series: Series, journal: Journal, rules: Iterable[Rule], revision: int | None = None
+    ) -> None:
         rules = tuple(rules)
+        self._revisions = {series.uid: series.revision + 1 if revision is None else revision}
+        self._answers: dict[tuple[str, str, int], Answer | None] = {}
         self._journal = journal
         self._keywords = keywords_of(rules)
         self._known: dict[str, Held] = {}
@@ -57,7 +63,13 @@ class Around:
     @property
     def known(self) -> dict[str, Any]:
         """What the journal is told of the series when it is planned."""
-        return {"seen": self.seen, "patient_key": self.patient_key, "number": self.held.number}
+        answers = {asked: answer and answer.job_id for asked, answer in self._answers.items()}
+        return {
+            "seen": self.seen,
+            "patient_key": self.patient_key,
+            "number": self.held.number,
+            "answers": answers,
+        }
 
     def study(self, study_uid: str) -> list[Held]:
         """Return the settled series of a study, this one among them if it is of it."""
@@ -77,6 +89,14 @@ class Around:
     def touched(self, rule: str) -> set[str]:
         """Return the studies whose case of a rule has this series, or waits for one of its patient."""
         return self._cases.get(rule, set())
+
+    def answer(self, pipeline: str, series_uid: str) -> Answer | None:
+        """Return what a pipeline said of a series as it stands; None: nothing so far."""
+        revision = self._revisions.get(series_uid) or self._known[series_uid].series.revision
+        asked = pipeline, series_uid, revision
+        if asked not in self._answers:
+            self._answers[asked] = self._journal.answer(*asked)
+        return self._answers[asked]
 
     @cached_property
     def _cases(self) -> Mapping[str, set[str]]:
@@ -137,8 +157,8 @@ def _said(header: Dataset) -> tuple[tuple[int, bytes], ...]:
 class Among:
     """Series that are known to be all there are: in a folder, or to be explained."""
 
-    def __init__(self, held: Sequence[Held]) -> None:
-        self._held = held
+    def __init__(self, held: Sequence[Held], ask: Ask = nothing_yet) -> None:
+        self._held, self._ask = held, ask
 
     def study(self, study_uid: str) -> list[Held]:
         """Return the series of a study."""
@@ -154,3 +174,7 @@ class Among:
     def touched(self, _rule: str) -> Collection[str]:
         """Return no study: nothing was planned yet."""
         return ()
+
+    def answer(self, pipeline: str, series_uid: str) -> Answer | None:
+        """Return what a pipeline said of a series."""
+        return self._ask(pipeline, series_uid)

@@ -263,6 +263,8 @@ class RuleTable(Table):
     match: dict[str, Any] = {}  #: of the series; of each one, where the pipeline takes several
     #: [rules.inputs.<role>]: the same for one role; where there is none, what the card says is used
     inputs: dict[str, dict[str, Any]] = {}
+    #: [rules.results.<pipeline>]: what another pipeline must have found; see `node.assign.results`
+    results: dict[str, dict[str, Any]] = {}
     #: How long several series of a study may lack one before that is a refusal.
     wait_s: Annotated[float, Field(ge=0, le=31_536_000)] = 600.0
     without_prior: WithoutPrior = "refuse"  #: where there is no earlier study after that time

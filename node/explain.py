@@ -13,6 +13,7 @@ from node.analyze import series_in
 from node.around import Among, headers_of
 from node.assemble import read_headers
 from node.assign import (
+    Ask,
     CaseExplanation,
     Explanation,
     Held,
@@ -21,6 +22,7 @@ from node.assign import (
     explain,
     explain_cases,
     keywords_of,
+    nothing_yet,
     parse_rules,
 )
 from node.compute import installed
@@ -55,15 +57,15 @@ def explained(what: str, config: Config) -> list[Told]:
     """
     cards = installed(config.pipelines)
     rules = parse_rules(config.rules, cards)
-    with _series(what, config) as (chosen, beside, jobs):
+    with _series(what, config) as (chosen, beside, jobs, ask):
         read = {series.uid: read_headers(series.instances) for series in chosen}
         look = partial(headers_of, keywords=keywords_of(rules))
-        around = Among([Held(series=series, read=look) for series in (*chosen, *beside)])
+        around = Among([Held(series=series, read=look) for series in (*chosen, *beside)], ask)
         return [
             Told(
                 series=series,
                 unreadable=tuple(read[series.uid][1]),
-                rules=explain(series, read[series.uid][0], rules, cards),
+                rules=explain(series, read[series.uid][0], rules, cards, around.answer),
                 cases=explain_cases(rules, series.study_uid, around),
                 jobs=jobs,
             )
@@ -72,11 +74,13 @@ def explained(what: str, config: Config) -> list[Told]:
 
 
 @contextmanager
-def _series(what: str, config: Config) -> Iterator[tuple[list[Series], list[Series], list[dict[str, Any]]]]:
-    """Open the series that are asked about, those beside them, and the jobs of a single one."""
+def _series(
+    what: str, config: Config
+) -> Iterator[tuple[list[Series], list[Series], list[dict[str, Any]], Ask]]:
+    """Open the series that are asked about, those beside them, and jobs and results of a single one."""
     if Path(what).exists():
         with series_in(Path(what)) as found:
-            yield found, [], []
+            yield found, [], [], nothing_yet
         return
     if "/" in what:
         raise ConfigError(f"There is no file or folder {what}.")
@@ -89,6 +93,12 @@ def _series(what: str, config: Config) -> Iterator[tuple[list[Series], list[Seri
         if patient_key := journal.patient_of(series.study_uid):
             beside |= {one.uid: one for one in journal.settled_in(patient_key=patient_key)}
         beside.pop(what, None)
-        yield [series], list(beside.values()), jobs
+        revisions = {one.uid: one.revision for one in (series, *beside.values())}
+        yield (
+            [series],
+            list(beside.values()),
+            jobs,
+            lambda name, uid: journal.answer(name, uid, revisions[uid]),
+        )
     finally:
         journal.close()

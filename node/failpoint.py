@@ -31,6 +31,7 @@ NAMES = (
     "encode.written",  # in the worker: objects in staging, no manifest yet
     "compute.staged",  # manifest written, not yet committed
     "compute.committed",  # results committed, nothing sent
+    "assign.followed",  # known what rules on results ask for, not yet in the journal
     "send.connected",  # association to the destination is open
     "send.answered",  # the destination took an object, receipt not yet in the journal
     "send.receipted",  # receipt in the journal

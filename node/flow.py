@@ -22,10 +22,9 @@ from typing import Any
 from node.accept import Request, Spool, Store, accept
 from node.around import Around
 from node.assemble import is_settled, load_volumes
-from node.assign import Rule, assign, assign_cases, why_not
-from node.compute import Engine, Report, Staging, Stopwatch, analyze, do, order_for, order_of
+from node.assign import Rule, assign_all, places, why_not
+from node.compute import Engine, Report, Staging, Stopwatch, analyze, do, order_for, order_of, write_manifest
 from node.compute.exchange import keep, read_findings, read_volumes, with_results, write_case
-from node.compute.staging import write_manifest
 from node.config import Config, profiles_of
 from node.errors import ContentConflict, foreseen
 from node.failpoint import failpoint
@@ -73,13 +72,13 @@ def plan(series_uid: str, node: Node) -> list[Job]:
     if series is None:  # aged out meanwhile
         return []
     around = Around(series, node.journal, node.rules)
-    routes = assign(series, around.headers, node.rules) + assign_cases(around.held, node.rules, around)
+    routes = assign_all(around.held, node.rules, around)
     failpoint("assign.planned")
     jobs = node.journal.plan(
         series.uid,
         expected_count=len(series.instances),  # one more has come: nothing happens, it settles anew
         specs=specs_of(routes, around.series, node.cards),
-        reason="" if routes else why_not(series, around.headers, node.rules, node.cards),
+        reason="" if routes else why_not(series, around.headers, node.rules, node.cards, around.answer),
         now=node.clock(),
         **around.known,
     )
@@ -92,7 +91,7 @@ def compute(job: Job, node: Node, report: Report) -> None:
     try:
         failpoint("compute.claimed")
         folders, config, inputs = node.staging.folders(job), node.config, node.journal.instances_of(job)
-        profiles = profiles_of(job.spec.send_to, config.destinations, node.journal.takes)
+        profiles = profiles_of(places(node.rules, job.spec), config.destinations, node.journal.takes)
         earlier, made = node.journal.predecessors(job), node.journal.made_for(job)
         order = order_for(job, node.cards, inputs, folders, config, profiles, earlier, made)
         do((load, analyze, encode), order, node.engine, config.compute, report)

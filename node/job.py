@@ -216,6 +216,18 @@ def spec_of(
     )
 
 
+def merged(specs: Sequence[JobSpec]) -> list[JobSpec]:
+    """Make one of specs with the same key: the work is done once and sent wherever any asks."""
+    merged: dict[str, JobSpec] = {}
+    for spec in specs:
+        first = merged.setdefault(spec.key, spec)
+        if first is not spec:
+            places = tuple(dict.fromkeys(first.send_to + spec.send_to))
+            rule, case = f"{first.rule}, {spec.rule}", first.case + spec.case
+            merged[spec.key] = replace(first, rule=rule, send_to=places, case=case)
+    return list(merged.values())
+
+
 def next_try(now: datetime, tries: int, first_s: float = 5.0, longest_s: float = 900.0) -> datetime:
     """Return when to try again after ``tries`` tries: the wait doubles, with a ceiling."""
     wait_s = min(longest_s, first_s * 2.0 ** min(60, max(0, tries - 1)))

@@ -160,6 +160,19 @@ class Outcome:
     #: `node.profile.Profile.key` -> SOP Instance UIDs of the objects for destinations of that profile.
     profiles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     summary: tuple[Mapping[str, Any], ...] = ()  #: measurements as {"name", "value", "unit", "segment"}
+    #: Answers as {"name", "value", "segment", "probability"}.
+    evaluations: tuple[Mapping[str, Any], ...] = ()
+    detections: tuple[Mapping[str, Any], ...] = ()  #: as {"label", "confidence"}
+    segments: tuple[Mapping[str, Any], ...] = ()  #: as {"label", "voxels"}
     notes: tuple[str, ...] = ()  #: header repairs, cautions; no patient data
     outlines: str = ""  #: SHA-256 of what is kept beside the objects for other pipelines; "": nothing
     seconds: Mapping[str, float] = field(default_factory=dict)  #: per step: load, compute, encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a pipeline on a series: results, or a refusal."""
+
+    job_id: int
+    outcome: Outcome  #: without objects; empty where there is a refusal
+    refused: str = ""  #: its code

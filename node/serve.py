@@ -23,6 +23,7 @@ from node.compute.sandbox.probe import probe, unconfined
 from node.config import Config
 from node.errors import ConfigError, IllegalTransition, JournalUnavailable
 from node.flow import Node
+from node.follow import follow_all
 from node.job import Job, JobState
 from node.journal import Journal, lock_data
 from node.log import describe, get_log
@@ -216,7 +217,9 @@ def _planner(node: Node) -> Callable[[], bool]:
                 continue
             paused_until.pop(series_uid, None)
             log.info("series_planned", series_uid=series_uid, count=len(jobs))
-        return bool(due)
+        if made := follow_all(node):
+            log.info("results_followed", count=len(made))
+        return bool(due or made)
 
     return once
 

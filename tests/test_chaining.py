@@ -301,5 +301,6 @@ def test_only_what_was_asked_for_is_written_and_its_report_names_what_it_was_mad
         made.sop_instance_uid for made in jobs["third"][1].objects
     }
     (text,) = [file for file in files if file.SOPClassUID == EnhancedSRStorage]
-    assert "everything as outlined by second 1.0.0, not by a person" in str(text)
+    told = {element.value for element in text.iterall() if element.keyword == "TextValue"}
+    assert "Images of input 'inside': everything as outlined by second 1.0.0, not by a person." in told
     assert [picture.name.split("-")[0] for picture in out.glob("*.png")] == ["third"]

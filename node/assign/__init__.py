@@ -16,31 +16,39 @@ from node.assign.case import Around, Held, assign_cases, bind
 from node.assign.explain import Explanation, as_dict, explain, render, why_not
 from node.assign.explain_case import CaseExplanation, cases_as_dict, explain_cases, render_cases
 from node.assign.judge import judge
+from node.assign.results import Ask, hold, judge_results, nothing_yet
 from node.assign.rule import Rule, keywords_of, parse_rules
+from node.job import JobSpec
 from node.model import Route, Series
 
 __all__ = [
     "Around",
+    "Ask",
     "CaseExplanation",
     "Explanation",
     "Held",
     "Rule",
     "as_dict",
     "assign",
+    "assign_all",
     "assign_cases",
     "bind",
     "cases_as_dict",
     "explain",
     "explain_cases",
     "keywords_of",
+    "nothing_yet",
     "parse_rules",
+    "places",
     "render",
     "render_cases",
     "why_not",
 ]
 
 
-def assign(series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule]) -> list[Route]:
+def assign(
+    series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule], ask: Ask = nothing_yet
+) -> list[Route]:
     """Return what the rules of a single series ask for, in the order of the rules.
 
     Rules that ask for the same pipeline on the same instances give one route, which carries all
@@ -50,6 +58,8 @@ def assign(series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule]
     ----------
     headers
         The readable headers by SOP Instance UID, without pixel data.
+    ask
+        What other pipelines said.
     """
     routes: dict[tuple[str, tuple[str, ...]], Route] = {}
     for rule in rules:
@@ -57,7 +67,7 @@ def assign(series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule]
             continue
         (want,) = rule.wants
         judgement = judge(want, series, headers)
-        if not judgement.matched:
+        if not judgement.matched or not hold(judge_results(rule.results, series.uid, ask)):
             continue
         chosen = judgement.chosen
         same = (rule.pipeline, tuple(sorted(instance.sop_instance_uid for instance in chosen)))
@@ -72,3 +82,17 @@ def assign(series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule]
                 rule=rule.name, pipeline=rule.pipeline, inputs={want.role: chosen}, send_to=rule.send_to
             )
     return list(routes.values())
+
+
+def assign_all(settled: Held, rules: Sequence[Rule], around: Around) -> list[Route]:
+    """Return what the rules of a single series, and those of several, ask for."""
+    alone = assign(settled.series, settled.headers, rules, around.answer)
+    return alone + assign_cases(settled, rules, around)
+
+
+def places(rules: Sequence[Rule], spec: JobSpec) -> tuple[str, ...]:
+    """Return where results go, and where rules on them may send them later."""
+    later = (
+        place for rule in rules if rule.results and rule.pipeline == spec.pipeline for place in rule.send_to
+    )
+    return tuple(dict.fromkeys((*spec.send_to, *later)))

@@ -15,8 +15,10 @@ from pydicom import Dataset
 
 from node.assign.judge import Judgement, judge, judge_clause, read
 from node.assign.matching import Matching, match
-from node.assign.rule import Kind, Rule, Verdict, Want
-from node.model import Instance, Lack, Route, Series
+from node.assign.operators import Kind, Verdict
+from node.assign.results import hold, judge_results
+from node.assign.rule import Rule, Want
+from node.model import Answer, Instance, Lack, Route, Series
 
 #: Reads headers by SOP Instance UID, without pixel data; what cannot be read is left out.
 Read = Callable[[Sequence[Instance]], Mapping[str, Dataset]]
@@ -102,6 +104,9 @@ class Around(Protocol):
     def touched(self, rule: str) -> Collection[str]:
         """Return the studies whose case of a rule has this series, or lacks one of its patient."""
 
+    def answer(self, pipeline: str, series_uid: str) -> Answer | None:
+        """Return what a pipeline said of a series as it stands; None: nothing so far."""
+
 
 def assign_cases(settled: Held, rules: Sequence[Rule], around: Around) -> list[Route]:
     """Return what the rules of several series ask for, now that a series has settled.
@@ -129,6 +134,10 @@ def bind(rule: Rule, study_uid: str, around: Around) -> Route | None:
         chosen |= prior
     if not chosen:
         return None
+    if rule.results:
+        first = chosen.get(rule.wants[0].role)
+        if first is None or not hold(judge_results(rule.results, first.series.uid, around.answer)):
+            return None
     wants = {want.role: want for want in rule.wants}
     return Route(
         rule=rule.name,

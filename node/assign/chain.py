@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 
+from node.assign.operators import hint
 from pipelines.contract import Card
 
 
@@ -38,7 +38,7 @@ def _of_role(card: Card, role: str, cards: Mapping[str, Card]) -> Iterator[str]:
     spec = card.inputs[role]
     needed = cards.get(spec.result)
     if needed is None:
-        yield f"there is no pipeline {spec.result!r}, whose result it is{_hint(spec.result, list(cards))}"
+        yield f"there is no pipeline {spec.result!r}, whose result it is{hint(spec.result, cards)}"
         return
     if spec.select:
         yield "is a result, so there is no series to 'select'"
@@ -49,7 +49,7 @@ def _of_role(card: Card, role: str, cards: Mapping[str, Card]) -> Iterator[str]:
     for label in spec.segments:
         if label not in labels:
             known = ", ".join(map(repr, labels[:10])) + (" ..." if len(labels) > 10 else "")
-            yield f"{needed.name!r} has no segment {label!r}; it has {known}{_hint(label, labels)}"
+            yield f"{needed.name!r} has no segment {label!r}; it has {known}{hint(label, labels)}"
     for other in list(needed.series_inputs)[1:]:
         if other not in card.series_inputs:
             yield (
@@ -70,8 +70,3 @@ def _circle(name: str, cards: Mapping[str, Card]) -> list[str]:
                 seen.add(needed)
                 ways.append([*way, needed])
     return []
-
-
-def _hint(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -14,7 +14,9 @@ from typing import Any
 from pydicom import Dataset
 
 from node.assign.judge import Judgement, Unreadable, judge, read
-from node.assign.rule import Clause, Rule, Verdict
+from node.assign.operators import Verdict
+from node.assign.results import Ask, ResultVerdict, hold, judge_results, nothing_yet
+from node.assign.rule import Clause, Rule
 from node.model import Series
 from pipelines.contract import Card
 
@@ -46,17 +48,23 @@ class Explanation:
     matched: bool
     why: str  #: a sentence
     clauses: tuple[ClauseExplanation, ...]
+    results: tuple[ResultVerdict, ...]  #: what it wants of results of others, and what these are
     selected: int  #: instances that would become the input
     total: int
 
 
 def explain(
-    series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule], cards: Mapping[str, Card]
+    series: Series,
+    headers: Mapping[str, Dataset],
+    rules: Sequence[Rule],
+    cards: Mapping[str, Card],
+    ask: Ask = nothing_yet,
 ) -> list[Explanation]:
     """Explain every rule and role on a series; the arguments are those of `node.assign.assign`."""
     explanations = []
     for rule, want in [(one, want) for one in rules for want in one.wants]:
         judgement = judge(want, series, headers)
+        results = judge_results(rule.results if want is rule.wants[0] else (), series.uid, ask)
         clauses = tuple(
             _clause(clause, verdicts, series, headers)
             for clause, verdicts in zip(want.clauses, judgement.by_clause, strict=True)
@@ -67,9 +75,10 @@ def explain(
                 role=want.role if rule.is_case else "",
                 pipeline=rule.pipeline,
                 title=cards[rule.pipeline].title,
-                matched=judgement.matched,
-                why=_why(judgement, clauses, len(headers)),
+                matched=judgement.matched and hold(results),
+                why=_why(judgement, clauses, len(headers)) + _why_results(judgement, results),
                 clauses=clauses,
+                results=results,
                 selected=judgement.by_instance.count(Verdict.YES) if judgement.matched else 0,
                 total=len(judgement.by_instance),
             )
@@ -88,6 +97,8 @@ def render(explanations: Sequence[Explanation]) -> str:
         for clause in told.clauses:
             seen = ", ".join(f"{value} ({count})" for value, count in clause.seen)
             lines.append(f"    {clause.verdict:<7}  {clause.words};  saw {seen or 'nothing'}")
+        for one in told.results:
+            lines.append(f"    {one.verdict:<7}  {one.pipeline}: {one.words};  saw {one.seen}")
     return "\n".join(lines) or "There are no rules."
 
 
@@ -108,16 +119,21 @@ def as_dict(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
                 }
                 for clause in told.clauses
             ],
+            "results": [{**asdict(one), "verdict": str(one.verdict)} for one in told.results],
         }
         for told in explanations
     ]
 
 
 def why_not(
-    series: Series, headers: Mapping[str, Dataset], rules: Sequence[Rule], cards: Mapping[str, Card]
+    series: Series,
+    headers: Mapping[str, Dataset],
+    rules: Sequence[Rule],
+    cards: Mapping[str, Card],
+    ask: Ask = nothing_yet,
 ) -> str:
     """Say in one line why no rule wants a series; kept in the journal and shown by ``status``."""
-    told = explain(series, headers, rules, cards)
+    told = explain(series, headers, rules, cards, ask)
     if not told:
         return "There are no rules."
     if len({one.why for one in told}) == 1:
@@ -163,6 +179,15 @@ def _spoken(found: tuple[str | float, ...] | Unreadable) -> str:
     if not found:
         return "missing"
     return "\\".join(f"{v:g}" if isinstance(v, float) else v for v in found[:MOST_SHOWN])
+
+
+def _why_results(judgement: Judgement, results: Sequence[ResultVerdict]) -> str:
+    """Say what is not as wanted of results, where all else is."""
+    if not judgement.matched or hold(results):
+        return ""
+    missed = [one for one in results if one.verdict is not Verdict.YES]
+    told = "; ".join(f"{one.pipeline}: {one.words} (saw {one.seen})" for one in missed)
+    return f" {'Not known' if any(one.verdict is Verdict.UNKNOWN for one in missed) else 'Not so'}: {told}."
 
 
 def _why(judgement: Judgement, clauses: Sequence[ClauseExplanation], readable: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from node.assign.case import Around, bind
+from node.assign.results import ResultVerdict, hold, judge_results
 from node.assign.rule import Rule
 
 
@@ -31,6 +32,7 @@ class CaseExplanation:
     is_complete: bool
     why: str  #: what it lacks; ""
     roles: tuple[RoleExplanation, ...]
+    results: tuple[ResultVerdict, ...]  #: what it wants of results on the series of its first role
 
 
 def explain_cases(rules: Sequence[Rule], study_uid: str, around: Around) -> list[CaseExplanation]:
@@ -43,7 +45,9 @@ def _explain(rule: Rule, study_uid: str, around: Around) -> CaseExplanation:
     if any(want.study == "prior" for want in rule.wants):
         held["prior"] = around.patient(study_uid)
     names = {one.series.uid: one.name for group in held.values() for one in group}
-    route = bind(rule, study_uid, around)
+    route = bind(replace(rule, results=()), study_uid, around)
+    first = next(iter(route.inputs.values()))[0].series_uid if route else ""
+    results = judge_results(rule.results, first, around.answer) if route else ()
     roles = []
     for want in rule.wants:
         fits = tuple(sorted({one.name for one in held[want.study] if one.fits(want)}))
@@ -64,9 +68,10 @@ def _explain(rule: Rule, study_uid: str, around: Around) -> CaseExplanation:
     return CaseExplanation(
         rule=rule.name,
         pipeline=rule.pipeline,
-        is_complete=route is not None and route.lack is None,
+        is_complete=route is not None and route.lack is None and hold(results),
         why=route.lack.sentence if route and route.lack else why,
         roles=tuple(roles),
+        results=results,
     )
 
 
@@ -81,9 +86,18 @@ def render_cases(explanations: Sequence[CaseExplanation]) -> str:
             also = f" ({', '.join(others)} would fit)" if others else ""
             of = " of an earlier study" if one.study == "prior" else ""
             lines.append(f"    {one.role}{of}: {one.bound or 'none'}{also};  wants: {one.words}")
+        for result in told.results:
+            lines.append(f"    {result.verdict:<7}  {result.pipeline}: {result.words};  saw {result.seen}")
     return "\n".join(lines)
 
 
 def cases_as_dict(explanations: Sequence[CaseExplanation]) -> list[dict[str, Any]]:
     """Return the explanations as plain lists, dictionaries and text, for JSON."""
-    return [{**asdict(told), "roles": [asdict(one) for one in told.roles]} for told in explanations]
+    return [
+        {
+            **asdict(told),
+            "roles": [asdict(one) for one in told.roles],
+            "results": [{**asdict(one), "verdict": str(one.verdict)} for one in told.results],
+        }
+        for told in explanations
+    ]

@@ -21,7 +21,8 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from node import INSTANCE_CREATOR_UID
-from node.assign.rule import Clause, Kind, Verdict, Want
+from node.assign.operators import Kind, Verdict
+from node.assign.rule import Clause, Want
 from node.model import Instance, Series
 
 #: Longer than any value worth a rule (LT, PS3.5 6.2); a peer chooses it, so there is a limit.

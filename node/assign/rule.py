@@ -25,32 +25,18 @@ people and kept in logs.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict
 
 from node.assign.chain import complaints_of_chains
+from node.assign.operators import Kind, Test, Verdict, hint, make_test
+from node.assign.results import ResultWant, parse_results
 from node.config import RuleTable, WithoutPrior
 from node.errors import ConfigError
 from pipelines.contract import Card, Study
-
-
-class Verdict(StrEnum):
-    """Three-valued logic."""
-
-    YES = "yes"
-    NO = "no"
-    UNKNOWN = "unknown"
-
-
-#: What one value of an element is compared as; "other" (sequences, bulk data) only has presence.
-Kind = Literal["text", "number", "years", "other"]
 
 _KIND_BY_VR: dict[str, Kind] = {
     **dict.fromkeys("AE CS DA DT LO LT SH ST TM UC UI UR UT".split(), "text"),
@@ -65,48 +51,6 @@ _ANONYMOUS = frozenset(
 )
 #: Outside that group, these identify all the same; so does every person's name (VR PN).
 _IDENTIFYING = frozenset("AccessionNumber StudyID AdmissionID RequestedProcedureID".split())
-
-Wanted = re.Pattern[str] | float
-
-
-class Operator(NamedTuple):
-    """One operator of the match language. To add one, add an entry to `OPERATORS`."""
-
-    words: str  #: as it reads after the keyword in an explanation
-    kinds: tuple[Kind, ...]  #: what it can compare
-    holds: Callable[[Sequence[Any], Sequence[Any]], bool]  #: (values of the element, wanted)
-
-
-def _same(value: str | float, wanted: Wanted) -> bool:
-    if isinstance(wanted, re.Pattern):
-        return wanted.fullmatch(str(value).casefold()) is not None
-    return abs(float(value) - wanted) <= 1e-6 * max(1.0, abs(wanted))
-
-
-def _some(values: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    return any(_same(value, one) for value in values for one in wanted)
-
-
-OPERATORS: dict[str, Operator] = {
-    "is": Operator("is", ("text", "number", "years"), lambda v, w: len(v) == 1 and _some(v, w)),
-    "has": Operator("has", ("text", "number"), _some),
-    "not": Operator("is not", ("text", "number", "years"), lambda v, w: not _some(v, w)),
-    "min": Operator("is at least", ("number", "years"), lambda v, w: all(one >= w[0] for one in v)),
-    "max": Operator("is at most", ("number", "years"), lambda v, w: all(one <= w[0] for one in v)),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
-    """One operator with what it wants."""
-
-    operator: str
-    wanted: tuple[Wanted, ...]
-    words: str  #: e.g. "is at most 5.0"
-
-    def holds(self, values: Sequence[str | float]) -> bool:
-        """Say whether the (one or more) values of an element pass."""
-        return OPERATORS[self.operator].holds(values, self.wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +94,10 @@ class Rule:
     name: str
     pipeline: str
     send_to: tuple[str, ...]
-    wants: tuple[Want, ...]  #: one for each role of the pipeline, in the order of its card
+    wants: tuple[Want, ...]  #: one for each role that takes a series, in the order of the card
     wait_s: float  #: how long a case may lack a series
     without_prior: WithoutPrior
+    results: tuple[ResultWant, ...] = ()  #: what others must have found on the series of the first role
 
     @property
     def is_case(self) -> bool:
@@ -181,8 +126,8 @@ def parse_rules(tables: Sequence[RuleTable], cards: Mapping[str, Card]) -> tuple
             wants = _wants(table, cards[table.pipeline], complain)
         else:
             known = ", ".join(sorted(cards)) or "none is installed"
-            hint = _hint(table.pipeline, cards)
-            complain(f"pipeline: there is no pipeline {table.pipeline!r}; the known ones: {known}{hint}")
+            near = hint(table.pipeline, cards)
+            complain(f"pipeline: there is no pipeline {table.pipeline!r}; the known ones: {known}{near}")
             _clauses(table.match, "match", complain)
         rules.append(
             Rule(
@@ -192,11 +137,30 @@ def parse_rules(tables: Sequence[RuleTable], cards: Mapping[str, Card]) -> tuple
                 wants=wants,
                 wait_s=table.wait_s,
                 without_prior=table.without_prior,
+                results=parse_results(table.results, cards, complain),
             )
         )
+    complaints += _unasked(rules, cards)
     if complaints:
         raise ConfigError("\n".join(["The rules cannot be used:", *dict.fromkeys(complaints)]))
     return tuple(rules)
+
+
+def _unasked(rules: Sequence[Rule], cards: Mapping[str, Card]) -> Iterator[str]:
+    """Complain of results that nobody asks for, so that a rule on them can never match."""
+    asked = {rule.pipeline for rule in rules if not rule.results}
+    asked |= {rule.pipeline for rule in rules if all(want.pipeline != rule.pipeline for want in rule.results)}
+    more = set(asked)
+    while more:
+        more = {spec.result for name in more if name in cards for spec in cards[name].inputs.values()} - asked
+        asked |= more
+    for rule in rules:
+        for want in rule.results:
+            if want.pipeline not in asked:
+                yield (
+                    f"  rule {rule.name!r}, results.{want.pipeline}: no rule gives it a series, so there "
+                    "never are any results; write one that does"
+                )
 
 
 Complain = Callable[[str], None]
@@ -215,7 +179,7 @@ def _wants(table: RuleTable, card: Card, complain: Complain) -> tuple[Want, ...]
     for role in table.inputs.keys() - card.inputs.keys():
         complain(
             f"inputs.{role}: {card.name!r} has no such role; it has {', '.join(card.inputs)}"
-            f"{_hint(role, card.inputs)}"
+            f"{hint(role, card.inputs)}"
         )
     common = _clauses(table.match, "match", complain)
     for role in table.inputs.keys() & (card.inputs.keys() - card.series_inputs.keys()):
@@ -260,7 +224,7 @@ def _clause(keyword: str, said: Any, place: str, complain: Complain) -> Clause |
     """Parse one entry of a table of clauses; None after any complaint."""
     tag = keyword_dict.get(keyword)
     if tag is None:
-        complain(f"{place}DICOM has no such keyword{_hint(keyword, keyword_dict)}")
+        complain(f"{place}DICOM has no such keyword{hint(keyword, keyword_dict)}")
         return None
     vr = dictionary_VR(tag).split(" ")[0]  # "US or SS" behaves as its first
     if vr == "PN" or keyword in _IDENTIFYING or (tag >> 16 == 0x0010 and keyword not in _ANONYMOUS):
@@ -283,7 +247,7 @@ def _clause(keyword: str, said: Any, place: str, complain: Complain) -> Clause |
     tests = []
     for operator, value in table.items():
         try:
-            tests.append(_test(operator, value, kind, f"{keyword} ({vr})", dictionary_VM(tag)))
+            tests.append(make_test(operator, value, kind, f"{keyword} ({vr})", dictionary_VM(tag)))
         except ValueError as complaint:
             complain(f"{place}{complaint}")
             good = False
@@ -296,79 +260,6 @@ def _clause(keyword: str, said: Any, place: str, complain: Complain) -> Clause |
         missing=Verdict(missing) if missing else Verdict.UNKNOWN,
         present=present,
     )
-
-
-def _test(operator: str, value: Any, kind: Kind, element: str, multiplicity: str) -> Test:
-    if operator not in OPERATORS:
-        known = ", ".join([*OPERATORS, "present", "missing"])
-        raise ValueError(
-            f"unknown operator {operator!r}; the known ones: {known}{_hint(operator, OPERATORS)}"
-        )
-    if kind == "other":
-        raise ValueError(f"{element} has no plain value; only 'present' fits it")
-    if kind not in OPERATORS[operator].kinds:
-        raise ValueError(f"{operator!r} does not fit {element}, whose values are {_SPOKEN[kind]}")
-    if operator == "is" and multiplicity != "1":
-        raise ValueError(f"{element} has several values; write {{ has = ... }} to ask for one of them")
-    if operator == "has" and multiplicity == "1":
-        raise ValueError(f"{element} has a single value; 'has' is for several, use 'is'")
-    several = value if isinstance(value, list | tuple) else [value]
-    if not several:
-        raise ValueError(f"{operator!r} has an empty list, which nothing can match")
-    if operator in ("min", "max") and len(several) > 1:
-        raise ValueError(f"{operator!r} takes one number")
-    words = ", ".join(str(one) for one in several)
-    return Test(
-        operator=operator,
-        wanted=tuple(_wanted(one, kind, element) for one in several),
-        words=f"{OPERATORS[operator].words} {'any of ' if len(several) > 1 else ''}{words}",
-    )
-
-
-_SPOKEN: dict[Kind, str] = {"text": "text", "number": "numbers", "years": "ages in years", "other": "bulk"}
-
-
-def _wanted(value: Any, kind: Kind, element: str) -> Wanted:
-    if kind == "text":
-        if not isinstance(value, str):
-            raise ValueError(f"{element} is text, so {value} must stand in quotes")
-        if not value.strip():
-            raise ValueError(f"{element} is never an empty text; use {{ present = false }}")
-        return _pattern(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-        raise ValueError(f"{element} is compared with {_SPOKEN[kind]}, not with {value!r}")
-    return float(value)
-
-
-def _pattern(glob: str) -> re.Pattern[str]:
-    r"""Compile a pattern of ``*``, ``?`` and literal text (``\*`` and ``\?`` are literal).
-
-    Each piece between stars is found once and never looked for again (atomic groups), so that
-    no value, however hostile, takes more than pattern length times value length.
-    """
-    pieces = [""]
-    for part in re.findall(r"\\[*?]|.", glob.strip().casefold(), flags=re.DOTALL):
-        if part == "*":
-            pieces.append("")
-        else:
-            pieces[-1] += "." if part == "?" else re.escape(part[-1])
-    first, *rest = pieces
-    if rest:
-        middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1] if piece)
-        first += f"{middle}.*{rest[-1]}"
-    return re.compile(first, flags=re.DOTALL)
-
-
-def _hint(word: str, known: Mapping[str, Any]) -> str:
-    if near := _by_lower_case(tuple(known)).get(word.lower()):
-        return f"; did you mean {near!r}?"
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-@cache
-def _by_lower_case(names: tuple[str, ...]) -> dict[str, str]:
-    return {name.lower(): name for name in names}
 
 
 #: What is looked at whatever the rules say: whose the series is, and how people call it.

@@ -137,5 +137,6 @@ def _outcome(content: dict[str, Any], folder: Path) -> Outcome:
         summary=tuple(content["summary"]),
         notes=tuple(content["notes"]),
         outlines=content["outlines"],
+        **{name: tuple(content[name]) for name in ("evaluations", "detections", "segments")},
         seconds=content["seconds"],
     )

@@ -9,6 +9,7 @@ custody.py   instances and series: settle, forget
 patients.py  what belongs to one study, and to one patient
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 needs.py     results of one job that another one takes as an input
+follow.py    what rules on results ask for
 outbox.py    deliveries and receipts
 tries.py     tries to deliver: what may have arrived, what failed
 lineage.py   which run took the place of which
@@ -28,6 +29,7 @@ from node.errors import ConfigError, JournalUnavailable
 from node.journal.capability import Capabilities
 from node.journal.custody import Custody
 from node.journal.database import open_database
+from node.journal.follow import Followed
 from node.journal.jobs import Jobs
 from node.journal.lineage import Lineage
 from node.journal.lock import lock_data
@@ -42,7 +44,9 @@ from node.journal.withdrawal import Withdrawals
 __all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
-class Journal(Custody, Patients, Jobs, Needs, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report):
+class Journal(
+    Custody, Patients, Jobs, Needs, Followed, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report
+):
     """The journal of one data folder."""
 
     @classmethod

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, or_, select, update
 
 from node.config import KeepTable
 from node.errors import NodeError
-from node.job import OPEN, Job, JobSpec, JobState
+from node.job import OPEN, Job, JobSpec, JobState, merged
 from node.journal import schema
+from node.journal.follow import Answers, answering
 from node.journal.moves import given_back, make_job, move_job
 from node.journal.patients import seen_of
 from node.journal.record import Recording
@@ -121,6 +123,7 @@ class Custody(Recording):
         seen: Mapping[str, int] | None = None,
         patient_key: str = "",
         number: str = "",
+        answers: Answers = MappingProxyType({}),
     ) -> list[Job]:
         """Settle a series into its next revision and queue the work that it asks for, at once.
 
@@ -141,6 +144,9 @@ class Custody(Recording):
             As `Patients.patient_key` gives it.
         number
             Series Number.
+        answers
+            What `Followed.answer` said of results that ``specs`` were made with. Nothing happens when
+            there are others by now.
 
         Returns
         -------
@@ -156,8 +162,10 @@ class Custody(Recording):
                 return []
             if seen is not None and seen != seen_of(connection, series_uid, row.study_uid, patient_key):
                 return []
+            if any(job_id != answering(connection, *asked) for asked, job_id in answers.items()):
+                return []
             revision = row.revision + 1
-            wanted = _merged([_at_revision(spec, series_uid, revision) for spec in specs])
+            wanted = merged([_at_revision(spec, series_uid, revision) for spec in specs])
             routing = reason if wanted else f"unrouted: {reason.removeprefix('unrouted: ')}"
             connection.execute(
                 update(schema.series)
@@ -250,18 +258,6 @@ def _at_revision(spec: JobSpec, series_uid: str, revision: int) -> JobSpec:
         for role, entry in spec.inputs.items()
     }
     return replace(spec, inputs=inputs)
-
-
-def _merged(specs: Sequence[JobSpec]) -> list[JobSpec]:
-    """Make one of specs with the same key: the work is done once and sent wherever any asks."""
-    merged: dict[str, JobSpec] = {}
-    for spec in specs:
-        first = merged.setdefault(spec.key, spec)
-        if first is not spec:
-            places = tuple(dict.fromkeys(first.send_to + spec.send_to))
-            rule, case = f"{first.rule}, {spec.rule}", first.case + spec.case
-            merged[spec.key] = replace(first, rule=rule, send_to=places, case=case)
-    return list(merged.values())
 
 
 def _why(spec: JobSpec) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from node.profile import Profile
 from pipelines.contract import InputRefused
 
 _job, _result, _instance, _series = schema.job, schema.result, schema.instance, schema.series
+#: What is kept of an `Outcome`, beside its objects.
+_KEPT = tuple(part.name for part in fields(Outcome) if part.name != "objects")
 #: The states that a job may be moved to without anything else happening at once.
-_KEPT = ("summary", "notes", "outlines", "seconds")  #: of an `Outcome`
 _PLAIN = frozenset({JobState.QUEUED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
@@ -235,25 +235,21 @@ def fill_outbox(
         for number, (thing, path) in enumerate(zip(outcome.objects, kept, strict=True), start=1)
     ]
     connection.execute(insert(schema.result), results)
-    places = tuple(dict.fromkeys(job.spec.send_to))
-    if not places:
-        return
+    everything = [thing.sop_instance_uid for thing in outcome.objects]
+    for place in dict.fromkeys(job.spec.send_to):
+        mine = wanted.get(place, everything)
+        owe(connection, job.id, place, [uid for uid in everything if uid in mine], now)
+
+
+def owe(connection: Connection, job_id: int, place: str, uids: Sequence[str], now: datetime) -> None:
+    """Owe a destination some results of a job, due at once."""
     fresh = {"tries": 0, "not_before": now, "parked": False, "code": "", "reason": ""}
-    connection.execute(
-        insert(_delivery), [{"job_id": job.id, "destination": place, **fresh} for place in places]
-    )
+    connection.execute(insert(_delivery).values(job_id=job_id, destination=place, **fresh))
     parcels = [
-        {
-            "job_id": job.id,
-            "destination": place,
-            "sop_instance_uid": thing.sop_instance_uid,
-            "sentence": "",
-        }
-        for place in places
-        for thing in outcome.objects
-        if thing.sop_instance_uid in wanted.get(place, {o.sop_instance_uid for o in outcome.objects})
+        {"job_id": job_id, "destination": place, "sop_instance_uid": uid, "sentence": ""} for uid in uids
     ]
-    connection.execute(insert(_parcel), parcels)
+    if parcels:
+        connection.execute(insert(_parcel), parcels)
 
 
 def _keep_late(connection: Connection, job_id: int, receipt: Receipt) -> None:

@@ -159,7 +159,9 @@ def outcome_of(told: Mapping[str, Any], objects: tuple[ResultObject, ...]) -> Ou
     """Return what a worker reported, from the column that keeps it; earlier versions kept less."""
     return Outcome(
         objects=objects,
+        profiles={key: tuple(uids) for key, uids in told.get("profiles", {}).items()},
         summary=tuple(told["summary"]),
+        **{name: tuple(told.get(name, ())) for name in ("evaluations", "detections", "segments")},
         notes=tuple(told["notes"]),
         outlines=told.get("outlines", ""),
         seconds=told["seconds"],

@@ -11,7 +11,8 @@ from pydicom.tag import Tag
 
 from node import INSTANCE_CREATOR_UID
 from node.assign.judge import judge, judge_clause, read
-from node.assign.rule import Verdict, parse_rules
+from node.assign.operators import Verdict
+from node.assign.rule import parse_rules
 from tests.assign.helpers import CARDS, dataset, series, table
 from tests.paths import SHARED, needs_shared
 

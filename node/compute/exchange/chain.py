@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from node.compute.exchange.outlines import read_outlines, write_outlines
 from node.model import Made, Volume, Volumes
 from pipelines.contract import Card, Code, Findings
@@ -45,4 +47,24 @@ def with_results(volumes: Volumes, card: Card, results: Mapping[str, Made]) -> d
 def keep(findings: Findings, volumes: Volumes, folder: Path) -> dict[str, Any]:
     """Keep what other pipelines and rules may ask of findings; return it as fields of an `Outcome`."""
     volume = volumes[findings.role or next(iter(volumes))]  # they are in the order of the card
-    return {"outlines": write_outlines(findings, volume, folder)}
+    segments = {one.number: one.label for one in findings.segments}
+    detections = {one.number: one.label for one in findings.detections}
+    return {
+        "outlines": write_outlines(findings, volume, folder),
+        "segments": tuple(
+            {"label": one.label, "voxels": int(np.count_nonzero(findings.mask(one.number)))}
+            for one in findings.segments
+        ),
+        "detections": tuple(
+            {"label": one.label, "confidence": one.confidence} for one in findings.detections
+        ),
+        "evaluations": tuple(
+            {
+                "name": one.name.meaning,
+                "value": one.value.meaning,
+                "segment": segments.get(one.segment or 0, detections.get(one.detection or 0, "")),
+                "probability": one.probability,
+            }
+            for one in findings.evaluations
+        ),
+    }
