@@ -311,7 +311,8 @@ says, and then names the command that renews it.
 
 The networks had random weights: "works" means that the bundle's own preprocessing, network,
 inferer and postprocessing ran on a small phantom and that the node takes what came out. It says nothing
-of how good a model is. With a card: `radnode pipelines add` puts the card of this version beside the
+of how good a model is. Where an architecture was searched and lies beside the weights, every path of the
+search was taken. With a card: `radnode pipelines add` puts the card of this version beside the
 bundle (`pipelines/zoo/`). Without one: the bundle was tried as it is, and the reason is named.
 
 | bundle | version | card | result |

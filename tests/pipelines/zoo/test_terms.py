@@ -1,0 +1,68 @@
+"""What cards for published bundles need of the ``[bundle]`` table: pins, single measures, unused classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.bundle import BundlePipeline
+from pipelines.bundle.files import find_files
+from pipelines.bundle.terms import read_terms
+from pipelines.contract import Card, CardError
+from pipelines.pins import pin_of
+from tests.bundles import phantom_case, threshold_metadata, write_bundle
+
+LABELS = 'output = "labels"'
+
+
+def files_of(card: Card) -> None:
+    find_files(card, read_terms(card))
+
+
+def with_third_class(folder: Path, more: str) -> Card:
+    metadata = threshold_metadata()
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"]["2"] = "never"
+    return write_bundle(folder, metadata=metadata, bundle=f"{LABELS}\n{more}")
+
+
+def test_a_measure_of_one_segment_is_taken_beside_those_of_all(tmp_path: Path) -> None:
+    card = write_bundle(
+        tmp_path, bundle=f'{LABELS}\n[bundle.measure]\nBright = ["maximum"]', measure=("volume",)
+    )
+    pipeline = BundlePipeline(card)
+    pipeline.load("cpu")
+    findings = pipeline.analyze(phantom_case("axial", (12, 40, 44))[0])
+    assert [measurement.check for measurement in findings.measurements] == ["volume", "maximum"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"), [('Dark = ["volume"]', "'Dark'"), ('Bright = ["weight"]', "'weight'")]
+)
+def test_a_measure_of_nothing_or_of_no_name_is_refused(tmp_path: Path, line: str, told: str) -> None:
+    card = write_bundle(tmp_path, bundle=f"{LABELS}\n[bundle.measure]\n{line}")
+    with pytest.raises(CardError, match=told):
+        read_terms(card)
+
+
+def test_a_class_that_is_not_in_the_card_must_be_said_to_be_unused(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match="channel 2 'never' is not in the card"):
+        files_of(with_third_class(tmp_path / "open", ""))
+    files_of(with_third_class(tmp_path / "said", "unused = [2]"))
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
+def test_a_pinned_file_that_was_changed_is_another_version(tmp_path: Path, algorithm: str) -> None:
+    write_bundle(tmp_path)
+    pin = pin_of(tmp_path / "configs/inference.json", algorithm)
+    bundle = f'{LABELS}\n[bundle.pins]\n"configs/inference.json" = "{pin}"'
+    files_of(write_bundle(tmp_path, bundle=bundle))
+    card = write_bundle(tmp_path, config={"network_def": {}}, bundle=bundle)
+    with pytest.raises(CardError, match=r"another version of the bundle.* configs/inference\.json has"):
+        files_of(card)
+
+
+def test_a_pin_without_the_name_of_its_hash_is_refused(tmp_path: Path) -> None:
+    card = write_bundle(tmp_path, bundle=f'{LABELS}\n[bundle.pins]\n"configs/inference.json" = "{"0" * 64}"')
+    with pytest.raises(CardError, match="is no pin"):
+        read_terms(card)
