@@ -312,6 +312,11 @@ def read_card(path: Path) -> Card:
         raise CardError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise CardError(f"{path}: {error}") from error
+    except (AttributeError, RecursionError) as error:
+        raise CardError(f"{path}: a key holds something of another kind than it should") from error
+    for key in _TEXTS:
+        if not isinstance(getattr(card, key), str):
+            raise CardError(f"{path}: {key} is a text in quotes")
     if not inputs:
         raise CardError(f"{path}: [inputs] names no role")
     if [s.number for s in segments] != list(range(1, len(segments) + 1)):
@@ -321,6 +326,7 @@ def read_card(path: Path) -> Card:
     return card
 
 
+_TEXTS = ("name", "version", "title", "maker", "intended_use", "use", "warning")
 #: Keys of an input that know only certain words.
 _WORDS: dict[str, Any] = {"kind": InputKind, "study": Study, "grid": GridRule}
 

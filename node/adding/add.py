@@ -144,8 +144,6 @@ def _put(folder: Path, name: str) -> Card:
     try:
         card = read_card(folder / "card.toml")
         package = card.use.partition(".")[0].partition(":")[0]
-        # Code of its own is a package of the name of its folder; else the folder bears the pipeline's.
-        final = folder.with_name(card.name if package == OURS.name else package)
         if not NAME.fullmatch(card.name):
             raise BundleRefused(
                 name, [f"its name {card.name!r} is not of lower case letters, digits and hyphens (--as)"]
@@ -156,6 +154,8 @@ def _put(folder: Path, name: str) -> Card:
             raise BundleRefused(
                 name, [f"{card.name!r} is a pipeline of radnode itself; give it another name (--as)"]
             )
+        # Code of its own is a package of the name of its folder; else the folder bears the pipeline's.
+        final = folder.with_name(card.name if package == OURS.name else package)
         if final != folder:
             folder.rename(final)
         return read_card(final / "card.toml")

@@ -32,11 +32,10 @@ MARKS: Final = ("configs/metadata.json", "card.toml")
 class _Room:
     """How much may still come."""
 
-    bytes_left: int = MOST_BYTES
-    files_left: int = MOST_FILES
-    taken: set[str] = field(default_factory=set)
+    bytes_left: int = field(default_factory=lambda: MOST_BYTES)
+    files_left: int = field(default_factory=lambda: MOST_FILES)
 
-    def take(self, source: IO[bytes], target: Path, name: str) -> None:
+    def take(self, source: IO[bytes], target: Path) -> None:
         """Copy one file.
 
         Raises
@@ -47,9 +46,6 @@ class _Room:
         self.files_left -= 1
         if self.files_left < 0:
             raise ConfigError(f"The bundle holds more than {MOST_FILES} files.")
-        if name in self.taken:
-            raise ConfigError(f"The archive holds {name!r} twice.")
-        self.taken.add(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
             while piece := source.read(PIECE):
@@ -98,7 +94,7 @@ def _copy_folder(source: Path, target: Path) -> None:
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(f"{path} is no plain file.")
-            room.take(file, target / name, name.as_posix())
+            room.take(file, target / name)
 
 
 def _root(folder: Path) -> Path:
@@ -140,14 +136,20 @@ def _unpack(source: Path, target: Path) -> None:
         ):
             _unpack_torchscript(source, archive, target)
             return
-        files = {name: entry for entry in entries if (name := _name(entry)) is not None}
+        files: dict[PurePosixPath, zipfile.ZipInfo] = {}
+        for entry in entries:
+            if (name := _name(entry)) is None:
+                continue
+            if name in files:
+                raise ConfigError(f"The archive holds {entry.filename!r} twice.")
+            files[name] = entry
         top = _top(files)
         room = _Room(bytes_left=min(MOST_BYTES, LEEWAY_BYTES + MOST_GROWTH * source.stat().st_size))
         for name, entry in files.items():
             if name.is_relative_to(top):
                 inner = name.relative_to(top)
                 with archive.open(entry) as file:
-                    room.take(file, target / inner, inner.as_posix())
+                    room.take(file, target / inner)
 
 
 def _name(entry: zipfile.ZipInfo) -> PurePosixPath | None:
@@ -197,7 +199,7 @@ def _unpack_torchscript(source: Path, archive: zipfile.ZipFile, target: Path) ->
                 continue
             small = _Room(bytes_left=LEEWAY_BYTES, files_left=room.files_left)
             with archive.open(entry) as file:
-                small.take(file, target / "configs" / name, name)
+                small.take(file, target / "configs" / name)
             found.add(name)
     if "metadata.json" not in found:
         raise ConfigError(
@@ -205,7 +207,7 @@ def _unpack_torchscript(source: Path, archive: zipfile.ZipFile, target: Path) ->
             "export it with 'python -m monai.bundle ckpt_export', or give it a folder with configs/."
         )
     with source.open("rb") as file:
-        room.take(file, target / "models" / "model.ts", "models/model.ts")
+        room.take(file, target / "models" / "model.ts")
 
 
 def discard(folder: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Final, Literal
 
+from node.compute.exchange import typed
 from node.durable import sync_folder
 
 #: "refused": the pipeline loaded, and said why it is not made for what was simulated.
@@ -70,7 +71,7 @@ def read_trial(folder: Path) -> Trial | None:
             raise ValueError(f"{path} is too long to be a record of a trial")
         content = json.loads(path.read_text(encoding="utf-8"))
         known = {one.name for one in fields(Trial)}
-        trial = Trial(**{key: value for key, value in content.items() if key in known})
+        trial = typed.record_of(Trial, {key: value for key, value in content.items() if key in known})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
