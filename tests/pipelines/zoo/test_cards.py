@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from pydicom.sr._concepts_dict import concepts
 
-from node.assign.rule import parse_rules
+from node.assign.judge import judge_clause
+from node.assign.rule import Verdict, parse_rules
 from node.config import RuleTable
 from pipelines.bundle.terms import OUTLINES, Terms, read_terms
 from pipelines.codes import PRIVATE_SCHEME
@@ -109,6 +111,45 @@ def test_what_selects_a_series_is_understood_by_rules_and_tells_the_roles_apart(
         {card.name: card},
     )
     assert len(rule.wants) == len(card.inputs)
+
+
+#: Bundle -> role -> descriptions as scanners and technologists write them; "" is for none of the roles.
+DESCRIPTIONS = {
+    "brats_mri_segmentation": {
+        "t1c": ["T1 MPRAGE post Gd", "t1_mprage_tra_ce", "Ax T1 +C", "T1C", "t1_space_sag_km"],
+        "t1": ["t1_mprage_sag", "AX T1", "t1_space_sag", "T1COR"],
+        "t2": ["t2_tse_tra", "AX T2 FSE"],
+        "flair": ["t2_tirm_tra_dark-fluid", "AX FLAIR", "t2_flair_space", "T1 FLAIR"],
+        "": ["t2*_gre", "T2*", "ep2d_diff_ADC", "SWI"],
+    },
+    "prostate_mri_anatomy": {
+        "t2": ["t2_tse_tra", "AX T2 FSE"],
+        "": ["t2_tse_sag", "T2 COR", "t1_tra", "t2 map"],
+    },
+    "ventricular_short_axis_3label": {
+        "cine": ["CINE SAX", "Short axis stack", "cine_sa"],
+        "": ["cine_sag", "cine_4ch", "localizer"],
+    },
+    "valve_landmarks": {"cine": ["cine_4CH", "LAX 2ch", "b-SSFP_lax"], "": ["T1 relaxometry", "CINE SAX"]},
+    "wholeBrainSeg_Large_UNEST_segmentation": {"t1": ["T1 in MNI305"], "": ["t1_mprage_sag"]},
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_series_is_wanted_in_the_role_that_its_description_says_and_in_no_other(name: str) -> None:
+    card, _ = card_of(name)
+    (rule,) = parse_rules([RuleTable(name="zoo", pipeline=card.name)], {card.name: card})
+    for role, descriptions in DESCRIPTIONS[name].items():
+        for description in descriptions:
+            header = Dataset()
+            header.SeriesDescription = description
+            fit = [
+                want.role
+                for want in rule.wants
+                for clause in want.clauses
+                if clause.keyword == "SeriesDescription" and judge_clause(clause, header) is Verdict.YES
+            ]
+            assert fit == [role] * bool(role), description
 
 
 @pytest.mark.parametrize("name", CARDS)
