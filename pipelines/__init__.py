@@ -11,6 +11,9 @@ Then either
 * write a class with ``load``, ``check`` and ``analyze`` (`pipelines.contract.Pipeline`) and name it
   in ``use``. ``lung_density`` is an example.
 
+For a bundle from outside ``radnode pipelines add`` drafts the card (`pipelines.draft`) and runs it once on a
+simulated case (`pipelines.trial`).
+
 What helps: `pipelines.check` refuses unfit inputs with a reason, `pipelines.geometry` takes an image
 to MONAI and back, `pipelines.measure` takes numbers from a mask, `pipelines.codes` names concepts.
 

@@ -88,6 +88,7 @@ def test_every_command_that_the_readme_names_exists():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"radnode ([a-z]+)", text))
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     assert named <= known
     assert {"serve", "analyze", "status", "explain", "retry", "cancel", "check", "pipelines"} <= known
 

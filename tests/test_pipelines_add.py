@@ -74,7 +74,7 @@ def test_from_a_folder_without_a_card_to_an_analysed_study(site, run):
     assert "maker: missing" in said
     draft = site / "bright_things.card.draft.toml"
     assert open_points(draft.read_text())
-    assert not [*(site / "data" / "pipelines").iterdir()], "nothing is left of what was refused"
+    assert not [*(site / "data" / "pipelines").glob("[!.]*")], "nothing is left of what was refused"
     assert tomllib.loads((site / "node.toml").read_text()) == tomllib.loads(CONFIG)
 
     draft.write_text(completed(draft.read_text()))
@@ -160,7 +160,7 @@ def test_a_pipeline_whose_code_fails_is_told_and_left_out(site, run):
     code, said = run("pipelines", "add", "toy", "--yes")
     assert code == 1
     assert "no such luck" in said
-    assert not [*(site / "data" / "pipelines").iterdir()]
+    assert not [*(site / "data" / "pipelines").glob("[!.]*")]
 
 
 def test_a_refusal_of_what_was_simulated_passes_and_is_told(site, run):

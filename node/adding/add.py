@@ -18,7 +18,7 @@ from node.adding.card import NAME, Bundle, bundle_name, choose, renamed
 from node.adding.download import download, is_name
 from node.compute import installed
 from node.compute.catalogue import OURS
-from node.compute.record import Trial, read_trial, record_of, write_trial
+from node.compute.record import MARK, Trial, read_trial, record_of, write_trial
 from node.compute.sandbox.probe import probe, unconfined
 from node.compute.trial import try_out
 from node.config import Config
@@ -112,6 +112,7 @@ def _workplace(place: Path) -> Iterator[Path]:
     """Make a folder beside the pipelines, on their disk, that is gone afterwards."""
     try:
         place.mkdir(parents=True, exist_ok=True, mode=0o750)
+        (place / MARK).touch()
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=place))
     except OSError as error:
         raise ConfigError(f"Nothing can be written into {place}: {error.strerror}.") from error

@@ -18,6 +18,8 @@ from node.durable import sync_folder
 
 #: "refused": the pipeline loaded, and said why it is not made for what was simulated.
 Verdict = Literal["passed", "refused", "failed"]
+#: In a folder with this file every pipeline needs a record.
+MARK: Final = ".tried"
 LONGEST_RECORD: Final = 1 << 20  #: bytes
 
 
@@ -82,7 +84,8 @@ def read_trial(folder: Path) -> Trial | None:
 def complaint_of_trial(folder: Path, digest: str) -> str:
     """Return why a folder with a record may not be used: the trial was of other files, or failed.
 
-    A folder without a record was put there by hand, and its digest approved by whoever did that.
+    Where ``radnode pipelines add`` keeps pipelines, each needs a record. A folder elsewhere was put there
+    by hand, and needs none: whoever approved its digest answers for it.
     """
     again = f"run 'radnode pipelines add {folder}' to try it again"
     try:
@@ -90,7 +93,7 @@ def complaint_of_trial(folder: Path, digest: str) -> str:
     except ValueError as error:
         return f"{error}; {again}"
     if trial is None:
-        return ""
+        return f"it was never tried; {again}" if (folder.parent / MARK).exists() else ""
     if trial.digest != digest:
         return f"its trial was of other files than {folder} holds now; {again}"
     return "" if trial.is_good else f"its trial failed ({trial.sentence}); {again}"

@@ -19,6 +19,7 @@ run        an item goes through transforms, inferer and network
 outputs    what comes out becomes findings: outlines, scores, boxes, points, images, instances
 explain    a map of what an answer rests on
 analysis   inputs, run, outputs and explain, in this order
+look       the first of it for `radnode pipelines add`, before a network is built
 pipeline   all of it behind the four moments of `pipelines.contract.Pipeline`
 """
 

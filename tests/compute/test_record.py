@@ -7,7 +7,7 @@ import json
 import pytest
 
 from node.compute.catalogue import installed
-from node.compute.record import Trial, complaint_of_trial, read_trial, record_of, write_trial
+from node.compute.record import MARK, Trial, complaint_of_trial, read_trial, record_of, write_trial
 from node.config import ExternalPipeline
 from node.errors import ConfigError
 from tests.bundle_zoo import write_zoo
@@ -26,6 +26,13 @@ def test_a_record_says_what_was_written(tmp_path):
 
 def test_a_folder_without_a_record_is_of_whoever_approved_its_digest(tmp_path):
     assert read_trial(tmp_path / "x") is None
+    assert complaint_of_trial(tmp_path / "x", "ab") == ""
+
+
+def test_where_pipelines_are_added_each_needs_a_record(tmp_path):
+    (tmp_path / MARK).touch()
+    assert "never tried" in complaint_of_trial(tmp_path / "x", "ab")
+    write_trial(trial("ab"), tmp_path / "x")
     assert complaint_of_trial(tmp_path / "x", "ab") == ""
 
 
