@@ -107,7 +107,12 @@ def _grid(kind: InputKind, limits: Sequence[InputSpec]) -> tuple[Shape, Spacing]
         shape.append(min(max(round(EXTENT_MM[kind][axis] / step), FEWEST[axis]), MOST[axis]))
     slices = 1 if kind == "planes" else shape[0]
     fewest = max(spec.slices_min for spec in limits)
-    return (max(slices, fewest), shape[1], shape[2]), (spacing_mm[0], spacing_mm[1], spacing_mm[2])
+    most = min(spec.slices_max or MOST[0] for spec in limits)
+    return (min(max(slices, fewest), max(fewest, most)), shape[1], shape[2]), (
+        spacing_mm[0],
+        spacing_mm[1],
+        spacing_mm[2],
+    )
 
 
 def _image(spec: InputSpec, shape: Shape, spacing_mm: Spacing, random: np.random.Generator) -> Image:
@@ -128,15 +133,20 @@ def _image(spec: InputSpec, shape: Shape, spacing_mm: Spacing, random: np.random
         affine=_affine(shape, spacing_mm),
         unit=_unit(spec.unit),
         modality=spec.modality[0],
-        facts={"SliceThickness": spacing_mm[0]},
+        facts={"SliceThickness": spacing_mm[0], **_age(spec)},
         frame_of_reference="simulated",
     )
     if spec.kind == "cine":
         times = ",".join(f"{40 * phase}" for phase in range(PHASES))
         return replace(image, phases=PHASES, facts={**image.facts, "phase_times_ms": times})
     if spec.kind == "planes":
-        return replace(image, is_spatial=False, facts={}, frame_of_reference="")
+        return replace(image, is_spatial=False, facts=_age(spec), frame_of_reference="")
     return image
+
+
+def _age(spec: InputSpec) -> dict[str, float | str]:
+    """Return the age of a patient for whom the card is, if it says so."""
+    return {"PatientAgeYears": sum(spec.age_years) / 2} if spec.age_years else {}
 
 
 def _affine(shape: Shape, spacing_mm: Spacing) -> NDArray[np.float64]:

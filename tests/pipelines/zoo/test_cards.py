@@ -17,10 +17,12 @@ from node.assign.judge import judge_clause
 from node.assign.rule import Verdict, parse_rules
 from node.config import RuleTable
 from pipelines.bundle.terms import OUTLINES, Terms, read_terms
+from pipelines.check import refuse_unfit
 from pipelines.codes import PRIVATE_SCHEME
 from pipelines.contract import Card, Code, read_card
 from pipelines.measure import MEASURES
 from pipelines.pins import refuse_pin
+from pipelines.trial import simulated_case
 from pipelines.zoo import pins_of, unlike_card, zoo_cards
 
 CARDS = zoo_cards()
@@ -191,6 +193,13 @@ def test_the_children_of_one_card_and_the_adults_of_the_others_are_told_apart() 
             assert spec.needs_age
         elif spec.modality == ("CT",):
             assert spec.age_years and spec.age_years[0] >= 16
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_accepts_the_case_that_is_simulated_for_it(name: str) -> None:
+    """So that ``radnode pipelines add`` can try it; what a card expects to see is another matter."""
+    card, _ = card_of(name)
+    refuse_unfit(card, simulated_case(card))
 
 
 def test_the_classes_of_the_promptable_network_are_those_it_has_and_that_are_no_class_of_classes() -> None:
