@@ -195,7 +195,10 @@ def test_the_children_of_one_card_and_the_adults_of_the_others_are_told_apart() 
             assert spec.age_years and spec.age_years[0] >= 16
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name.startswith("brats") else ()) for name in CARDS],
+)
 def test_a_card_accepts_the_case_that_is_simulated_for_it(name: str) -> None:
     """So that ``radnode pipelines add`` can try it; what a card expects to see is another matter."""
     card, _ = card_of(name)
