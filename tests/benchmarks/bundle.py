@@ -1,17 +1,21 @@
 """How long a case takes: the node's warm worker, MONAI's own command, and the forward passes alone.
 
-The same bundle (a 3D UNet as the Model Zoo's spleen bundle has one, random weights, 96 x 96 x 96 windows
-half over each other) and the same CT go through
+The same bundle (a 3D UNet as the Model Zoo's spleen bundle has one, then a small one; random weights,
+96 x 96 x 96 windows half over each other) and the same CT go through
 
     the node        DICOM on disk to results on disk: load, compute, encode, each in its worker
     the command     ``python -m monai.bundle run``, a new process, NIfTI to NIfTI
     the passes      the network alone on as many windows, in batches as large, in this process
 
 Prints seconds of every round and the medians of the ratios, then what four cases take one after the
-other, and with as many under way as the engine has room for. The command needs pytorch-ignite and fire,
-which the node does not; without them it is left out. Run from the checkout:
+other, and with as many under way as the engine has room for. Where other programs are busy, look at the
+ratio of processor times. Run from the checkout:
 
     .venv/bin/python -m tests.benchmarks.bundle [ROUNDS] [DEVICE]
+
+The command needs pytorch-ignite and fire, which the node does not; without them it is left out:
+
+    .venv/bin/python -m pip install --constraint deploy/constraints.txt --editable '.[benchmark]'
 """
 
 from __future__ import annotations
@@ -58,6 +62,7 @@ UNET = {
     "num_res_units": 2,
     "norm": "batch",
 }
+NETWORKS = {"spleen": UNET, "small": {**UNET, "channels": [4, 8, 16], "strides": [2, 2], "num_res_units": 0}}
 CONFIG = """\
 [node]
 data = "data"
@@ -95,21 +100,27 @@ def main(rounds: int, device: str) -> None:
         ]
         image = nibabel.Nifti1Image(phantom.array_hu.T.astype(np.float32), _nifti_affine(affine))
         nibabel.save(image, folder / "ct.nii.gz")
-        network = _bundle(folder / "unet", device, folder)
-        with _node(folder, device) as node:
-            _compare(rounds, node, series, folder, network, device)
-            _overlap(node, series[rounds + 1 :])
+        for name, settings in NETWORKS.items():
+            print(f"-- {name}: UNet of {settings['channels']} channels", flush=True)
+            around = folder / name
+            around.mkdir()
+            network = _bundle(around, folder / "ct.nii.gz", settings, device)
+            with _node(around, device) as node:
+                _compare(rounds, node, series, around, network, device)
+                _overlap(node, series[rounds + 1 :])
 
 
 def _compare(rounds: int, node: Node, series, folder: Path, network: UNet, device: str) -> None:
-    whole, compute, cold = [], [], []
+    whole, compute, processors, cold = [], [], [], []
     for number in range(rounds + 1):
-        job = _planned(node, series[number])
+        job, used_s = _planned(node, series[number]), _worker_s(node)
         begun = time.monotonic()
         flow.compute(job, node, lambda *_: None)
-        node_s = time.monotonic() - begun
+        node_s, used_s = time.monotonic() - begun, _worker_s(node) - used_s
         steps = dict(node.journal.outcome(job.id).seconds)
+        passing_s = time.process_time()
         passes_s, count = _passes(network, device)
+        passing_s = time.process_time() - passing_s
         command_s = _command(folder) if number else None
         told = ", ".join(f"{name} {seconds:.2f}" for name, seconds in steps.items())
         beside = f"; command {command_s:.2f} s" if command_s else ""
@@ -121,10 +132,12 @@ def _compare(rounds: int, node: Node, series, folder: Path, network: UNet, devic
         if number:
             whole.append(node_s / passes_s)
             compute.append(steps["compute"] / passes_s)
+            processors.append(used_s / passing_s)
             cold += [command_s / node_s] if command_s else []
     print("compute step / forward passes:", _spread(compute))
+    print("compute step / forward passes, processor time:", _spread(processors))
     print("whole case, warm / forward passes:", _spread(whole))
-    print("cold command / whole case, warm:", _spread(cold) if cold else "needs pytorch-ignite and fire")
+    print("cold command / whole case, warm:", _spread(cold) if cold else "needs '.[benchmark]'")
 
 
 def _overlap(node: Node, series) -> None:
@@ -138,6 +151,13 @@ def _overlap(node: Node, series) -> None:
         took_s = time.monotonic() - begun
         assert {node.journal.job(job.id).state for job in jobs} == {JobState.SENDING}
         print(f"{CASES} cases, {slots} under way: {took_s:.2f} s, {CASES * 3600 / took_s:.0f} an hour")
+
+
+def _worker_s(node: Node) -> float:
+    """Return the processor seconds that the device's worker has used so far."""
+    worker = node.engine._slots[0].worker
+    fields = Path(f"/proc/{worker.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
 
 def _spread(ratios: list[float]) -> str:
@@ -163,24 +183,24 @@ def _planned(node: Node, files) -> Job:
     return claimed
 
 
-def _bundle(folder: Path, device: str, around: Path) -> UNet:
+def _bundle(around: Path, image: Path, settings: dict[str, Any], device: str) -> UNet:
     torch.manual_seed(0)
-    network = UNet(**UNET).eval()
-    config = _config(device, around)
+    network = UNet(**settings).eval()
+    config = _config(around, image, settings, device)
     metadata = threshold_metadata()
     metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
-    write_bundle(folder, config, metadata=metadata, network=network, measure=("volume",))
+    write_bundle(around / "unet", config, metadata=metadata, network=network, measure=("volume",))
     return network.to(device)
 
 
-def _config(device: str, around: Path) -> dict[str, Any]:
+def _config(around: Path, image_file: Path, settings: dict[str, Any], device: str) -> dict[str, Any]:
     """Return a configuration with the structure of the spleen bundle's."""
     image, pred = {"keys": "image"}, {"keys": "pred"}
     return {
         "imports": ["$import torch"],
         "bundle_root": str(around / "unet"),
         "device": f"$torch.device('{device}')",
-        "network_def": {"_target_": "UNet", **UNET},
+        "network_def": {"_target_": "UNet", **settings},
         "network": "$@network_def.to(@device)",
         "preprocessing": {
             "_target_": "Compose",
@@ -203,7 +223,7 @@ def _config(device: str, around: Path) -> dict[str, Any]:
         },
         "dataset": {
             "_target_": "Dataset",
-            "data": [{"image": str(around / "ct.nii.gz")}],
+            "data": [{"image": str(image_file)}],
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
