@@ -12,6 +12,7 @@ from node.accept import check_inbox, chosen_classes, decodable_syntaxes, listen_
 from node.assign import parse_rules
 from node.compute import installed
 from node.compute.local import resolve_devices
+from node.compute.record import told_of_trial
 from node.compute.sandbox.probe import probe, unconfined
 from node.config import Config, FolderDestination
 from node.errors import ConfigError
@@ -55,6 +56,9 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
     cards: dict[str, Card] = {}
     complaint = _told(lambda: cards.update(installed(config.pipelines)))
     yield "pipelines" if complaint else f"pipelines {', '.join(sorted(cards))}", complaint
+    for name, entry in config.pipelines.items():
+        if name in cards:
+            yield f"pipeline {name}: {told_of_trial(entry.folder)}", ""
     nothing = "" if config.rules else "there are none, so no series will be analysed"
     yield f"rules ({len(config.rules)})", _told(lambda: parse_rules(config.rules, cards)) or nothing
     for name, destination in config.destinations.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ import pytest
 import structlog
 import torch
 
+from node.adding import add as adding
 from node.adding import card as cards
 from node.cli import main
 from node.compute.record import read_trial, record_of
@@ -93,6 +95,8 @@ def test_from_a_folder_without_a_card_to_an_analysed_study(site, run):
     assert entry == {"folder": "data/pipelines/bright-things", "sha256": trial.digest}
     assert not (bundle / "card.toml").exists(), "the bundle itself is left alone"
 
+    _, said = run("check")
+    assert re.search(r"pipeline bright-things: tried on 20\d\d-\d\d-\d\d, passed on cpu", said)
     code, said = run("pipelines", "show", "bright-things")
     assert code == 0
     assert "outlines 1: bright = Spleen (78961009, SCT)" in said
@@ -229,6 +233,31 @@ def test_what_is_not_there_is_told(site, run):
     code, said = run("pipelines", "show", "nothing")
     assert code == 2
     assert "installed are: lung-density" in said
+
+
+def test_what_was_fetched_without_a_card_is_kept_for_the_person_who_goes_on(site, run, monkeypatch):
+    def download(name, folder):
+        return cardless(folder / name)
+
+    monkeypatch.setattr(adding, "download", download)
+    code, said = run("pipelines", "add", "some_bundle")
+    assert code == 1
+    assert f"What was fetched is in {site / 'some_bundle'}" in said
+    assert (site / "some_bundle" / "configs" / "metadata.json").is_file()
+    assert (site / "some_bundle.card.draft.toml").is_file()
+    code, said = run("pipelines", "add", "some_bundle")
+    assert "the draft" not in said, "it goes on with what is there"
+    assert "maker: missing" in said
+
+
+def test_what_a_killed_command_left_goes_with_the_next_day(site, run):
+    shelf = site / "data" / "pipelines"
+    for name in (".new-old", ".new-now"):
+        (shelf / name).mkdir(parents=True)
+    os.utime(shelf / ".new-old", (0, 0))
+    cardless(site / "b")
+    run("pipelines", "add", "b")
+    assert {one.name for one in shelf.iterdir()} == {".new-now", ".tried"}
 
 
 def test_a_pipeline_that_rules_use_is_not_removed(site, run):

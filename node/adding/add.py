@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from node.terminal import Watcher
 from pipelines.contract import Card, CardError, read_card
 from pipelines.trial import simulated_case
 
+LEFT_AFTER_S: Final = 86_400.0  #: no command takes that long
 #: How far the trial is when a step begins.
 _STEPS: Final = {
     "wait": "a worker starts",
@@ -85,13 +88,21 @@ def add(
     with _workplace(data / "pipelines") as work:
         watch("Copying", 0.0, bundle)
         source = _source(bundle, work, say)
+        # What was fetched is kept here if a person has to go on with it.
+        base = Path.cwd() / source.name if source.is_relative_to(work) else source
         folder = work / "bundle"
         bring(source, folder)
         watch("Copying", 1.0, "")
-        seen = Bundle(folder=folder, name=bundle_name(source), draft=_draft_of(source), again=str(source))
         for sentence in words.of_folder(folder):
             say(sentence)
-        text = choose(seen, card, say)
+        seen = Bundle(folder=folder, name=bundle_name(source), draft=_draft_of(base), again=str(base))
+        try:
+            text = choose(seen, card, say)
+        except BundleRefused:
+            if base != source and not os.path.lexists(base):
+                shutil.move(source, base)
+                say(f"What was fetched is in {base}.")
+            raise
         (folder / "card.toml").write_text(renamed(text, name) if name else text, encoding="utf-8")
         found = _put(folder, seen.name)
         final = data / "pipelines" / found.folder.name
@@ -113,6 +124,7 @@ def _workplace(place: Path) -> Iterator[Path]:
     try:
         place.mkdir(parents=True, exist_ok=True, mode=0o750)
         (place / MARK).touch()
+        _tidy(place)
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=place))
     except OSError as error:
         raise ConfigError(f"Nothing can be written into {place}: {error.strerror}.") from error
@@ -120,6 +132,13 @@ def _workplace(place: Path) -> Iterator[Path]:
         yield work
     finally:
         discard(work)
+
+
+def _tidy(place: Path) -> None:
+    """Remove what was left by an earlier command that was killed."""
+    for left in (*place.glob(".new-*"), *place.glob(".gone-*")):
+        if time.time() - left.stat().st_mtime > LEFT_AFTER_S:
+            discard(left)
 
 
 def _source(bundle: str, work: Path, say: Callable[[str], None]) -> Path:

@@ -81,6 +81,17 @@ def read_trial(folder: Path) -> Trial | None:
     return trial
 
 
+def told_of_trial(folder: Path) -> str:
+    """Return whether a pipeline was tried, in words."""
+    try:
+        trial = read_trial(folder)
+    except ValueError as error:
+        return str(error)
+    if trial is None:
+        return "never tried here; 'radnode pipelines add' does that"
+    return f"tried on {trial.at[:10]}, {trial.verdict} on {trial.device}"
+
+
 def complaint_of_trial(folder: Path, digest: str) -> str:
     """Return why a folder with a record may not be used: the trial was of other files, or failed.
 
