@@ -162,7 +162,7 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
         )
     sent = report["deliveries"]
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
-    _tell_jobs("Cases that wait for a series", report["waiting"])
+    _tell_jobs("Jobs that wait for a series, or for the result of another", report["waiting"])
     _tell_jobs("Failed jobs (radnode retry JOB)", report["failed"])
     _tell_jobs("Last refused jobs (the series is not fit for the pipeline)", report["refused"])
     _tell_jobs("Last withdrawn jobs", report["withdrawn"])
@@ -306,7 +306,9 @@ def _tell(result: Analysis, folder: Path) -> None:
             out.print(table)
             for note in outcome.notes:
                 out.print(f"  note: {note}", markup=False, soft_wrap=True)
-            for made in outcome.objects:
+            if not job.spec.send_to:
+                out.print("  not written: only another pipeline needed it, and no rule asks for it")
+            for made in outcome.objects if job.spec.send_to else ():
                 out.print(
                     f"  {made.kind}: {folder / made.sop_instance_uid}.dcm", markup=False, soft_wrap=True
                 )

@@ -23,7 +23,7 @@ from node.compute.sandbox.probe import probe, unconfined
 from node.config import Config
 from node.errors import ConfigError, IllegalTransition, JournalUnavailable
 from node.flow import Node
-from node.follow import follow_all
+from node.follow import follow
 from node.job import Job, JobState
 from node.journal import Journal, lock_data
 from node.log import describe, get_log
@@ -195,7 +195,8 @@ def _receiver(node: Node) -> Receive:
 def _loops(node: Node, stop: threading.Event) -> list[threading.Thread]:
     """Return one thread per thing that goes on by itself."""
     under_way: set[int] = set()
-    work = [("plan", _planner(node)), ("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
+    work = [("plan", _planner(node)), ("follow", _follower(node))]
+    work += [("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
     work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
     work += [(f"send-{name}", _sender(node, name, stop)) for name in (*node.config.destinations, None)]
@@ -217,9 +218,28 @@ def _planner(node: Node) -> Callable[[], bool]:
                 continue
             paused_until.pop(series_uid, None)
             log.info("series_planned", series_uid=series_uid, count=len(jobs))
-        if made := follow_all(node):
-            log.info("results_followed", count=len(made))
-        return bool(due or made)
+        return bool(due)
+
+    return once
+
+
+def _follower(node: Node) -> Callable[[], bool]:
+    paused_until: dict[int, datetime] = {}
+
+    def once() -> bool:
+        now = node.clock()
+        due = [job for job in node.journal.unfollowed() if paused_until.get(job.id, now) <= now]
+        for job in due:
+            try:
+                made = follow(job, node)
+            except Exception as error:  # noqa: BLE001  one job must not hold up the others
+                paused_until[job.id] = now + timedelta(seconds=SERIES_PAUSE_S)
+                log.error("results_not_followed", job=job.id, error=describe(error))
+                continue
+            paused_until.pop(job.id, None)
+            if made:
+                log.info("results_followed", job=job.id, count=len(made))
+        return bool(due)
 
     return once
 

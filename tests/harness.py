@@ -98,7 +98,8 @@ class NodeProcess:
 
         def idle() -> dict[str, Any] | None:
             now = self.status()
-            busy = now["arriving"] or any(now["jobs"][s] for s in ("queued", "computing", "sending"))
+            open_jobs = any(now["jobs"][state] for state in ("queued", "computing", "sending"))
+            busy = now["arriving"] or now["unfollowed"] or open_jobs
             return None if busy or not now["series"] else now
 
         return wait_until(idle, "the node comes to rest")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from node.job import Job, JobInput, JobSpec
 from node.journal import Journal
@@ -49,6 +51,7 @@ def a_spec(
     pipeline: str = "lung-density",
     send_to: tuple[str, ...] = ("archive",),
     rule: str = "lungs",
+    needs: Mapping[str, str] = MappingProxyType({}),
 ) -> JobSpec:
     uids = tuple(sorted(f"{series}.{number}" for number in numbers))
     return JobSpec(
@@ -57,9 +60,10 @@ def a_spec(
         pipeline_digest=sha(pipeline),
         study_uid="1.2",
         inputs={"ct": JobInput(series_uid=series, revision=1, sop_instance_uids=uids)},
-        input_digest=sha(" ".join(uids)),
+        input_digest=sha(" ".join([*uids, *needs.values()])),
         rule=rule,
         send_to=send_to,
+        needs=dict(needs),
     )
 
 
@@ -74,7 +78,9 @@ def a_job(
     return job
 
 
-def an_outcome(job_id: int, *, count: int = 2, folder: Path = Path("/elsewhere")) -> Outcome:
+def an_outcome(
+    job_id: int, *, count: int = 2, folder: Path = Path("/elsewhere"), outlines: str = ""
+) -> Outcome:
     """Return ``count`` objects, of which each refers to the one before it."""
     uids = [f"2.25.{job_id}.{number}" for number in range(1, count + 1)]
     objects = tuple(
@@ -91,7 +97,9 @@ def an_outcome(job_id: int, *, count: int = 2, folder: Path = Path("/elsewhere")
         for number, uid in enumerate(uids)
     )
     summary = ({"name": "Volume", "value": 33.5, "unit": "mL", "segment": 1},)
-    return Outcome(objects=objects, summary=summary, notes=("a note",), seconds={"load": 0.5})
+    return Outcome(
+        objects=objects, summary=summary, notes=("a note",), outlines=outlines, seconds={"load": 0.5}
+    )
 
 
 def a_receipt(uid: str, *, destination: str = "archive", sentence: str = "", at: datetime = NOON) -> Receipt:

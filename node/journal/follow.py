@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, and_, exists, or_, select, update
+from sqlalchemy import Connection, Select, and_, exists, func, or_, select, update
 
 from node.job import Job, JobSpec, JobState, merged
 from node.journal import schema
@@ -27,6 +28,7 @@ _ended = or_(
         _has_results,
     ),
 )
+MOST_AT_ONCE = 100  #: jobs
 #: Pipeline, Series Instance UID, revision -> the job that answers for them; None: none so far.
 Answers = Mapping[tuple[str, str, int], int | None]
 
@@ -38,6 +40,11 @@ def answering(connection: Connection, pipeline: str, series_uid: str, revision: 
     )
     query = select(_job.c.id).where(_job.c.pipeline == pipeline, _job.c.id.in_(of_series), _ended)
     return connection.scalar(query.order_by(_job.c.id.desc()).limit(1))
+
+
+def unfollowed() -> Select[Any]:
+    """Return how to count the jobs that ended and of which rules on results were not asked yet."""
+    return select(func.count()).select_from(_job).where(~_job.c.followed, _ended)
 
 
 class Followed(Database):
@@ -56,7 +63,7 @@ class Followed(Database):
 
     def unfollowed(self) -> list[Job]:
         """Return the jobs that ended and of which rules on results were not asked yet, oldest first."""
-        query = select(_job).where(~_job.c.followed, _ended).order_by(_job.c.id)
+        query = select(_job).where(~_job.c.followed, _ended).order_by(_job.c.id).limit(MOST_AT_ONCE)
         with self._reading() as connection:
             return [job_of(row) for row in connection.execute(query)]
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, Select, func, select
 from node.job import JobState
 from node.journal import schema
 from node.journal.database import Database
+from node.journal.follow import unfollowed
 from node.journal.lineage import superseded_by
 from node.journal.needs import waiting_for
 from node.journal.rows import job_of
@@ -26,7 +27,8 @@ class Report(Database):
 
         Keys: ``instances``, ``series``, ``arriving`` (list), ``unrouted`` (count, list with
         reasons), ``jobs`` (count by state), ``failed`` and ``refused`` (lists, with series and
-        reasons; of the refused the last ones), ``waiting`` (list: several series of a study of which
+        reasons; of the refused the last ones), ``unfollowed`` (count of the jobs that ended and of which
+        rules on results were not asked yet), ``waiting`` (list: several series of a study of which
         one is lacking, or jobs that need the result of another), ``withdrawn`` (the last ones),
         ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
         lists what failed last), ``quarantined``, ``events`` (the last ones, newest first).
@@ -38,6 +40,7 @@ class Report(Database):
                 "arriving": _arriving(connection),
                 "unrouted": _unrouted(connection),
                 "jobs": _jobs(connection),
+                "unfollowed": _count(connection, unfollowed()),
                 "failed": _ended(connection, JobState.FAILED, LONGEST_LIST),
                 "refused": _ended(connection, JobState.REFUSED, LAST),
                 "waiting": _waiting(connection),

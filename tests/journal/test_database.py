@@ -260,6 +260,24 @@ def test_a_killed_node_leaves_no_lock(tmp_path):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
+def test_jobs_of_an_older_journal_need_nothing_and_nothing_follows_from_them(tmp_path):
+    at_schema(tmp_path, "0004")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
+        at = "2026-11-20T12:00:00.000000Z"
+        told = '{"summary": [], "notes": [], "seconds": {}}'
+        values = (1, "key", *"pvds", "{}", "i", "r", "[]", "refused", 0, 0, 0, at, at, at, "", "", told)
+        marks = ",".join("?" * len(values))
+        columns = "id, key, pipeline, pipeline_version, pipeline_digest, study_uid, inputs, input_digest, "
+        columns += "rule, send_to, state, fence, tries, losses, not_before, created_at, changed_at, "
+        columns += "reason_code, reason, outcome"
+        connection.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", values)  # noqa: S608
+    journal = Journal.open(tmp_path)
+    assert journal.job(1).spec.needs == {}
+    assert journal.unfollowed() == []
+    assert (journal.outcome(1).outlines, journal.outcome(1).segments) == ("", ())
+    journal.close()
+
+
 def test_jobs_and_series_of_an_older_journal_are_of_no_case_and_no_known_patient(tmp_path):
     at_schema(tmp_path, "0003")
     with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
