@@ -9,8 +9,8 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from node.assemble.frames import Frame
-from node.assemble.header import items_of, number_of, text_of, texts_of
 from node.assemble.reason import Reason, refused
+from node.assemble.value import items_of, number_of, text_of, texts_of
 from pipelines.contract import Code
 
 HOUNSFIELD: Final = Code("[hnsf'U]", "UCUM", "Hounsfield unit")

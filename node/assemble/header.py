@@ -7,17 +7,14 @@ given to it are bounded first. About one millisecond for a CT slice.
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -28,11 +25,13 @@ from pydicom.uid import (
 )
 
 from node.assemble.reason import Reason, refused
+from node.assemble.value import PARSE_ERRORS
 from node.model import Instance
 from pipelines.contract import InputRefused
 
-#: A header is read in this many bytes where it fits, which it nearly always does.
-PEEK_BYTES: Final = 128 * 1024
+#: A header is read in this many bytes where it fits, which it mostly does; else in `MORE` times as many.
+PEEK_BYTES: Final = 16 * 1024
+MORE: Final = 8
 #: No header may be larger; 10 000 frames of functional groups take about a third of it.
 MAX_HEADER_BYTES: Final = 64 << 20
 #: Top-level elements; real objects have some hundreds.
@@ -43,23 +42,6 @@ MAX_ITEMS: Final = 400_000
 #: A deflated data set may always grow to this size, and beyond it by `MAX_INFLATE_RATIO` at most.
 FREE_INFLATE_BYTES: Final = 16 << 20
 MAX_INFLATE_RATIO: Final = 200
-
-#: What pydicom may raise on hostile bytes; everything else would be a bug worth seeing.
-PARSE_ERRORS: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    BytesLengthException,  # no ValueError, unlike its siblings
-    struct.error,
-    zlib.error,
-)
 
 _PIXEL_TAGS: Final = {
     0x7FE00008: "FloatPixelData",
@@ -112,11 +94,14 @@ def parse(path: Path) -> Parsed:
         with path.open("rb") as file:
             size = path.stat().st_size
             head = file.read(PEEK_BYTES)
-            if size > len(head):
+            while size > len(head):
                 try:
                     return _parse(path, _Peek(head), file)
                 except _NeedMoreError:
-                    head += file.read(MAX_HEADER_BYTES - len(head))
+                    wanted = min(MORE * len(head), MAX_HEADER_BYTES) - len(head)
+                    if not (more := file.read(wanted)):
+                        break
+                    head += more
             parsed = _parse(path, io.BytesIO(head), file)
             if parsed.pixels is None and size > len(head):
                 raise _TooLargeError(f"its header has more than {MAX_HEADER_BYTES >> 20} MiB")
@@ -222,7 +207,7 @@ def inflate(file: BinaryIO, start: int, limit: int) -> bytes:
 
 
 def _parse(path: Path, head: io.BytesIO, file: BinaryIO) -> Parsed:
-    if bytes(head.getbuffer()[128:132]) != b"DICM":
+    if head.getvalue()[128:132] != b"DICM":
         raise _NotDicomError("it is not a DICOM Part 10 file")
     head.seek(132)
     meta = read_dataset(head, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
@@ -233,7 +218,8 @@ def _parse(path: Path, head: io.BytesIO, file: BinaryIO) -> Parsed:
     if deflated:
         head = io.BytesIO(inflate(file, body_at, MAX_HEADER_BYTES))
 
-    if head.getvalue().count(b"\xfe\xff\x00\xe0" if little else b"\xff\xfe\xe0\x00") > MAX_ITEMS:
+    item = b"\xfe\xff\x00\xe0" if little else b"\xff\xfe\xe0\x00"
+    if len(content := head.getvalue()) > 8 * MAX_ITEMS and content.count(item) > MAX_ITEMS:
         raise _TooLargeError(f"its sequences have more than {MAX_ITEMS} items")
 
     count = 0
@@ -291,68 +277,3 @@ class _NotDicomError(Exception):
 
 class _TooLargeError(Exception):
     pass
-
-
-def value_of(ds: Dataset, keyword: str) -> Any:
-    """Return the value of an attribute, None when it is absent, empty or cannot be parsed."""
-    try:
-        value = ds.get(keyword)
-    except PARSE_ERRORS:
-        return None
-    return None if value is None or value == "" else value
-
-
-def text_of(ds: Dataset, keyword: str) -> str:
-    """Return one short printable string; "" when absent. The first of several values."""
-    value = value_of(ds, keyword)
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        value = next(iter(value), "")
-    if value is None or isinstance(value, bytes | Dataset):
-        return ""
-    return "".join(c for c in str(value)[:64] if c.isprintable()).strip()
-
-
-def texts_of(ds: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return all values of a multi-valued string, in capitals; () when absent."""
-    value = value_of(ds, keyword)
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)[:32]
-    return tuple(str(v).strip().upper()[:64] for v in values)
-
-
-def numbers_of(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Return exactly ``count`` finite numbers, or None."""
-    value = value_of(ds, keyword)
-    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
-    try:
-        numbers = tuple(float(v) for v in values)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return numbers if len(numbers) == count and all(isfinite(n) for n in numbers) else None
-
-
-def number_of(ds: Dataset, keyword: str) -> float | None:
-    """Return one finite number, or None. The first of several values."""
-    value = value_of(ds, keyword)
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        value = next(iter(value), None)
-    try:
-        number = float(value) if value is not None else None
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if number is not None and isfinite(number) else None
-
-
-def integer_of(ds: Dataset, keyword: str) -> int | None:
-    """Return one whole number, or None."""
-    number = number_of(ds, keyword)
-    return int(number) if number is not None and number == int(number) else None
-
-
-def items_of(ds: Dataset, keyword: str) -> list[Dataset]:
-    """Return the items of a sequence; [] when absent."""
-    value = value_of(ds, keyword)
-    if value is None or isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        return []
-    return [item for item in value if isinstance(item, Dataset)]

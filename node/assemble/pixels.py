@@ -8,7 +8,8 @@ syntax and free of the GPL; a panic of a native one (which is no `Exception`) en
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +20,12 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
+from node.assemble.clibrary import decode_j2k, decode_jls
 from node.assemble.codestream import FrameSize, check_jpeg_end, check_rle, size_j2k, size_jpeg, strip_jp2
 from node.assemble.colour import from_422, rgb_of_ybr
-from node.assemble.header import PARSE_ERRORS, Parsed, PixelElement, inflate, integer_of, text_of
+from node.assemble.header import Parsed, PixelElement, inflate
 from node.assemble.reason import Reason, refused, some
+from node.assemble.value import PARSE_ERRORS, integer_of, text_of
 
 #: Voxels of one volume: 4 GiB as float32, 4000 slices of 512 x 512.
 MAX_VOXELS: Final = 1 << 30
@@ -211,15 +214,44 @@ def read_frames(
     InputRefused
         ``not-decodable``, with what the decoder said.
     """
-    try:
+    for index, data in encoded_frames(path, format_, indices):
+        yield index, decode_frame(data, format_)
+
+
+def encoded_frames(path: Path, format_: PixelFormat, indices: Collection[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield (0-based frame index, bytes as they are encoded) of the wanted frames, in stored order.
+
+    Raises
+    ------
+    InputRefused
+        ``not-decodable``: one of them is not there.
+    """
+    with _refusing(format_):
         wanted = set(indices)
-        for index, data in _encoded_frames(path, format_, wanted):
-            yield index, _decode(data, format_)
+        for index, data in _encoded_frames(path, format_, set(indices)):
+            yield index, data
             wanted.discard(index)
         if wanted:
             raise ValueError(f"{len(wanted)} frames are missing")
-    except GeneratorExit:
-        raise
+
+
+def decode_frame(data: bytes, format_: PixelFormat) -> NDArray[Any]:
+    """Return the stored values of one encoded frame, as `read_frames` does. Any thread may ask.
+
+    Raises
+    ------
+    InputRefused
+        ``not-decodable``, with what the decoder said.
+    """
+    with _refusing(format_):
+        return _decode(data, format_)
+
+
+@contextmanager
+def _refusing(format_: PixelFormat) -> Iterator[None]:
+    """Turn what a decoder raises into a refusal."""
+    try:
+        yield
     except (*PARSE_ERRORS, OSError, RuntimeError) as error:
         raise _not_decodable(format_, error) from error
     except BaseException as error:
@@ -283,15 +315,22 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
     syntax = format_.transfer_syntax
     if syntax not in _PLUGINS:
         return _native(data, format_)
+    plain: NDArray[Any] | None = None
     if syntax in _J2K:
         data = strip_jp2(data)
         _check_size(size_j2k(data), format_)
+        if format_.samples == 1:
+            plain = decode_j2k(data, format_.rows, format_.columns, format_.bits_stored, _dtype(format_))
     elif syntax in _JPEG:
-        _check_size(size_jpeg(data), format_)
+        _check_size(size := size_jpeg(data), format_)
         if syntax in (uid.JPEGLSLossless, uid.JPEGLSNearLossless):
             check_jpeg_end(data)
+            if format_.samples == 1:
+                plain = decode_jls(data, format_.rows, format_.columns, size.bits, _dtype(format_))
     else:
         check_rle(data)
+    if plain is not None:
+        return plain
     decoder = get_decoder(uid.UID(syntax))
     available = [p for p in _PLUGINS[syntax] if p in decoder.available_plugins]
     if not available:
@@ -314,6 +353,10 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
     if str(told["photometric_interpretation"]).startswith("YBR_FULL"):
         return rgb_of_ybr(array, format_.bits_stored)
     return array
+
+
+def _dtype(format_: PixelFormat) -> np.dtype[Any]:
+    return np.dtype(f"{'i' if format_.signed else 'u'}{format_.bits_allocated // 8}")
 
 
 def _native(data: bytes, format_: PixelFormat) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -10,13 +11,16 @@ from numpy.typing import NDArray
 from node.assemble.facts import HOUNSFIELD
 from node.assemble.frames import Frame
 from node.assemble.order import Grid
-from node.assemble.pixels import read_frames
+from node.assemble.pixels import decode_frame, encoded_frames, read_frames
 from node.assemble.reason import Reason, refused
+from node.assemble.spread import spread
 from node.model import Slice
 from pipelines.contract import Code
 
 #: What padding becomes: air in Hounsfield units, no signal elsewhere.
 PADDING_HU: Final = -1024.0
+#: No measured value may be larger than float32 can hold.
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def decode(grid: Grid, unit: Code) -> NDArray[np.float32]:
@@ -27,12 +31,20 @@ def decode(grid: Grid, unit: Code) -> NDArray[np.float32]:
     by_instance: dict[str, list[int]] = {}
     for place, frame in enumerate(grid.frames):
         by_instance.setdefault(frame.instance.sop_instance_uid, []).append(place)
-    for places in by_instance.values():
-        first = grid.frames[places[0]]
-        place_of = {grid.frames[place].index: place for place in places}
-        for index, stored in read_frames(first.instance.path, first.pixels, list(place_of)):
-            place = place_of[index]
-            _rescale(stored, grid.frames[place], fill, array[place])
+
+    def encoded() -> Iterator[tuple[int, bytes]]:
+        for places in by_instance.values():
+            first = grid.frames[places[0]]
+            place_of = {grid.frames[place].index: place for place in places}
+            for index, data in encoded_frames(first.instance.path, first.pixels, place_of):
+                yield place_of[index], data
+
+    def measure(item: tuple[int, bytes]) -> None:
+        place, data = item
+        frame = grid.frames[place]
+        _rescale(decode_frame(data, frame.pixels), frame, fill, array[place])
+
+    spread(measure, encoded())
     return array
 
 
@@ -40,15 +52,17 @@ def _rescale(stored: NDArray[Any], frame: Frame, fill: float, out: NDArray[np.fl
     """Write one (rows, columns) plane of measured values into ``out``."""
     slope = 1.0 if frame.slope is None else frame.slope
     intercept = 0.0 if frame.intercept is None else frame.intercept
+    # Stored values are whole numbers, so that these two alone tell whether anything can overflow.
+    if abs(slope) * 2.0**frame.pixels.bits_allocated + abs(intercept) > _LARGEST:
+        raise refused(Reason.NOT_DECODABLE, "Rescaling gives values that are not finite numbers.")
     if slope == 1.0 and frame.pixels.bits_allocated <= 16:  # exact in float32, and the usual case
         np.add(stored, np.float32(intercept), out=out, casting="unsafe", dtype=np.float32)
     else:
-        out[...] = stored * np.float64(slope) + intercept
+        exact = np.multiply(stored, slope, dtype=np.float64)
+        np.add(exact, intercept, out=out, casting="unsafe", dtype=np.float64)
     if frame.padding is not None:
         low, high = frame.padding
         out[(stored >= low) & (stored <= high)] = fill
-    if not np.isfinite(out).all():
-        raise refused(Reason.NOT_DECODABLE, "Rescaling gives values that are not finite numbers.")
 
 
 def values_of(frame: Frame) -> NDArray[np.float32]:

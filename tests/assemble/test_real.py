@@ -12,9 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from node.assemble.header import read_header, text_of
+from node.assemble.header import read_header
 from node.assemble.image import load_volume
 from node.assemble.reason import Reason
+from node.assemble.value import text_of
 from node.model import Instance
 from pipelines.contract import InputRefused, InputSpec
 from tests.paths import SHARED, needs_shared
