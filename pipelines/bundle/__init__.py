@@ -16,6 +16,7 @@ config     the configuration, with stand-ins where it loads and saves (`handover
 weights    what the network has learnt
 inputs     a case becomes the items that the bundle's transforms take, one or several
 run        an item goes through transforms, inferer and network
+device     all of it on the node's device; on processors what is slow there takes `shortcuts`
 outputs    what comes out becomes findings: outlines, scores, boxes, points, images, instances
 explain    a map of what an answer rests on
 analysis   inputs, run, outputs and explain, in this order

@@ -18,7 +18,7 @@ from pipelines.bundle.files import Files
 from pipelines.bundle.initialize import set_up
 from pipelines.bundle.modules import BundleModules
 from pipelines.bundle.needs import unmet_needs
-from pipelines.bundle.run import Loaded
+from pipelines.bundle.run import CPU, Loaded
 from pipelines.bundle.steps import compose_of, loaded_keys, stages_of
 from pipelines.bundle.terms import Terms
 from pipelines.bundle.weights import data_only, is_torchscript, read_torchscript, read_weights
@@ -98,6 +98,7 @@ def _build(
         decollates=_content(parser, "evaluator::decollate") is not False,
         spreads=_content(parser, "evaluator::postprocessing") is None,
         result=terms.result,
+        given_on=device if terms.transforms == "device" else CPU,
     )
 
 

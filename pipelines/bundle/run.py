@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from pipelines.bundle.device import pinned_to
 from pipelines.bundle.modules import BundleModules
 from pipelines.bundle.steps import Stage, first_of, forgive, is_keyed, loaded_keys
 from pipelines.bundle.weights import data_only
+
+CPU = torch.device("cpu")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Loaded:
     #: An answer that is a table becomes entries of the item: a handler, not the evaluator, goes on.
     spreads: bool = False
     result: str = ""  #: key of the result, where several are saved
+    given_on: torch.device = CPU  #: where the transforms find the item
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,13 @@ def run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
     BundleFailed
         A part of the bundle failed for another reason than memory.
     """
+    if loaded.given_on != CPU:
+        with suppress(torch.OutOfMemoryError):
+            return _run(loaded, {key: tensor.to(loaded.given_on) for key, tensor in item.items()})
+    return _run(loaded, item)
+
+
+def _run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
     with at_work(loaded):
         with _part("preprocessing"):
             prepared, ready = prepare(loaded, item)

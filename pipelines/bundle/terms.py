@@ -123,6 +123,9 @@ class Terms:
     #: Default: a volume or a waveform as a whole, pictures one by one, a cine phase by phase.
     each: Each | None = None
     colour: Colour = "grey"
+    #: Where the bundle's transforms find the case. An accelerator resamples far quicker, if all of the
+    #: transforms can work there and its memory holds the whole case; where it does not, they go on here.
+    transforms: Literal["host", "device"] = "host"
     padding: float | None = None  #: outside of a resampled input; default: its lowest value
     #: "scores" of several pictures: the mean over them, or the highest; default: "mean" with a
     #: ``question``, else "highest", since what is seen once is there.
@@ -197,6 +200,7 @@ _WORDS: dict[str, Any] = {
     "each": (None, *get_args(Each)),
     "colour": get_args(Colour),
     "combine": (None, "mean", "highest"),
+    "transforms": ("host", "device"),
 }
 
 

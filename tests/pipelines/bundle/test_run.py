@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from pipelines.bundle import run
+from pipelines.bundle.terms import read_terms
+from pipelines.contract import CardError
 from pipelines.geometry import GeometryChanged
 from tests.bundles import (
     ABOVE_200,
@@ -86,3 +90,28 @@ def test_measurements_are_those_of_the_card_and_right(tmp_path):
     assert volume.value == pytest.approx(mask.sum() * 2.5 * 0.8 * 0.7 / 1000)
     assert mean.value == maximum.value == 300
     assert [m.segment for m in findings.measurements] == [1, 1, 1]
+
+
+def test_transforms_find_the_case_on_the_device_if_it_fits_there(tmp_path, monkeypatch):
+    card = write_bundle(tmp_path, bundle='output = "labels"\ntransforms = "device"')
+    case, mask, _ = phantom_case("axial")
+    pipeline, seen = loaded(card), []
+    assert pipeline._loaded.given_on == torch.device("cpu"), "the device is the host"
+    monkeypatch.setattr(pipeline._loaded, "given_on", torch.device("meta"))  # stands for an accelerator
+    of_run = run.prepare
+
+    def prepare(its, item):
+        seen.append(item["image"].device.type)
+        if seen == ["meta"]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return of_run(its, item)
+
+    monkeypatch.setattr(run, "prepare", prepare)
+    findings = pipeline.analyze(case)
+    assert seen == ["meta", "cpu"], "where it does not fit, it goes on in the memory of the host"
+    assert np.array_equal(findings.labelmap, mask.astype(np.uint8))
+
+
+def test_where_transforms_find_the_case_is_one_of_two(tmp_path):
+    with pytest.raises(CardError, match="transforms"):
+        read_terms(write_bundle(tmp_path, bundle='output = "labels"\ntransforms = "cuda"'))
