@@ -39,7 +39,7 @@ def pry(data: Path) -> dict[str, list[str]]:
         payload={"do": "pry", "data": str(data), "secrets": SECRETS, "sources": [*map(str, sources)]},
     )
     try:
-        return engine.run(task, timeout_s=60, on_progress=lambda *_: None)["could"]
+        return engine.run(task, timeout_s=200, on_progress=lambda *_: None)["could"]
     finally:
         engine.close()
 
@@ -62,6 +62,6 @@ def test_where_the_kernel_shuts_nothing_in_our_own_code_is_run_all_the_same_and_
         engine = make_engine(scratch, readable=[hostile.folder.parent])
         with pytest.raises(PipelineFailed, match="not run in a worker that is not shut in"):
             engine.run(
-                pipelines_task(hostile, tmp_path / "exchange", 1), timeout_s=60, on_progress=lambda *_: None
+                pipelines_task(hostile, tmp_path / "exchange", 1), timeout_s=200, on_progress=lambda *_: None
             )
         engine.close()

@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Node:
         self.engine = LocalEngine(config, scratch=data / "scratch", readable=[self.pipelines])
         self.good = write_hostile(self.pipelines, "good")
 
-    def run(self, card: Card, *, timeout_s: float = 20.0) -> Findings:
+    def run(self, card: Card, *, timeout_s: float = 200.0) -> Findings:
         """Do a job with a pipeline, up to the findings as the node takes them."""
         job_id = next(numbers)
         exchange = self.data / "staging" / str(job_id)
@@ -258,14 +258,31 @@ ATTACKS: dict[str, tuple[str, str, type[NodeError], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+#: Of each kind of attack another one is in the default run.
+SLOW = {
+    "endless_loop",
+    "shared_memory_hog",
+    "nameless_disk_hog",
+    "thread_hog",
+    "pipe_closer",
+    "writer_of_much",
+    "an_expression",
+    "an_open_loader",
+}
+
+
+def rows(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
+
+
+@pytest.mark.parametrize("name", rows(ATTACKS))
 def test_an_attack_is_contained_and_told(name: str, node: Node, port: int) -> None:
     moment, code, kind, said = ATTACKS[name]
     places: dict[str, Any] = {"port": port, "journal": node.journal, "instances": node.instances}
     code = re.sub(r"\{(\w+)\}", lambda found: str(places.get(found[1], found[0])), code)
     card = write_hostile(node.pipelines, name, **{moment: code})
     with pytest.raises(kind, match=said):
-        node.run(card, timeout_s=3.0 if kind is TimedOut else 20.0)
+        node.run(card, timeout_s=3.0 if kind is TimedOut else 200.0)
     assert node.is_unharmed()
 
 
@@ -345,7 +362,7 @@ BUNDLES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("name", rows(BUNDLES))
 def test_a_hostile_bundle_is_contained_and_told(name: str, node: Node) -> None:
     changes, said = BUNDLES[name]
     card = write_bundle(node.pipelines / name, threshold_config() | changes)
@@ -390,9 +407,9 @@ def test_code_from_outside_is_not_run_where_it_is_not_shut_in(node: Node, tmp_pa
         try:
             lax = task(node.good, tmp_path / isolation, next(numbers))
             if isolation == "best":
-                engine.run(lax, timeout_s=20, on_progress=lambda *_: None)
+                engine.run(lax, timeout_s=200, on_progress=lambda *_: None)
                 continue
             with pytest.raises(PipelineFailed, match=r"not run in a worker that is not shut in.*2 threads"):
-                engine.run(lax, timeout_s=20, on_progress=lambda *_: None)
+                engine.run(lax, timeout_s=200, on_progress=lambda *_: None)
         finally:
             engine.close()

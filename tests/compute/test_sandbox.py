@@ -51,7 +51,7 @@ def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(home),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
