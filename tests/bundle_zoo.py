@@ -372,7 +372,7 @@ class Compare:
         measure=["volume", "lv-edv", "lv-esv", "ejection-fraction"],
     ),
     "valves": Bundle(  # as valve_landmarks: all phases at once, transforms on arrays
-        inputs=[role("cine", "MR", DISPLAY, "cine")],
+        inputs=[role("cine", "MR", DISPLAY, "cine", slices_max=1)],
         terms=f'output = "points"\neach = "case"\npoints_first = false\n{_finds("Annulus", "Never")}',
         before=[
             {"_target_": "LoadImage", "image_only": "true"},

@@ -286,11 +286,22 @@ def test_a_zoo_card_is_used_where_every_pin_holds_and_refused_where_one_does_not
     monkeypatch.setattr(cards, "zoo_cards", lambda: {"some_bundle": ours})
     code, said = run("pipelines", "add", "some_bundle")
     assert code == 0, said
-    assert "every file is what it was written for" in said
+    assert "every file that it pins is what it was written for" in said
+    assert "nobody vouches" not in said
     written = tomllib.loads((site / "data" / "pipelines" / "some-bundle" / "card.toml").read_text())
     assert written["bundle"]["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 
     run("pipelines", "remove", "some-bundle")
+    pinned = ours.read_text()
+    ours.write_text(pinned.replace(f'"models/model.pt" = "md5:{md5}"\n', ""))
+    kept = weights.read_bytes()
+    weights.unlink()
+    code, said = run("pipelines", "add", "some_bundle")
+    assert code == 1
+    assert "the weights, models/model.pt, are missing" in said
+    ours.write_text(pinned)
+    weights.write_bytes(kept)
+
     torch.save(torch.nn.Conv3d(1, 1, 1).state_dict(), weights)
     code, said = run("pipelines", "add", "some_bundle")
     assert code == 1

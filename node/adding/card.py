@@ -64,8 +64,8 @@ def choose(bundle: Bundle, given: Path | None, say: Callable[[str], None]) -> st
     if zoo := zoo_cards().get(bundle.name):
         reasons = list(unlike_card(zoo, bundle.folder))
         if not reasons:
-            say("card: the one that comes with radnode; every file is what it was written for")
-            return _with_weights(_read(zoo), bundle.folder)
+            say("card: the one that comes with radnode; every file that it pins is what it was written for")
+            return _with_weights(_read(zoo), bundle, say)
     text = draft_card(read_said(bundle.folder, bundle.name))
     points = open_points(text)
     _write(bundle.draft, text)
@@ -96,14 +96,33 @@ def renamed(text: str, name: str) -> str:
     return _replaced(text, "name", name, ())
 
 
-def _with_weights(text: str, folder: Path) -> str:
-    """Write the SHA-256 of the weights, which the pins have vouched for, into a card."""
+def _with_weights(text: str, bundle: Bundle, say: Callable[[str], None]) -> str:
+    """Write the SHA-256 of the weights into a card of ours; say whether its pins have vouched for them.
+
+    Raises
+    ------
+    BundleRefused
+        There are no weights.
+    """
     table = tomllib.loads(text).get("bundle", {})
     weights = table.get("weights")
     if not weights:
         return text
-    with (folder / weights).open("rb") as file:
+    path = bundle.folder / weights
+    if not path.is_file():
+        where = (
+            "; large_files.yml says where to fetch them"
+            if any(bundle.folder.glob("large_files.y*ml"))
+            else ""
+        )
+        raise BundleRefused(bundle.name, [f"the weights, {weights}, are missing{where}"])
+    with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
+    if weights not in table.get("pins", {}):
+        say(
+            f"weights: {weights} has SHA-256 {found}; their publisher tells no hash, so nobody vouches for "
+            "them: compare it with somebody whom you trust"
+        )
     if "weights_sha256" in table:
         return _replaced(text, "weights_sha256", found, ("bundle",))
     line = re.search(r"(?m)^weights\s*=.*$", text)

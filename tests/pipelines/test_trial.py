@@ -99,3 +99,9 @@ def test_the_heart_beats_and_the_electrocardiogram_has_leads(tmp_path):
     ecg = simulated_case(write_zoo(tmp_path / "b", "rhythm"))["ecg"]
     assert ecg.array.shape == (12, 1, 5000)
     assert 500 < ecg.array.max() < 2000, "microvolts, as the card wants"
+
+
+def test_no_more_slices_are_simulated_than_a_card_takes(tmp_path):
+    case = simulated_case(write_zoo(tmp_path, "valves"))
+    assert case["cine"].slices == 1
+    assert case["cine"].phases > 1
