@@ -73,6 +73,10 @@ def _nodules(folder: Path) -> Sources:
     return {"ct": volume(folder, "nodules", "ct", zoo_cases.volume("coronal")["ct"])}
 
 
+def _chained(folder: Path) -> Sources:
+    return {"ct": volume(folder, "chained", "ct", zoo_cases.volume()["ct"])}
+
+
 def _prior(folder: Path) -> Sources:
     case, name = zoo_cases.grown(), "prior"
     old = {"StudyInstanceUID": uid_of("long ago"), "StudyDate": "20250102", "AcquisitionDate": "20250102"}
@@ -152,6 +156,7 @@ SOURCES: dict[str, Callable[[Path], Sources]] = {
     **{name: _all(name) for name in ("labels", "channels", "network-space", "two-keys", "image")},
     **{name: _enhanced(name) for name in ("one-hot", "probabilities", "landmark")},
     "nodules": _nodules,
+    "chained": _chained,
     "prior": _prior,
     "density": _mammogram,
     "in-body": _endoscopy("in-body", "video"),
