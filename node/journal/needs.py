@@ -32,9 +32,10 @@ def unmade(job_id: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
 
 def wake(connection: Connection, needed_id: int, now: datetime) -> None:
     """Queue again what was refused for want of a result that is now computed again."""
-    query = select(_job).join(_need, _need.c.job_id == _job.c.id).where(_need.c.needed_id == needed_id)
+    needing = select(_need.c.job_id).where(_need.c.needed_id == needed_id)
+    query = select(_job).where(_job.c.id.in_(needing)).order_by(_job.c.id)
     refused = _job.c.state == JobState.REFUSED, _job.c.reason_code == MISSING, _job.c.lack.is_(None)
-    for row in connection.execute(query.where(*refused).distinct().with_for_update()).all():
+    for row in connection.execute(query.where(*refused).with_for_update()).all():
         reason = f"Job {needed_id}, whose result it needs, is computed again."
         move_job(
             connection,
