@@ -1,13 +1,24 @@
 """Step 4: pipelines run elsewhere.
 
-port        what the node asks of an engine
-local       the engine of this machine: warm, killable processes (`slot`, `supervisor`, `worker`, `process`)
-order       what workers are told of a job (`wire`: in which language)
-exchange/   what they hand each other: a case, where it came from, findings
-confined    the one step in which code of a pipeline runs (`sandbox`: what it may touch)
-load        make a pipeline ready, run it, hold it to its word (`findings`)
-warm        pipelines that stay in memory, as long as there is room
-staging     how files of workers become ours
+In the node
+    catalogue   which pipelines there are, and who approved them
+    order       what workers are told of a job, and in which order its steps are done
+    port        what the node asks of an engine: `Task`
+    local       the engine of this machine; `slot`: room for one task, `supervisor`: one worker
+    process     what Linux knows of a worker and what it started
+    staging     how files of workers become ours
+    trial       a pipeline tried on a simulated case, `record`: what is kept of that
+In a worker
+    worker      the process: shut in by `sandbox/`, then one task after another
+    confined    the step in which code of a pipeline runs
+    load        make a pipeline ready, run it, hold it to its word
+    warm        pipelines that stay in memory, as long as there is room
+Between them
+    wire        the language of the pipes
+    exchange/   files: a case, where it came from, findings
+    stopwatch   how long each step took
+Judged on both sides
+    findings    what a pipeline said (`pointed`: detections and maps, `complaint`: what all have in common)
 """
 
 from __future__ import annotations
