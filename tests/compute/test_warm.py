@@ -10,6 +10,7 @@ import pytest
 from node.compute import Task, warm
 from node.compute.confined import analyze
 from node.compute.exchange import write_case
+from node.compute.slot import _resident_bytes as slot_bytes
 from node.compute.warm import Shelf
 from node.errors import MemoryExceeded, PipelineFailed
 from node.model import Volume
@@ -288,7 +289,19 @@ def test_a_spare_takes_the_place_of_a_worker_that_is_gone(tmp_path):
     site.engine.close()
 
 
-def test_a_spare_is_the_first_to_go_and_does_not_come_back_without_room(tmp_path):
+def test_a_spare_is_the_first_to_go(tmp_path):
+    site = Site(tmp_path, memory_gb=4.0)
+    for name in ("first", "second"):
+        site.warm_after(name, foreign=True)
+    spare, first, second = site.workers
+    slot = site.engine._slots[0]
+    slot.make_room(2 * (slot_bytes(slot.idle[1]) + 1_000_000))
+    assert site.workers == [first, second]
+    assert gone(spare)
+    site.engine.close()
+
+
+def test_a_spare_does_not_come_back_without_room(tmp_path):
     site = Site(tmp_path, memory_gb=1.3)
     site.warm_after("first", foreign=True)
     assert len(site.workers) == 2, "there was room"
