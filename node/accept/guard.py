@@ -4,7 +4,8 @@ pynetdicom believes any PDU length, waits for ever inside a PDU, keeps no bound 
 may bring, and leaves half received files behind. Here instead
 
 * a PDU is measured before it is read, and must be whole within a deadline (`node.accept.connection`);
-* threads wait instead of looking, and data go straight to their file (`node.accept.upper`);
+* threads wait instead of looking, data go straight to their file, and a request is served in the
+  thread that received it (`node.accept.upper`);
 * a command set has a largest size, only C-ECHO and C-STORE are understood, and a data set goes
   fragment by fragment into a file of ours (`_Messages`);
 * nothing that a peer sends ends in a stack trace, and whatever was half received when an
@@ -19,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -33,6 +35,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
 
+from node.accept.answer import encode_success
 from node.accept.connection import GuardedSocket, Limits
 from node.accept.upper import UpperLayer
 from node.log import describe, get_log
@@ -75,6 +78,7 @@ class _Messages(DIMSEServiceProvider):
         self._idle_timeout_s = limits.idle_timeout_s
         self._stall_timeout_s = min(limits.pdu_timeout_s, limits.idle_timeout_s)
         self._open_spool = open_spool
+        self._woken = threading.Event()
         self._file: SpoolFile | None = None  #: of the message that is being received
 
     def take(self, body: memoryview) -> None:
@@ -107,18 +111,35 @@ class _Messages(DIMSEServiceProvider):
                 )
             )
         )
+        self.serve()
+
+    def serve(self) -> None:
+        """Serve the requests that are whole, in the thread that received them; never raises."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                context_id, message = self.msg_queue.get_nowait()
+                self.assoc._serve_request(cast(Any, message), cast(int, context_id))
 
     def get_msg(self, block: bool = False) -> Any:
-        """Return the next request as soon as it is there; (None, None) when something else may be."""
+        """Give the association's own thread no message: it waits for release, abort and timers."""
         del block
-        try:
-            return self.msg_queue.get(timeout=_LOOK_EVERY_S)
-        except queue.Empty:
-            return None, None
+        self._woken.wait(_LOOK_EVERY_S)
+        self._woken.clear()
+        return None, None
 
     def knock(self) -> None:
         """End the waiting of `get_msg`."""
-        self.msg_queue.put((None, None))
+        self._woken.set()
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message; the one that is sent for each instance is put together at once."""
+        encoded = encode_success(primitive)
+        if encoded is None or 0 < self.maximum_pdu_size < len(encoded) + _PDV_HEAD.size:
+            super().send_msg(primitive, context_id)
+            return
+        fragment = P_DATA()
+        fragment.presentation_data_value_list.append((context_id, b"\x03" + encoded))
+        self.dul.send_pdu(fragment)
 
     @property
     def is_halfway(self) -> bool:
@@ -186,7 +207,7 @@ class GuardedAssociation(Association):
         self.acse_timeout = limits.request_timeout_s
         self.network_timeout = limits.idle_timeout_s
         self.is_shed = False
-        self._is_serving = False
+        self.is_serving = False
 
     def use(self, connection: GuardedSocket) -> None:
         """Take the connection, once."""
@@ -200,7 +221,7 @@ class GuardedAssociation(Association):
     @property
     def idle_s(self) -> float:
         """For how long nothing has come and nothing was being done; half a message is nothing."""
-        if self._is_serving or not self._messages.msg_queue.empty():
+        if self.is_serving or not self._messages.msg_queue.empty():
             return 0.0
         return time.monotonic() - self._upper_layer.connection.last_heard
 
@@ -223,7 +244,11 @@ class GuardedAssociation(Association):
     def _serve_request(self, msg: Any, context_id: int) -> None:
         try:
             self._serve(msg, context_id)
+        except Exception as error:  # noqa: BLE001 - see UpperLayer.run_reactor
+            log.error("service_failed", error=describe(error))
+            self.abort(block=False)
         finally:
+            self.is_serving = False
             file = getattr(msg, "_dataset_file", None)
             if file is not None:
                 file.discard()
@@ -231,20 +256,14 @@ class GuardedAssociation(Association):
     def _serve(self, msg: Any, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)
         if context is None or not isinstance(msg, C_ECHO | C_STORE) or not msg.is_valid_request:
-            self.abort()
+            self.abort(block=False)  # to wait for its end would be to wait for oneself
             return
-        self._is_paused = self._is_serving = True
-        try:
-            # By message and not by SOP class: pynetdicom does not know every storage class.
-            if isinstance(msg, C_ECHO):
-                VerificationServiceClass(self).SCP(msg, context)
-            else:
-                StorageServiceClass(self).SCP(msg, context)
-        except Exception as error:  # noqa: BLE001 - see UpperLayer.run_reactor
-            log.error("service_failed", error=describe(error))
-            self.abort()
-        finally:
-            self._is_paused = self._is_serving = False
+        self.is_serving = True
+        # By message and not by SOP class: pynetdicom does not know every storage class.
+        if isinstance(msg, C_ECHO):
+            VerificationServiceClass(self).SCP(msg, context)
+        else:
+            StorageServiceClass(self).SCP(msg, context)
 
 
 def _command_field(encoded: bytes) -> int | None:

@@ -3,7 +3,10 @@
 pynetdicom 3.0.4 looks every millisecond whether something has come, in two threads per association,
 and takes every P-DATA-TF PDU through five objects and as many copies. Here a thread sleeps until its
 socket or another thread has something for it, and the fragments of a P-DATA-TF go from one buffer
-straight to where they belong. Everything else, the state machine above all, is pynetdicom's own.
+straight to where they belong. A request is served where it was received: handing it to another thread
+and its answer back costs more than either, and while it is served nothing more is read, so a peer
+that does not wait for answers is held back by TCP. Everything else, the state machine above all, is
+pynetdicom's own.
 """
 
 from __future__ import annotations
@@ -93,8 +96,11 @@ class Messages(Protocol):
     def take(self, body: memoryview) -> None:
         """Take the presentation data values of one P-DATA-TF PDU; never raises."""
 
+    def serve(self) -> None:
+        """Serve the requests that are whole; never raises."""
+
     def knock(self) -> None:
-        """Wake whoever waits for a message: there may be something else for him."""
+        """Wake the association: there may be something for it."""
 
 
 class UpperLayer(DULServiceProvider):
@@ -139,6 +145,8 @@ class UpperLayer(DULServiceProvider):
         while self._wait() and not self._kill_thread:
             if not self._take_data() or not self.event_queue.empty():
                 return True  # there is something for the state machine
+            self._idle_timer.stop()  # nobody is idle while he waits for our answer
+            self._messages.serve()
             self._idle_timer.restart()
             if not self.to_provider_queue.empty():
                 break

@@ -261,17 +261,64 @@ def test_a_command_set_has_a_largest_size(open_door):
     assert echoed_within(door.port)
 
 
-def test_requests_sent_without_waiting_for_answers_have_a_limit(open_door):
+def test_requests_sent_without_waiting_for_answers_are_served_in_turn_and_pile_up_nowhere(open_door):
     door = open_door()
-    door.before_keeping = lambda: time.sleep(0.5)
-    data = encoded(make_ct(SOPInstanceUID="1.2.3.1"))
+    most = 0
+
+    def look():
+        nonlocal most
+        most = max(most, len(door.spooled()))
+        time.sleep(0.05)
+
+    door.before_keeping = look
+    uids = [b"1.2.3.%d" % number for number in range(30)]
     with RawPeer(door.port) as peer:
         peer.associate()
-        with pytest.raises(OSError):
-            for _ in range(200):
-                peer.send(p_data(1, 3, store_rq(b"1.2.3.1")) + p_data(1, 2, data))
-                time.sleep(0.01)
+        for uid in uids:
+            peer.send(
+                p_data(1, 3, store_rq(uid)) + p_data(1, 2, encoded(make_ct(SOPInstanceUID=uid.decode())))
+            )
+        assert [status_in(peer.receive()[1]) for _ in uids] == [0] * len(uids)
+    assert [instance.sop_instance_uid.encode() for instance in door.kept] == uids
+    assert most == 1
+
+
+def test_requests_within_one_pdu_have_a_limit(open_door):
+    door = open_door(dimse={"max_pdu_bytes": 1 << 20})
+    fragments = b""
+    for part, control in ((store_rq(b"1.2.3.1"), 3), (encoded(make_ct(SOPInstanceUID="1.2.3.1")), 2)) * 200:
+        fragments += struct.pack(">LBB", len(part) + 2, 1, control) + part
+    with RawPeer(door.port) as peer:
+        peer.associate()
+        peer.send(pdu(0x04, fragments))
+        assert peer.is_cut()
     assert len(door.kept) < 20
+    assert eventually(lambda: door.spooled() == [])
+
+
+def test_who_waits_long_for_an_answer_is_not_idle_meanwhile(open_door):
+    door = open_door(dimse={"idle_timeout_s": 0.5})
+    door.before_keeping = lambda: time.sleep(1.5)
+    assert [a.Status for a in send(door.port, make_ct(), make_ct())] == [0, 0]
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34", "2.25." + "1" * 59])
+def test_the_answer_to_an_instance_is_the_one_that_pynetdicom_would_encode(uid):
+    from pynetdicom.dimse_messages import C_STORE_RSP
+    from pynetdicom.dimse_primitives import C_STORE
+
+    from node.accept.answer import encode_success
+
+    answer = C_STORE()
+    answer.MessageIDBeingRespondedTo = 65535
+    answer.AffectedSOPClassUID, answer.AffectedSOPInstanceUID = CT, uid
+    answer.Status = 0
+    message = C_STORE_RSP()
+    message.primitive_to_message(answer)
+    ((_, theirs),) = next(message.encode_msg(1, 16384)).presentation_data_value_list
+    assert b"\3" + encode_success(answer) == theirs
+    answer.Status = 0xA700
+    assert encode_success(answer) is None
 
 
 MALFORMED = {
