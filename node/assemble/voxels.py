@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from node.assemble.clibrary import SIDE_BY_SIDE
 from node.assemble.facts import HOUNSFIELD
 from node.assemble.frames import Frame
 from node.assemble.order import Grid
@@ -44,7 +45,7 @@ def decode(grid: Grid, unit: Code) -> NDArray[np.float32]:
         frame = grid.frames[place]
         _rescale(decode_frame(data, frame.pixels), frame, fill, array[place])
 
-    spread(measure, encoded())
+    spread(measure, encoded(), at_once=format_.transfer_syntax in SIDE_BY_SIDE)
     return array
 
 

@@ -72,3 +72,9 @@ def test_no_thread_is_left_behind(processors):
     with pytest.raises(ValueError):
         spread(slowly_failing, range(50))
     assert threading.active_count() == before
+
+
+def test_what_would_not_gain_by_threads_is_done_in_this_one(processors):
+    threads = set()
+    spread(lambda item: threads.add(threading.get_ident()), range(20), at_once=False)
+    assert threads == {threading.get_ident()}
