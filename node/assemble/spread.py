@@ -20,8 +20,8 @@ def spread(act: Callable[[_Item], None], items: Iterable[_Item], *, at_once: boo
     """Do something for every item, a few at once or one after the other.
 
     Threads pay only where the work lets go of Python's lock for milliseconds; else they cost half as
-    much again. Items are taken in this thread. Of several errors the one of the first item is raised, whichever
-    thread was faster; an error of the source itself comes after those of the items before it.
+    much again. Items are taken in this thread. Of several errors the one of the first item is raised,
+    whichever thread was faster; an error of the source itself comes after those of the items before it.
     """
     threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
     if threads == 1 or not at_once:
