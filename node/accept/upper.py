@@ -137,6 +137,8 @@ class UpperLayer(DULServiceProvider):
 
     def _is_transport_event(self) -> bool:
         """Wait until something has come or is to be sent; take data where it is."""
+        if not self.event_queue.empty():
+            return False  # first what has happened already: nothing else may ever come
         state = self.state_machine.current_state
         if state != _ESTABLISHED or self.connection.has_heard:
             if state != _CLOSING:

@@ -296,6 +296,15 @@ def test_requests_within_one_pdu_have_a_limit(open_door):
     assert eventually(lambda: door.spooled() == [])
 
 
+def test_nothing_on_the_way_waits_for_the_next_look(open_door, monkeypatch):
+    monkeypatch.setattr("node.accept.upper._LOOK_EVERY_S", 30.0)
+    monkeypatch.setattr("node.accept.guard._LOOK_EVERY_S", 30.0)
+    door = open_door()
+    assert [a.Status for a in send(door.port, make_ct(), make_ct())] == [0, 0]
+    assert echo(door.port) == 0
+    assert eventually(lambda: door.associations() == 0)
+
+
 def test_who_waits_long_for_an_answer_is_not_idle_meanwhile(open_door):
     door = open_door(dimse={"idle_timeout_s": 0.5})
     door.before_keeping = lambda: time.sleep(1.5)
