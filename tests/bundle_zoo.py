@@ -373,7 +373,8 @@ class Compare:
     ),
     "valves": Bundle(  # as valve_landmarks: all phases at once, transforms on arrays
         inputs=[role("cine", "MR", DISPLAY, "cine", slices_max=1)],
-        terms=f'output = "points"\neach = "case"\npoints_first = false\n{_finds("Annulus", "Never")}',
+        terms='output = "points"\neach = "case"\nframe = "source"\npoints_first = false\n'
+        f"{_finds('Annulus', 'Never')}",
         before=[
             {"_target_": "LoadImage", "image_only": "true"},
             {"_target_": "Transpose", "indices": [2, 0, 1, 3]},

@@ -112,7 +112,7 @@ class Terms:
     question: Code | None = None  #: "scores" of one class: what is asked; the answers are `answers`
     answers: tuple[Find, ...] = ()  #: "scores": the meaning of each channel, in their order
     finds: tuple[Find, ...] = ()  #: "boxes": the meaning of label 0, 1 ...; "points": of each point
-    frame: Frame = "source"  #: of boxes and points
+    frame: Frame = "source"  #: of boxes and points, which must say it
     box_mode: str = "xyzxyz"  #: how a box is written, as MONAI names it (`monai.data.box_utils`)
     #: "boxes": the keys of boxes, labels and scores in the caught result.
     box_keys: tuple[str, str, str] = ("box", "label", "label_scores")
@@ -276,6 +276,11 @@ def _refuse_meanings(card: Card, terms: Terms) -> None:
                 raise CardError(f"{card.name}: [[bundle.finds]] {find.label!r} needs a category (CID 7150)")
             if find.code[:2] not in declared:
                 raise CardError(f"{card.name}: [[detects]] lacks {find.code.meaning!r} of [[bundle.finds]]")
+    if terms.output in ("boxes", "points") and "frame" not in card.bundle:
+        raise CardError(
+            f"{card.name}: output = {terms.output!r} needs [bundle] frame, one of "
+            f"{', '.join(get_args(Frame))}: in which coordinates they come out"
+        )
     if terms.output == "boxes" and terms.box_mode not in BOX_MODES:
         raise CardError(f"{card.name}: [bundle] box_mode is one of {', '.join(BOX_MODES)}")
     if terms.output == "image" and (terms.map is None or terms.unit is None):

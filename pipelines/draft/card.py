@@ -6,7 +6,16 @@ import json
 import re
 from collections.abc import Iterator
 
-from pipelines.draft.guess import UNITS, Guess, is_colour, kind_of, modality_of, output_of
+from pipelines.draft.guess import (
+    UNITS,
+    Guess,
+    box_mode_of,
+    frame_of,
+    is_colour,
+    kind_of,
+    modality_of,
+    output_of,
+)
 from pipelines.draft.names import match, slug
 from pipelines.draft.said import Said, Tensor, one_line
 
@@ -122,6 +131,7 @@ def _bundle(said: Said, output: Guess) -> Iterator[str]:
     elif output.word == "scores":
         yield from _answers(names, said.config_text)
     elif output.word in ("boxes", "points", "instances"):
+        yield from _place(said, output.word)
         yield from _finds(output.word)
     elif output.word == "image":
         yield f"unit = {_NO_CODE}  # MISSING: the unit of the values (UCUM)"
@@ -188,6 +198,20 @@ def _answers(names: dict[int, str], config: str) -> Iterator[str]:
 
 def _several(names: dict[int, str]) -> bool:
     return len(names) > 1
+
+
+def _place(said: Said, output: str) -> Iterator[str]:
+    """Ask where boxes and points lie: read otherwise, they would be told at a wrong place."""
+    if output == "instances":
+        return
+    frame = frame_of(said.config_text)
+    yield _line("frame", frame.word, frame.note)
+    if output == "points":
+        asked = "CONFIRM: (points, axes); false for (axes, points)"
+        yield _line("points_first", True, asked)
+    else:
+        mode = box_mode_of(said.inputs[0] if said.inputs else Tensor(name="image"), said.config_text)
+        yield _line("box_mode", mode.word, mode.note)
 
 
 def _finds(output: str) -> Iterator[str]:

@@ -80,6 +80,26 @@ def output_of(said: Said) -> Guess:
     return _outline(pred, config)
 
 
+def frame_of(config: str) -> Guess:
+    """Return in which coordinates boxes or points come out, as `pipelines.bundle.terms.Frame` names it."""
+    if "BoxToWorldCoordinate" not in config:
+        said = "nothing takes them out of the image that the network saw"
+        word = "network"
+    elif _is_set("affine_lps_to_ras", config):
+        word, said = "lps-mm", "the configuration takes boxes to the world, and the world to LPS"
+    else:
+        word, said = "ras-mm", "the configuration takes boxes to the world"
+    return Guess(word, f"CONFIRM: {said}; ras-mm, lps-mm, source or network")
+
+
+def box_mode_of(image: Tensor, config: str) -> Guess:
+    """Return how boxes come out, as `pipelines.bundle.terms.BOX_MODES` names it."""
+    converted = re.findall(r"dst_mode\W+([xyzcwhd]{4,6})\b", config)
+    word = converted[-1] if converted else "xyxy" if image.axes == 2 else "xyzxyz"
+    said = "the configuration converts to it" if converted else "nothing is said of it"
+    return Guess(word, f"CONFIRM: the order of a box's values, as MONAI names it; {said}")
+
+
 def _scores(pred: Tensor, said: Said) -> bool:
     if pred.format in ("classes", "classification"):
         return True

@@ -105,6 +105,39 @@ def test_the_kind_of_output_is_guessed_and_never_silently(tmp_path, metadata, co
 
 
 @pytest.mark.parametrize(
+    ("output", "after", "place"),
+    [
+        ("dict", [], {"frame": "network", "box_mode": "xyzxyz"}),
+        (
+            "dict",
+            [
+                {"_target_": "AffineBoxToWorldCoordinated", "box_keys": "box", "affine_lps_to_ras": True},
+                {
+                    "_target_": "ConvertBoxModed",
+                    "box_keys": "box",
+                    "src_mode": "xyzxyz",
+                    "dst_mode": "cccwhd",
+                },
+            ],
+            {"frame": "lps-mm", "box_mode": "cccwhd"},
+        ),
+        (
+            "dict",
+            [{"_target_": "AffineBoxToWorldCoordinated", "box_keys": "box"}],
+            {"frame": "ras-mm", "box_mode": "xyzxyz"},
+        ),
+        ("points", [], {"frame": "network", "points_first": True}),
+    ],
+)
+def test_where_boxes_and_points_lie_is_asked_for(tmp_path, output, after, place):
+    metadata = formats(pred={"format": output, "channel_def": None})
+    _, card, points = drafted(write(tmp_path, metadata, with_steps([], after)))
+    assert place.items() <= card["bundle"].items()
+    for key in place:
+        assert any(f", {key}: confirm" in point for point in points)
+
+
+@pytest.mark.parametrize(
     ("image", "why"),
     [
         ({"type": "noise"}, "out of noise"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pipelines.bundle.files import find_files
 from pipelines.bundle.terms import read_terms
 from pipelines.contract import Card, CardError
 from pipelines.pins import pin_of
+from tests.bundle_zoo import ZOO, write
 from tests.bundles import phantom_case, threshold_metadata, write_bundle
 
 LABELS = 'output = "labels"'
@@ -65,4 +67,15 @@ def test_a_pinned_file_that_was_changed_is_another_version(tmp_path: Path, algor
 def test_a_pin_without_the_name_of_its_hash_is_refused(tmp_path: Path) -> None:
     card = write_bundle(tmp_path, bundle=f'{LABELS}\n[bundle.pins]\n"configs/inference.json" = "{"0" * 64}"')
     with pytest.raises(CardError, match="is no pin"):
+        read_terms(card)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("nodules", 'frame = "lps-mm"'), ("landmark", 'frame = "network"')]
+)
+def test_boxes_and_points_are_never_placed_by_a_default(tmp_path: Path, name: str, line: str) -> None:
+    bundle = ZOO[name]
+    read_terms(write(tmp_path, bundle))
+    card = write(tmp_path, replace(bundle, terms=bundle.terms.replace(line, "")))
+    with pytest.raises(CardError, match=r"needs \[bundle\] frame, one of ras-mm, lps-mm, source, network"):
         read_terms(card)
