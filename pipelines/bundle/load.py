@@ -98,6 +98,7 @@ def _build(
         decollates=_content(parser, "evaluator::decollate") is not False,
         spreads=_content(parser, "evaluator::postprocessing") is None,
         result=terms.result,
+        is_picture=terms.output not in ("scores", "boxes", "points"),
         given_on=device if terms.transforms == "device" else CPU,
     )
 

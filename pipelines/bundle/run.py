@@ -18,6 +18,7 @@ from pipelines.bundle.device import pinned_to
 from pipelines.bundle.modules import BundleModules
 from pipelines.bundle.steps import Stage, first_of, forgive, is_keyed, loaded_keys
 from pipelines.bundle.weights import data_only
+from pipelines.geometry import GeometryChanged
 
 CPU = torch.device("cpu")
 
@@ -42,6 +43,7 @@ class Loaded:
     #: An answer that is a table becomes entries of the item: a handler, not the evaluator, goes on.
     spreads: bool = False
     result: str = ""  #: key of the result, where several are saved
+    is_picture: bool = True  #: False: scores, boxes or points, which lie where their numbers say
     given_on: torch.device = CPU  #: where the transforms find the item
 
 
@@ -74,6 +76,8 @@ def run(loaded: Loaded, item: Mapping[str, MetaTensor]) -> Answer:
     ------
     BundleFailed
         A part of the bundle failed for another reason than memory.
+    GeometryChanged
+        The network's answer is no picture of what it saw.
     """
     if loaded.given_on != CPU:
         with suppress(torch.OutOfMemoryError):
@@ -96,7 +100,7 @@ def _part(name: str) -> Iterator[None]:
     """Name the part of the bundle in which something failed."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, torch.OutOfMemoryError, GeometryChanged):
         raise
     except Exception as error:
         root: BaseException = error
@@ -148,7 +152,10 @@ def predict(loaded: Loaded, prepared: Mapping[str, Any], ready: MetaTensor) -> A
 
 def finish(loaded: Loaded, prepared: Mapping[str, Any], ready: MetaTensor, given: Any) -> Answer:
     """Return the answer after postprocessing, taken where it would have been saved."""
-    pred = _located(first_of(given) if loaded.decollates else given, ready, top=True)
+    pred = first_of(given) if loaded.decollates else given
+    if loaded.is_picture:
+        _refuse_other_shapes(pred, ready)
+    pred = _located(pred, ready, top=True)
     beside = dict(prepared) if loaded.decollates else _batched(prepared)
     if not any(is_keyed(stage.steps) or stage.keys for stage in loaded.stages):
         for stage in loaded.stages:
@@ -197,7 +204,7 @@ def _located(value: Any, ready: MetaTensor, *, top: bool = False) -> Any:
     """Let an answer inherit where the image lies and what was done to it, as decollating does."""
     if isinstance(value, torch.Tensor):
         plain = torch.Tensor.as_subclass(value.detach(), torch.Tensor)
-        if not top and value.ndim < ready.ndim:  # boxes, scores: not a picture
+        if not top and not _is_on_grid(plain, ready):  # boxes, scores, another resolution
             return plain
         meta = dict(ready.meta)  # its affine too
         return MetaTensor(plain.float(), meta=meta, applied_operations=list(ready.applied_operations))
@@ -206,3 +213,32 @@ def _located(value: Any, ready: MetaTensor, *, top: bool = False) -> Any:
     if isinstance(value, list):
         return [_located(part, ready) for part in value]
     return value
+
+
+def _is_on_grid(value: torch.Tensor, ready: MetaTensor) -> bool:
+    """Say whether the last axes of an answer, after channels or none, are those of the image."""
+    axes = ready.ndim - 1
+    return value.ndim >= axes and value.shape[value.ndim - axes :] == ready.shape[1:]
+
+
+def _refuse_other_shapes(value: Any, ready: MetaTensor) -> None:
+    """Refuse an answer of which no part has a value for each voxel that the network saw.
+
+    The author's Invertd would undo what was done to the image as if the answer were as fine, and claim
+    the grid of the source for what lies elsewhere.
+    """
+    parts = [part for part in _tensors(value) if part.ndim >= ready.ndim - 1]
+    if parts and not any(_is_on_grid(part, ready) for part in parts):
+        raise GeometryChanged(
+            f"the network answers with shape {tuple(parts[0].shape)} to an image of shape "
+            f"{tuple(ready.shape)}, so where its voxels lie is not known; the bundle's inferer must resize "
+            "the answer to what the network saw"
+        )
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(part)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from pipelines.bundle import run
 from pipelines.bundle.terms import read_terms
 from pipelines.contract import CardError
 from pipelines.geometry import GeometryChanged
+from tests.bundle_zoo import ZOO, func, invert, load, write
+from tests.bundle_zoo import step as zoo_step
 from tests.bundles import (
     ABOVE_200,
     INVERT,
@@ -115,3 +119,33 @@ def test_transforms_find_the_case_on_the_device_if_it_fits_there(tmp_path, monke
 def test_where_transforms_find_the_case_is_one_of_two(tmp_path):
     with pytest.raises(CardError, match="transforms"):
         read_terms(write_bundle(tmp_path, bundle='output = "labels"\ntransforms = "cuda"'))
+
+
+HALF = "torch.nn.functional.max_pool3d((x > 200).float(), 2)"
+
+
+@pytest.mark.parametrize(
+    "network", [HALF, f"{{'seg': {HALF}}}", f"[{HALF}, {HALF}]"], ids=["a tensor", "a table", "a list"]
+)
+def test_an_answer_of_half_the_resolution_is_not_given_the_grid_of_what_the_network_saw(tmp_path, network):
+    bundle = replace(
+        ZOO["labels"],
+        before=[*load(), zoo_step("Spacingd", "image", pixdim=[2.0, 2.0, 2.0], mode="bilinear")],
+        network=network,
+        after=[invert()],  # would claim the grid of the source
+    )
+    with pytest.raises(GeometryChanged, match="to an image of shape .*inferer must resize"):
+        loaded(write(tmp_path, bundle)).analyze(phantom_case()[0])
+
+
+def test_an_answer_with_more_axes_without_channels_or_at_several_resolutions_keeps_its_place(tmp_path):
+    case, mask, _ = phantom_case("oblique")
+    seen = "(x > 200).float()"
+    for name, network, picks in (
+        ("stacked", f"torch.stack([{seen}, {seen}], 1)", "x[0]"),
+        ("bare", f"{seen}[:, 0]", "x[None]"),
+        ("at several", f"[{seen}, {HALF}]", "x[0]"),
+    ):
+        after = [func(picks), invert(), zoo_step("SaveImaged", output_dir="@output_dir")]
+        card = write(tmp_path / name, replace(ZOO["labels"], network=network, after=after))
+        assert np.array_equal(loaded(card).analyze(case).labelmap == 1, mask), name
