@@ -118,11 +118,17 @@ def test_what_selects_a_series_is_understood_by_rules_and_tells_the_roles_apart(
 #: Bundle -> role -> descriptions as scanners and technologists write them; "" is for none of the roles.
 DESCRIPTIONS = {
     "brats_mri_segmentation": {
-        "t1c": ["T1 MPRAGE post Gd", "t1_mprage_tra_ce", "Ax T1 +C", "T1C", "t1_space_sag_km"],
-        "t1": ["t1_mprage_sag", "AX T1", "t1_space_sag", "T1COR"],
+        "t1c": [
+            *("T1 MPRAGE post Gd", "t1_mprage_tra_ce", "Ax T1 +C", "T1C", "t1_space_sag_km"),
+            *("Ax T1 FLAIR +C", "T1 MPRAGE post", "T1 CE", "AX T1 CE FS", "t1_ce_tra"),
+        ],
+        "t1": [
+            *("t1_mprage_sag", "AX T1", "t1_space_sag", "T1COR", "T1 SPACE", "T1 CERVICAL", "T1_CERVICAL"),
+            *("Ax T1 FLAIR", "t1_tirm_tra_dark-fluid"),  # both weighted by T1, as GE and Siemens name them
+        ],
         "t2": ["t2_tse_tra", "AX T2 FSE"],
-        "flair": ["t2_tirm_tra_dark-fluid", "AX FLAIR", "t2_flair_space", "T1 FLAIR"],
-        "": ["t2*_gre", "T2*", "ep2d_diff_ADC", "SWI"],
+        "flair": ["t2_tirm_tra_dark-fluid", "AX FLAIR", "t2_flair_space", "T2 FLAIR", "FLAIR"],
+        "": ["t2*_gre", "T2*", "ep2d_diff_ADC", "SWI", "T1 MAP", "T2 MAP", "T1 MAP post", "T1_T2_ratio"],
     },
     "prostate_mri_anatomy": {
         "t2": ["t2_tse_tra", "AX T2 FSE"],
