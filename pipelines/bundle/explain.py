@@ -80,7 +80,8 @@ def explain(loaded: Loaded, terms: Terms, part: Part, index: int) -> NDArray[np.
     Raises
     ------
     ValueError
-        The bundle's network takes more than an image, or there is no such layer.
+        The bundle's network takes more than an image or gives another number of scores than the card
+        has answers, or there is no such layer.
     """
     if loaded.prepare_batch is not None:
         raise ValueError("a network that is given more than an image cannot be explained")
@@ -97,16 +98,21 @@ def explain(loaded: Loaded, terms: Terms, part: Part, index: int) -> NDArray[np.
 
 def _heat(loaded: Loaded, terms: Terms, batch: torch.Tensor, index: int) -> NDArray[np.float32]:
     """Return (1, *spatial), 0 or more."""
+    answers = len(terms.answers)
     if terms.explain == "occlusion":
         with torch.no_grad():
-            return _occlusion(_Scores(loaded.network), batch, index)
+            return _occlusion(_Scores(loaded.network, answers), batch, index)
     if terms.explain == "gradient":
-        gradient = SmoothGrad(_Scores(loaded.network), n_samples=SAMPLES, verbose=False)(batch, index=index)
+        gradient = SmoothGrad(_Scores(loaded.network, answers), n_samples=SAMPLES, verbose=False)(
+            batch, index=index
+        )
         return _numpy(gradient.abs().sum(dim=1))
     layers = dict(loaded.network.named_modules())
     if terms.explain_layer not in layers:
         raise ValueError(f"the network has no layer {terms.explain_layer!r}; see named_modules()")
-    network = _Scores(copy.deepcopy(loaded.network).requires_grad_())  # hooks would stay on the warm one
+    network = _Scores(
+        copy.deepcopy(loaded.network).requires_grad_(), answers
+    )  # hooks would stay on the warm one
     look = GradCAM(network, f"network.{terms.explain_layer}", postprocessing=lambda heat: heat)
     return _numpy(look(batch, class_idx=index)[:, 0])
 
@@ -145,15 +151,24 @@ def window(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 class _Scores(torch.nn.Module):
-    """A network whose answer is (batch, answers), whatever it gives."""
+    """A network whose answer is (batch, answers), whatever it gives.
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    One score for two answers is that of the second, as `pipelines.bundle.outputs.scores` reads it; one
+    score for one answer is its own.
+    """
+
+    def __init__(self, network: torch.nn.Module, answers: int) -> None:
         super().__init__()
         self.network = network
+        self.answers = answers
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         given = self.network(batch)
         while isinstance(given, list | tuple):
             given = given[0]
         scores = given.flatten(1).float()
-        return torch.cat([-scores, scores], dim=1) if scores.shape[1] == 1 else scores
+        if scores.shape[1] == 1 and self.answers == 2:
+            scores = torch.cat([-scores, scores], dim=1)
+        if scores.shape[1] != self.answers:
+            raise ValueError(f"the network gives {scores.shape[1]} scores for {self.answers} answers")
+        return scores

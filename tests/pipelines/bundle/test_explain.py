@@ -10,7 +10,7 @@ import pytest
 from node.compute.findings import validate
 from pipelines import codes
 from pipelines.bundle.explain import MOST_PARTS, MOST_PASSES, window
-from tests.bundle_zoo import ZOO, load, step, write
+from tests.bundle_zoo import ZOO, code, find, func, load, step, write
 from tests.bundles import image_of, loaded
 from tests.phantoms import make_affine
 from tests.pipelines.bundle.zoo_cases import picture
@@ -62,6 +62,30 @@ def test_the_map_of_a_picture_is_hot_where_the_answer_comes_from(tmp_path, how):
     assert peak_share(one.array, truth) > 0.9
     assert (one.label, one.quantity) == ("Saliency: Heterogeneous", codes.SALIENCY)
     assert "no outline" in findings.cautions[-1]
+
+
+@pytest.mark.parametrize("how", ["occlusion", "gradient"])
+@pytest.mark.parametrize("answers", ["one", "two"])
+def test_one_score_is_explained_by_what_raises_it_for_one_answer_or_the_second_of_two(tmp_path, how, answers):
+    labels = ("Bright",) if answers == "one" else ("Dark", "Bright")
+    question = f"question = {code('TYPE', 'Type')}\n" if answers == "two" else ""
+    terms = f'output = "scores"\ncolour = "rgb255"\nexplain = "{how}"\n{question}'
+    terms += "\n".join(find("answers", label) for label in labels)
+    case = {"view": picture()}
+    findings = explained(
+        tmp_path, "", case, terms=terms, network="20 * (x[:, :1] - 0.8).relu().flatten(1).mean(1, True)"
+    )
+    (one,) = findings.maps
+    assert one.label == "Saliency: Bright"
+    assert peak_share(one.array, case["view"].array == 1.0) > 0.9
+
+
+def test_scores_of_which_the_card_tells_only_some_are_not_explained_by_others(tmp_path):
+    terms = DENSITY.terms[: DENSITY.terms.index("question")] + find("answers", "Bright")
+    after = [step("Activationsd", sigmoid=True), func("x[2:3]")]
+    findings = explained(tmp_path, "", {"view": picture()}, terms=terms, after=after)
+    assert findings.maps == ()
+    assert any("could not be shown" in caution for caution in findings.cautions)
 
 
 def with_weights(folder, network):

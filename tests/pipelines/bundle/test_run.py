@@ -134,7 +134,7 @@ def test_an_answer_of_half_the_resolution_is_not_given_the_grid_of_what_the_netw
         network=network,
         after=[invert()],  # would claim the grid of the source
     )
-    with pytest.raises(GeometryChanged, match="to an image of shape .*inferer must resize"):
+    with pytest.raises(GeometryChanged, match=r"to an image of shape .*inferer must resize"):
         loaded(write(tmp_path, bundle)).analyze(phantom_case()[0])
 
 
