@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import zipfile
 import zlib
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
+from node.compute.sandbox import remove
 from node.errors import ConfigError
 
 MOST_FILES: Final = 10_000
@@ -211,5 +211,5 @@ def _unpack_torchscript(source: Path, archive: zipfile.ZipFile, target: Path) ->
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that came to nothing."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder that came to nothing; the trial of a pipeline may have filled it."""
+    remove(folder)

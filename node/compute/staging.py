@@ -3,7 +3,8 @@
 The workers of a job hand each other files in ``scratch/job-<job>-<fence>/``. The last of them writes
 into ``staging/<job>-<fence>/``, and at the end a manifest with the hash of every file. `adopt` checks
 it and moves the folder to ``results/``; only then may the journal commit. A folder without a manifest,
-or of an older fence, never becomes a result.
+or of an older fence, never becomes a result. A pipeline may have filled what is removed here, so that is
+done as for the home of a worker: however deep it is nested.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from node.compute.exchange.outlines import OUTLINES
+from node.compute.sandbox import remove
 from node.durable import sync_folder
 from node.errors import WorkerLost
 from node.job import Job
@@ -82,7 +83,7 @@ class Staging:
         if found != [made.sha256 for made in outcome.objects] or kept != outcome.outlines:
             raise WorkerLost("A result differs from the worker's manifest.")
         final = self.results / folder.name
-        shutil.rmtree(final, ignore_errors=True)  # left by a crash between this move and the commit
+        remove(final)  # left by a crash between this move and the commit
         folder.rename(final)
         sync_folder(self.results)
         return replace(
@@ -92,13 +93,13 @@ class Staging:
     def discard(self, job: Job) -> None:
         """Remove what a claim left that is no result."""
         for folder in (self._exchange(job), self._staging / _name(job)):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
     def remove(self, files: Iterable[Path]) -> set[Path]:
         """Remove the result folders that hold any of these files; return those files."""
         mine = {file for file in files if file.parent.parent == self.results}
         for folder in {file.parent for file in mine}:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
         return mine
 
     def sweep(self, committed: Iterable[Path]) -> None:
@@ -106,7 +107,7 @@ class Staging:
         known = {path.parent for path in committed}
         for folder in (*self._staging.iterdir(), *self.results.iterdir(), *self._scratch.glob("job-*")):
             if folder not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
                 continue
             for part in folder.glob(".*.part"):  # a stand-in or a note that was not finished
                 part.unlink(missing_ok=True)

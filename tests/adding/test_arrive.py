@@ -184,3 +184,14 @@ def test_a_torchscript_archive_without_one_is_told_how_to_get_it(tmp_path):
     (tmp_path / "net.ts").write_bytes(buffer.getvalue())
     with pytest.raises(ConfigError, match="ckpt_export"):
         bring(tmp_path / "net.ts", tmp_path / "copy")
+
+
+def test_what_a_trial_nested_without_end_is_discarded(tmp_path):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    arrive.discard(tmp_path / "d")
+    assert not (tmp_path / "d").exists()

@@ -101,7 +101,7 @@ def volumes() -> dict[str, Volume]:
 
 def task(card: Card, exchange: Path, job_id: int) -> Task:
     """Return the step of a job that runs on a device, and lay out what it is given."""
-    exchange.mkdir(parents=True)
+    exchange.mkdir(parents=True, exist_ok=True)
     write_case(volumes(), exchange)
     return Task(
         key=card.name,

@@ -8,19 +8,21 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from node.compute import LocalEngine, supervisor
+from node.compute import LocalEngine, Staging, supervisor
 from node.compute.exchange import read_findings
 from node.compute.sandbox import landlock
 from node.config import ComputeTable
 from node.errors import FindingsInvalid, MemoryExceeded, NodeError, PipelineFailed, TimedOut, WorkerLost
 from pipelines.contract import Card, Findings, read_card
 from tests.bundles import threshold_config, write_bundle
+from tests.compute.job_maker import JOB
 from tests.compute.malicious_pipelines import task, volumes, write_hostile
 from tests.paths import REPOSITORY
 
@@ -325,6 +327,26 @@ def test_what_is_left_behind_is_gone_before_the_next_case(node: Node) -> None:
     nester = write_hostile(node.pipelines, "nester", at_analyze=nests)
     node.run(nester)
     node.run(nester)
+    assert node.is_unharmed()
+
+
+def test_findings_nested_without_end_are_discarded_with_their_case(node: Node) -> None:
+    nests = """
+    os.mkdir("findings")
+    os.chdir("findings")
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    raise ValueError
+    """
+    nester = write_hostile(node.pipelines, "deep_nester", at_analyze=nests)
+    staging, job = Staging(node.data), replace(JOB, id=next(numbers))
+    exchange, _ = staging.folders(job)
+    with pytest.raises(PipelineFailed, match="deep-nester failed while analyzing: ValueError"):
+        node.engine.run(task(nester, exchange, job.id), timeout_s=200.0, on_progress=lambda *_: None)
+    assert (exchange / "findings" / "d").exists()
+    staging.discard(job)
+    assert not exchange.exists()
     assert node.is_unharmed()
 
 

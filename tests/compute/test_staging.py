@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 
 from node.compute import Staging, write_manifest
 from node.errors import WorkerLost
-from node.job import Job, JobState
 from node.model import Outcome, ResultObject
-from tests.journal_makers import NOON, a_spec
-
-JOB = Job(
-    id=7,
-    spec=a_spec(),
-    state=JobState.COMPUTING,
-    fence=2,
-    tries=1,
-    not_before=NOON,
-    created_at=NOON,
-    reason_code="",
-    reason="",
-)
+from tests.compute.job_maker import JOB
 
 
 @pytest.fixture
@@ -83,3 +71,31 @@ def test_a_sweep_leaves_what_the_journal_speaks_of(staging, folder, tmp_path):
     assert list(made.path.parent.glob("*.part")) + list(made.path.parent.glob(".*")) == []
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["7-2"]
     assert list((tmp_path / "staging").iterdir()) == list((tmp_path / "scratch").iterdir()) == []
+
+
+def nest(folder, deep=1500):
+    """Make folders in folders, more than Python lets a function call itself."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(deep):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+@pytest.mark.parametrize("how", ["discard", "sweep"])
+def test_folders_in_folders_without_end_are_removed_with_the_rest(staging, tmp_path, how):
+    for folder in staging.folders(JOB):
+        nest(folder)
+    staging.discard(JOB) if how == "discard" else staging.sweep([])
+    assert list((tmp_path / "staging").iterdir()) == list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_deep_folder_in_the_place_of_a_result_gives_way(staging, folder, tmp_path):
+    (tmp_path / "results" / "7-2").mkdir()
+    nest(tmp_path / "results" / "7-2")
+    (made,) = staging.adopt(folder).objects
+    nest(made.path.parent)
+    assert staging.remove([made.path]) == {made.path}
+    assert list((tmp_path / "results").iterdir()) == []
