@@ -135,12 +135,7 @@ def _compare_names(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
     A bundle without names for its channels cannot disagree; one with names must agree, since a
     swapped pair of labels would look right in every other way.
     """
-    offset = (
-        0
-        if terms.output in ("channels", "probabilities")
-        or (terms.output == "one-hot" and not terms.background)
-        else 1
-    )
+    offset = 1 if terms.output == "labels" or terms.has_background else 0
     numbers = terms.values or tuple(range(offset, offset + len(card.segments)))
     for segment, name, number in zip(card.segments, terms.channels, numbers, strict=True):
         if names.get(number) != name.lower():

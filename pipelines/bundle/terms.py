@@ -95,7 +95,8 @@ class Terms:
     #: Label of a segment -> names of `pipelines.measure` that are taken of it alone.
     measure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     nothing: tuple[int, ...] = ()  #: "labels": values besides 0 that mean no segment, such as 255
-    background: bool = True  #: "one-hot": channel 0 is what is not outlined
+    #: "one-hot" and "probabilities": channel 0 is what is not outlined; default: of "one-hot" alone.
+    background: bool | None = None
     roles: Mapping[str, str] = field(default_factory=dict)  #: a key of `PLACES` -> id in the configuration
     #: Id in the configuration -> value; "+id" adds to a list or a table, as between its files.
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -135,6 +136,11 @@ class Terms:
     points_first: bool = True
     instance_key: str = "instance_map"  #: "instances": their key in the caught result
     type_key: str = "type_map"  #: "instances": the key of their types, 1, 2 ... for `finds`; "": one type
+
+    @property
+    def has_background(self) -> bool:
+        """Whether channel 0 of a segment per channel is none of them."""
+        return self.output == "one-hot" if self.background is None else self.background
 
 
 def read_terms(card: Card) -> Terms:
@@ -234,6 +240,11 @@ def _refuse_outlines(card: Card, terms: Terms) -> None:
             raise CardError(
                 f"{card.name}: [bundle] {key} must name each of {len(card.segments)} segments once"
             )
+    if terms.background is not None and terms.output not in ("one-hot", "probabilities"):
+        raise CardError(
+            f"{card.name}: [bundle] background is for output = 'one-hot' or 'probabilities', not "
+            f"{terms.output!r}"
+        )
     meant = (*terms.values, *terms.nothing)
     if any(not isinstance(value, int) or not 0 < value < 2**16 for value in meant):
         raise CardError(f"{card.name}: [bundle] values and nothing must be whole numbers from 1 to 65535")

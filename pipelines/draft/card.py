@@ -155,14 +155,17 @@ def _weights(said: Said) -> Iterator[str]:
 
 def _segments(names: dict[int, str], output: str) -> Iterator[str]:
     labels = {n: name for n, name in names.items() if name.lower() not in _BACKGROUND}
-    if output in ("labels", "one-hot"):
+    if output in ("one-hot", "probabilities"):
+        called = names.get(0, "")
+        has_background = called.lower() in _BACKGROUND if called else output == "one-hot"
+        said = f"the bundle calls it {called!r}" if called else "the bundle does not name it"
+        asked = "CONFIRM: whether channel 0 is what is not outlined"
+        yield _line("background", has_background, f"{asked}; {said}")
+    elif output == "labels":
         labels.pop(0, None)
-    first = 1 if output in ("labels", "one-hot") else 0
-    if output == "one-hot" and names and 0 in names and names[0].lower() not in _BACKGROUND:
-        yield _line("background", False, "CONFIRM: channel 0 is no background")
     if labels:
         yield _line("channels", [name.lower() for name in labels.values()])
-    if output == "labels" and [*labels] != [*range(first, first + len(labels))]:
+    if output == "labels" and [*labels] != [*range(1, 1 + len(labels))]:
         yield _line("values", [*labels], "CONFIRM: the values that mean each segment")
     if not labels:
         yield "# MISSING: the bundle does not say what it outlines; a [[segments]] table for each"

@@ -244,6 +244,33 @@ def test_the_segments_of_a_long_list_keep_their_values(tmp_path):
     assert card["bundle"]["channels"] == ["liver", "spleen"]
 
 
+@pytest.mark.parametrize(
+    ("output", "names", "has_background", "channels"),
+    [
+        ("one-hot", {"0": "background", "1": "liver"}, True, ["liver"]),
+        ("one-hot", {"0": "spleen", "1": "liver"}, False, ["spleen", "liver"]),
+        ("one-hot", {"1": "liver", "2": "spleen"}, True, ["liver", "spleen"]),
+        ("probabilities", {"0": "background", "1": "liver"}, True, ["liver"]),
+        ("probabilities", {"0": "spleen", "1": "liver"}, False, ["spleen", "liver"]),
+        ("probabilities", {}, False, None),
+    ],
+)
+def test_whether_the_first_channel_is_a_segment_is_written_and_asked_for(
+    tmp_path, output, names, has_background, channels
+):
+    last = (
+        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True, "to_onehot": 2}
+        if output == "one-hot"
+        else {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    )
+    metadata = formats(pred={"channel_def": names})
+    _, card, points = drafted(write(tmp_path, metadata, with_steps([], [last])))
+    assert card["bundle"]["output"] == output
+    assert card["bundle"]["background"] is has_background
+    assert card["bundle"].get("channels") == channels
+    assert any(", background: confirm" in point for point in points)
+
+
 def test_names_of_pipelines_and_roles():
     assert card_name("Swin_UNETR  (v2)") == "swin-unetr-v2"
     assert card_name("///") == "bundle"

@@ -24,7 +24,7 @@ def read_outlines(answer: Answer, part: Part, card: Card, terms: Terms) -> Said:
         values = terms.values or tuple(range(1, count + 1))
         return Said(labelmap=labelmap_of_labels(channels, values, terms.nothing), cautions=cautions)
     if terms.output == "one-hot":
-        return Said(labelmap=labelmap_of_one_hot(channels, count, terms.background), cautions=cautions)
+        return Said(labelmap=labelmap_of_one_hot(channels, count, terms.has_background), cautions=cautions)
     return Said(masks=masks_of_channels(channels, count), cautions=cautions)
 
 
@@ -38,10 +38,13 @@ def read_probabilities(answer: Answer, part: Part, card: Card, terms: Terms) -> 
     """
     channels, cautions = on_source(answer.pred, answer, part, linear=True)
     count = len(card.segments)
-    if len(channels) == count + 1 and terms.background:
-        channels = channels[1:]
-    if len(channels) != count:
-        raise ValueError(f"the bundle gave {len(channels)} channels; the card describes {count}")
+    wanted = count + terms.has_background
+    if len(channels) != wanted:
+        raise ValueError(
+            f"the bundle gave {len(channels)} channels; the card describes {wanted}. Whether the first is "
+            "that of no segment, [bundle] background says: true or false"
+        )
+    channels = channels[terms.has_background :]
     low, high = float(channels.min(initial=0.0)), float(channels.max(initial=0.0))
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # nor is what is not a number
         raise ValueError(

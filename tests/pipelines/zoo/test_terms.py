@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.bundle import BundlePipeline
@@ -13,7 +15,7 @@ from pipelines.bundle.terms import read_terms
 from pipelines.contract import Card, CardError
 from pipelines.pins import pin_of
 from tests.bundle_zoo import ZOO, write
-from tests.bundles import phantom_case, threshold_metadata, write_bundle
+from tests.bundles import loaded, phantom_case, threshold_metadata, write_bundle
 
 LABELS = 'output = "labels"'
 
@@ -79,3 +81,45 @@ def test_boxes_and_points_are_never_placed_by_a_default(tmp_path: Path, name: st
     card = write(tmp_path, replace(bundle, terms=bundle.terms.replace(line, "")))
     with pytest.raises(CardError, match=r"needs \[bundle\] frame, one of ras-mm, lps-mm, source, network"):
         read_terms(card)
+
+
+ROI = "(x > 200).float()"
+
+
+def probable(folder: Path, network: str, names: tuple[str, ...], terms: str) -> Card:
+    """Return the card of a bundle that gives probabilities of Bright and Dark by channels of these names."""
+    terms = f'output = "probabilities"\n{terms}'
+    card = write(
+        folder, replace(ZOO["probabilities"], network=network, segments=["Bright", "Dark"], terms=terms)
+    )
+    said = {"outputs": {"pred": {"channel_def": {str(number): name for number, name in enumerate(names)}}}}
+    (folder / "configs/metadata.json").write_text(json.dumps({"network_data_format": said}))
+    return card
+
+
+def test_probabilities_with_a_background_mean_what_the_bundle_and_the_card_say(tmp_path: Path) -> None:
+    three = f"torch.cat([1 - {ROI}, {ROI}, 0 * x], 1)"
+    names = ("background", "bright", "dark")
+    case, mask, _ = phantom_case()
+    findings = loaded(probable(tmp_path / "a", three, names, "background = true")).analyze(case)
+    assert [one.segment for one in findings.maps] == [1, 2]
+    assert np.array_equal(findings.mask(1), mask) and not findings.mask(2).any()
+    for terms in ("", "background = false"):
+        with pytest.raises(CardError, match="'bright' in the card, but channel 0 is 'background'"):
+            loaded(probable(tmp_path / "b", three, names, terms))
+
+
+@pytest.mark.parametrize(
+    ("terms", "channels"), [("", 3), ("background = false", 3), ("background = true", 2)]
+)
+def test_channels_that_no_word_of_the_card_explains_are_refused_and_not_shifted(
+    tmp_path: Path, terms: str, channels: int
+) -> None:
+    network = f"torch.cat([{ROI}, {', '.join(['0 * x'] * (channels - 1))}], 1)"
+    with pytest.raises(ValueError, match=f"gave {channels} channels; the card describes"):
+        loaded(probable(tmp_path, network, (), terms)).analyze(phantom_case()[0])
+
+
+def test_a_background_of_what_has_no_channels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match="background is for output = 'one-hot' or 'probabilities'"):
+        read_terms(write_bundle(tmp_path, bundle=f"{LABELS}\nbackground = false"))
