@@ -40,6 +40,7 @@ def parse(card: Card, terms: Terms, files: Files, device: torch.device) -> Confi
     parser.read_config([str(path) for path in files.configs])
     parser.read_meta(str(files.metadata))
     for key, value in {"bundle_root": str(files.root), "device": device, **terms.overrides}.items():
+        _refuse_astray(parser, key, card)
         if key.startswith("+"):
             merge_kv(parser, key, value)
         else:
@@ -90,6 +91,18 @@ def _remove(parser: ConfigParser, place: str, card: Card) -> None:
     parent, last = ReferenceResolver.split_id(place, last=True)
     holder = parser[parent]
     del holder[last if isinstance(holder, dict) else int(last)]
+
+
+def _refuse_astray(parser: ConfigParser, key: str, card: Card) -> None:
+    """Refuse an override that meets nothing: MONAI would make it a place of its own, which nobody reads."""
+    place = key.removeprefix("+")
+    parent = ReferenceResolver.split_id(place, last=True)[0]
+    inside = parser[parent] if parent and parent in parser else None
+    is_new = not parent or isinstance(inside, dict)  # a value of its own, or one more argument
+    if place in parser or (is_new and not key.startswith("+")):
+        return
+    lost = parent if parent and parent not in parser else place
+    raise CardError(f"{card.name}: [bundle.overrides] {key!r}: {lost!r} is not in the configuration")
 
 
 def _each_text(config: Any, change: Any) -> Any:

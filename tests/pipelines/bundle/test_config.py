@@ -98,6 +98,33 @@ def test_overrides_of_the_card_win(tmp_path):
     assert not loaded(card).analyze(case).labelmap.any()
 
 
+@pytest.mark.parametrize(
+    ("override", "lost"),
+    [
+        ('"postprocesing::transforms::1::threshold" = 1e6', "'postprocesing::transforms::1'"),
+        ('"postprocessing::transforms::7::threshold" = 1e6', "'postprocessing::transforms::7'"),
+        ('"postprocessing::transforms::7" = 1', "'postprocessing::transforms::7'"),
+        ('"device_of_mine::name" = "x"', "'device_of_mine'"),
+        ('"+postprocesing::transforms" = []', "'postprocesing'"),
+        ('"+transforms" = []', "'transforms'"),
+    ],
+)
+def test_an_override_that_meets_nothing_is_refused(tmp_path, override, lost):
+    """So that a cure which is misspelt is not taken for a cure."""
+    card = write_bundle(tmp_path, bundle=f'output = "labels"\n[bundle.overrides]\n{override}')
+    with pytest.raises(CardError, match=f"{lost} is not in the configuration"):
+        loaded(card)
+
+
+def test_an_override_may_be_new_at_the_top_or_one_more_argument(tmp_path):
+    card = write_bundle(
+        tmp_path,
+        bundle='output = "labels"\n[bundle.overrides]\nlimit = { value = 1e6 }\n"limit::more" = 1\n'
+        '"postprocessing::transforms::1::allow_missing_keys" = true',
+    )
+    loaded(card)
+
+
 def test_scripts_of_the_bundle_are_found(tmp_path):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "__init__.py").write_text("")
