@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pydicom
 import pytest
 
 from node.analyze import analyze
@@ -133,6 +134,43 @@ def test_results_of_an_earlier_revision_do_not_count(tmp_path):
         assert follow_all(node) == [], "and of the old one nothing more is done"
         give(claim(node)[1], node)
         assert names(follow_all(node)) == ["other"]
+
+
+def with_derived(folder):
+    """Return the files of a CT; the last one, which is derived, no rule here takes."""
+    files = small_ct(folder)
+    header = pydicom.dcmread(files[-1])
+    header.ImageType = ["DERIVED", "SECONDARY"]
+    header.save_as(files[-1])
+    return files
+
+
+@pytest.mark.parametrize("when", ["it computes", "it has ended", "it was followed", "the next computes"])
+def test_an_image_that_is_left_out_may_come_whenever_it_likes(when, tmp_path):
+    files = with_derived(tmp_path / "ct")
+    with opened(tmp_path / "node", CARDS, RULES) as node:
+        settle(files[:-1], node)
+        _, job = claim(node)
+        for moment in ("it computes", "it has ended", "it was followed", "the next computes"):
+            if moment == "it has ended":
+                give(job, node)
+            elif moment == "it was followed":
+                follow_all(node)
+            elif moment == "the next computes":
+                claim(node)
+            if moment == when:
+                break
+        assert settle(files[-1:], node) == {}, "the work is the same"
+        if when == "it computes":
+            give(job, node)
+        follow_all(node)
+        name, other = claim(node)
+        if when == "the next computes":
+            assert name == "", "it goes on"
+            (other,) = node.journal.jobs(JobState.COMPUTING)
+        assert other.spec.pipeline == "other"
+        assert other.spec.inputs["ct"].revision == 2
+        assert node.journal.unfollowed() == []
 
 
 def test_what_is_asked_for_brings_what_it_needs(ct, tmp_path):

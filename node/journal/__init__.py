@@ -9,6 +9,7 @@ custody.py   instances and series: settle, forget
 patients.py  what belongs to one study, and to one patient
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 needs.py     results of one job that another one takes as an input
+known.py     work that is asked for again
 follow.py    what rules on results ask for
 outbox.py    deliveries and receipts
 tries.py     tries to deliver: what may have arrived, what failed

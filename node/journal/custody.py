@@ -17,6 +17,7 @@ from node.errors import NodeError
 from node.job import OPEN, Job, JobSpec, JobState, merged
 from node.journal import schema
 from node.journal.follow import Answers, answering
+from node.journal.known import known
 from node.journal.moves import given_back, make_job, move_job
 from node.journal.patients import seen_of
 from node.journal.record import Recording
@@ -129,8 +130,8 @@ class Custody(Recording):
 
         Nothing happens when the series no longer has ``expected_count`` instances, or when there
         is more beside it than was ``seen``: it will be planned anew then. Work that is already
-        known by its key is not queued again, unless it was cancelled or has aged out. Of earlier
-        revisions, queued work that nothing asks for any more is cancelled, and failed work of a
+        known by its key is not queued again, unless it was cancelled or has aged out; it counts as
+        work on this revision from now on. Of earlier revisions, queued work that nothing asks for any more is cancelled, and failed work of a
         pipeline that this revision is given to; likewise of earlier states of a case.
 
         Parameters
@@ -183,7 +184,7 @@ class Custody(Recording):
             return [
                 make_job(connection, spec, reason=_why(spec), now=now)
                 for spec in wanted
-                if not connection.scalar(select(exists().where(schema.job.c.key == spec.key)))
+                if known(connection, spec) is None
             ]
 
     def expired(self, now: datetime, keep: KeepTable) -> list[str]:

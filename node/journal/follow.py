@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, and_, exists, func, or_, select, upda
 from node.job import Job, JobSpec, JobState, merged
 from node.journal import schema
 from node.journal.database import Database
+from node.journal.known import known
 from node.journal.moves import find_job, make_job, move_job
 from node.journal.outbox import owe
 from node.journal.rows import job_of, outcome_of
@@ -91,12 +92,12 @@ class Followed(Database):
             if not connection.execute(mine).rowcount:
                 return []
             for spec in merged(specs):
-                known = connection.scalar(select(_job.c.id).where(_job.c.key == spec.key))
-                if known is None:
+                job_id = known(connection, spec)
+                if job_id is None:
                     reason = f"Rule {spec.rule!r} matched what came of job {job.id}."
                     made.append(make_job(connection, spec, reason=reason, now=now))
                 else:
-                    _send_also(connection, known, spec, now, profiles)
+                    _send_also(connection, job_id, spec, now, profiles)
         return made
 
 
