@@ -54,7 +54,8 @@ def prepare(card: Card, terms: Terms, case: Case) -> tuple[dict[str, Image], lis
         _refuse_frame(card, first, role, case)
         nearest = bool(spec.result)
         image = case[role]
-        outside = terms.padding if terms.padding is not None else 0.0 if nearest else float(image.array.min())
+        lowest = float(image.array.min()) if terms.padding is None else terms.padding
+        outside = 0.0 if nearest else lowest  # outside of an outline is no segment
         values, covered = resample(
             image.array[np.newaxis],
             image.affine,

@@ -204,6 +204,21 @@ def test_outside_stands_the_lowest_value_or_what_the_card_says(tmp_path):
         assert part.item["adc"].min() == expected
 
 
+def test_outside_of_an_outline_is_nothing_whatever_the_card_says_of_images(tmp_path):
+    case = CASES["chained"]()
+    case["ct"] = replace(case["ct"], frame_of_reference="1")
+    lungs = replace(case["lungs"], array=case["lungs"].array[:8], frame_of_reference="1")
+    ct, outline = ZOO["chained"].inputs
+    (part,) = items_of(
+        tmp_path,
+        "chained",
+        {**case, "lungs": lungs},
+        inputs=[ct, f'{outline}\ngrid = "resample"'],
+        terms=f"padding = -1024.0\n{ZOO['chained'].terms}",
+    )
+    assert np.unique(part.item["image"][1]).tolist() == [0.0, 1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason", "sentence"),
     [
