@@ -164,6 +164,17 @@ def is_same(one: Grid, other: Grid) -> bool:
     return shift_mm(one, other) <= TOLERANCE * smallest_mm(other)
 
 
+def share_a_grid(one: Image, other: Image) -> bool:
+    """Say whether two images have one shape and, but for rounding, one place."""
+    shape = (other.slices, *other.array.shape[1:])
+    return (
+        one.array.shape == other.array.shape
+        and one.phases == other.phases
+        and one.is_spatial == other.is_spatial
+        and _corner_shift_mm(one.affine, other.affine, shape) <= TOLERANCE * min(other.spacing_mm)
+    )
+
+
 def from_metatensor(tensor: MetaTensor, image: Image) -> NDArray[Any]:
     """Return a one-channel result in the node's axis order.
 

@@ -17,6 +17,7 @@ from pipelines.geometry import (
     grid_of,
     phases_metatensor,
     picture_metatensor,
+    share_a_grid,
     to_metatensor,
     waveform_metatensor,
 )
@@ -49,7 +50,7 @@ def prepare(card: Card, terms: Terms, case: Case) -> tuple[dict[str, Image], lis
     cautions = []
     for role in others:
         spec = card.inputs[role]
-        if spec.grid != "resample" or _is_same_grid(case[first], case[role]):
+        if spec.grid != "resample" or share_a_grid(case[first], case[role]):
             continue
         _refuse_frame(card, first, role, case)
         nearest = bool(spec.result)
@@ -116,7 +117,7 @@ def refuse_different_grids(card: Card, case: Case) -> None:
     first, *others = card.inputs
     for role in others:
         rule = card.inputs[role].grid
-        if rule == "any" or _is_same_grid(case[first], case[role]):
+        if rule == "any" or share_a_grid(case[first], case[role]):
             continue
         if rule == "resample":
             _refuse_frame(card, first, role, case)
@@ -146,15 +147,6 @@ def _refuse_frame(card: Card, first: str, role: str, case: Case) -> None:
             f"so their positions cannot be compared. {card.title} needs series of one examination without "
             "repositioning, or series that were registered to each other.",
         )
-
-
-def _is_same_grid(one: Image, other: Image) -> bool:
-    return (
-        one.array.shape == other.array.shape
-        and one.phases == other.phases
-        and one.is_spatial == other.is_spatial
-        and np.allclose(one.affine, other.affine, atol=1e-3)
-    )
 
 
 def _cut(image: Image, first: Image, start: int, slices: int) -> Image:

@@ -23,6 +23,7 @@ from pipelines.geometry import (
     phases_metatensor,
     picture_metatensor,
     ras_affine,
+    share_a_grid,
     to_metatensor,
     waveform_metatensor,
 )
@@ -191,6 +192,18 @@ def test_two_grids_are_one_only_when_no_corner_moves():
         grid_of(torch.zeros(1, 2, 3))
     flat = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([2.0, 3.0, 1.0])))  # (3, 3)
     assert np.allclose(grid_of(flat).affine, np.diag([2.0, 3.0, 1.0, 1.0]))
+
+
+def test_two_images_share_a_grid_only_when_their_far_corners_do():
+    affine = np.array([[0, 0, 0.35, -90.0], [0, 0.35, 0, -90.0], [0.5, 0, 0, -700.0], [0, 0, 0, 1.0]])
+    thin = image_of(np.broadcast_to(np.float32(0), (300, 512, 512)), affine)
+    turned = affine + np.array([[0, 9e-4, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])  # 0.46 mm there
+    rounded = affine + np.eye(4, k=3) * 1e-3
+    assert share_a_grid(replace(thin, affine=rounded), thin)
+    assert not share_a_grid(replace(thin, affine=turned), thin)
+    beats = replace(thin, phases=3)
+    assert share_a_grid(beats, beats)
+    assert not share_a_grid(beats, thin)
 
 
 @given(images(), images())

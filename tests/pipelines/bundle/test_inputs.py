@@ -257,6 +257,19 @@ def test_only_volumes_are_resampled_and_other_grids_are_refused(tmp_path):
         analysed(tmp_path / "b", "labels", case, inputs=pair)
 
 
+def test_series_that_lie_apart_at_their_far_corners_are_not_on_one_grid(tmp_path):
+    image = image_of(np.zeros((4, 400, 400)), np.diag([1.0, 0.4, 0.4, 1.0]))
+    turned = image.affine.copy()
+    turned[0, 1] += 9e-4  # 0.36 mm at the far corner: nearly a voxel
+    with pytest.raises(InputRefused, match="one common grid"):
+        analysed(
+            tmp_path,
+            "labels",
+            {"a": image, "b": replace(image, affine=turned)},
+            inputs=[role("a"), role("b")],
+        )
+
+
 def test_an_earlier_examination_keeps_its_own_grid(tmp_path):
     (answer,) = analysed(tmp_path / "a", "prior", CASES["prior"]()).evaluations
     assert answer.value.meaning == "Present"
