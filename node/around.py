@@ -44,7 +44,7 @@ class Around:
         self._keywords = keywords_of(rules)
         self._known: dict[str, Held] = {}
         self.held = self._held(series)
-        self.patient_key = journal.patient_key(*self.held.patient)
+        self.patient_key = journal.patient_key(self.held.patient[0])
         #: Series Instance UID -> revision of what is beside it; None where no rule asks for that.
         self.seen: Mapping[str, int] | None = None
         if any(rule.is_case for rule in rules):
@@ -166,10 +166,10 @@ class Among:
 
     def patient(self, study_uid: str) -> list[Held]:
         """Return the series of the other studies of the patient of a study."""
-        patients = {one.patient for one in self.study(study_uid)} - {("", "")}
-        if len(patients) != 1:
+        ids = {one.patient[0] for one in self.study(study_uid)} - {""}
+        if len(ids) != 1:
             return []
-        return [one for one in self._held if one.series.study_uid != study_uid and one.patient in patients]
+        return [one for one in self._held if one.series.study_uid != study_uid and one.patient[0] in ids]
 
     def touched(self, _rule: str) -> Collection[str]:
         """Return no study: nothing was planned yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise, permutations
 
@@ -11,13 +12,16 @@ import pytest
 
 from node import flow
 from node.accept import Store, spool_file
+from node.assemble.together import check_together
 from node.assign import parse_rules
 from node.compute import Staging, installed
 from node.config import read_config
+from node.follow import follow_all
 from node.job import JobState
 from node.journal import Journal
 from node.serve import utc_now
-from tests import toy_case
+from tests import toy_case, toy_chain
+from tests.journal_makers import an_outcome
 from tests.toy_case import ROLES, write_ct, write_mr
 
 CONFIG = """\
@@ -251,6 +255,28 @@ def test_the_newest_earlier_study_is_the_prior_in_every_order(order, history, tm
             assert open_jobs[uids[later]].spec.lack is None
 
 
+def test_a_rule_on_results_of_a_case_is_asked_of_the_current_series_alone(history, tmp_path):
+    folder = tmp_path / "node"
+    folder.mkdir()
+    if_bright = '[rules.results.toy-change]\nmeasurement = { name = "Bright*", min = 1.0 }'
+    more = toy_chain.rule("more", "out", more=if_bright) + toy_chain.install(folder, toy_chain.card("more"))
+    with opened(folder, more) as (node, now):
+        prior, current = (arrive(history[date], node) for date in ("20250301", "20260102"))
+        for uid in (prior, current):
+            flow.plan(uid, node)
+        now[0] += timedelta(days=1)
+        rows = ({"name": "Bright in current", "value": 5.0, "unit": "1", "segment": ""},)
+        while job := node.journal.claim(now[0]):
+            if job.spec.lack:
+                flow.compute(job, node, lambda *_: None)
+            else:
+                node.journal.save_results(job, replace(an_outcome(job.id), summary=rows), now[0])
+        assert node.journal.answer("toy-change", prior, 1).refused == "input-missing", "of its own case"
+        assert node.journal.answer("toy-change", current, 1).refused == ""
+        (made,) = follow_all(node)
+        assert made.spec.inputs["ct"].series_uid == current
+
+
 def test_a_prior_of_another_patient_is_none(history, tmp_path):
     other = write_ct(tmp_path / "other", "20230101", PatientID="SIMULATED-2")
     with opened(tmp_path / "node") as (node, _):
@@ -259,6 +285,44 @@ def test_a_prior_of_another_patient_is_none(history, tmp_path):
         assert job.spec.lack.sentence == (
             "The node holds no earlier study of the patient that fits role 'prior' "
             "(Modality is CT; ImageType has ORIGINAL)."
+        )
+
+
+@pytest.mark.parametrize(("then", "now"), [("", "HOSPITAL"), ("HOSPITAL", ""), ("HOSPITAL", "HOSPITAL")])
+def test_a_prior_is_found_whether_or_not_both_say_who_issued_the_patient_id(then, now, tmp_path):
+    old = write_ct(tmp_path / "old", "20250301", IssuerOfPatientID=then)
+    new = write_ct(tmp_path / "new", "20260102", IssuerOfPatientID=now)
+    with opened(tmp_path / "node") as (node, _):
+        uid = arrive(old, node)
+        flow.plan(uid, node)
+        (job,) = [job for job in settle(new, node) if job.spec.inputs["current"].series_uid != uid]
+        assert job.spec.lack is None
+        assert job.spec.inputs["prior"].series_uid == uid
+        check_together(node.journal.instances_of(job), node.cards["toy-change"])
+
+
+def test_the_newest_study_of_another_issuer_does_not_hide_the_one_of_the_patient(tmp_path):
+    dates = {"20240301": "A", "20250301": "B", "20260102": "A"}
+    files = {day: write_ct(tmp_path / day, day, IssuerOfPatientID=who) for day, who in dates.items()}
+    with opened(tmp_path / "node") as (node, _):
+        uids = {}
+        for day in files:
+            uids[day] = arrive(files[day], node)
+            made = flow.plan(uids[day], node)
+        (job,) = [job for job in made if job.spec.inputs["current"].series_uid == uids["20260102"]]
+        assert job.spec.inputs["prior"].series_uid == uids["20240301"]
+
+
+def test_an_id_that_many_may_have_leads_to_nobody(tmp_path):
+    old, new = (write_ct(tmp_path / day, day, PatientID="0") for day in ("20250301", "20260102"))
+    with opened(tmp_path / "node") as (node, _):
+        settle(old, node)
+        (job,) = settle(new, node)
+        assert list(job.spec.inputs) == ["current"]
+        assert job.spec.lack.code == "input-missing"
+        assert job.spec.lack.sentence == (
+            "An earlier study for role 'prior' (Modality is CT; ImageType has ORIGINAL) cannot be looked "
+            "for: the Patient ID of this one is absent, or one that many may have. Correct it at its source."
         )
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
+
+from pydicom import Dataset
 
 from node.assemble.frames import patient_of
 from node.assemble.header import read_header
 from node.assemble.reason import Reason, refused
+from node.assemble.value import text_of
 from node.model import Instance, Volume, Volumes
+from node.patient import is_placeholder
 from pipelines.contract import Card
+
+_ID: Final = "Patient ID"
+#: Of a patient, what tells that two are not one (PS3.3 C.7.1.1); shown are these words alone.
+_WORDS: Final = (_ID, "Issuer of Patient ID", "Patient's Birth Date", "Patient's Sex")
+_SEXES: Final = ("M", "F", "O")  #: any other word says that it is not known
 
 
 def check_together(inputs: Mapping[str, Sequence[Instance]], card: Card) -> None:
@@ -36,20 +46,32 @@ def check_together(inputs: Mapping[str, Sequence[Instance]], card: Card) -> None
             raise refused(
                 Reason.NO_PRIOR, f"Input '{role}' is of the current study; an earlier one is needed."
             )
-    patients = {role: patient_of(read_header(one.path)) for role, one in first.items()}
-    known: tuple[str, str] | None = None
-    for role, (number, issuer) in patients.items():
-        if known is None:
-            known = (number, issuer)
-        # An issuer that one of them does not name is no contradiction: older studies often lack it.
-        same = number == known[0] and (issuer == known[1] or not issuer or not known[1])
-        # Without any ID a study is of one patient; that two studies are cannot be known.
-        if not same or (not number and first[role].study_uid != next(iter(first.values())).study_uid):
-            raise refused(
-                Reason.SEVERAL_PATIENTS,
-                f"The inputs {_listed(list(first))} are not known to be of one patient. Nothing was "
-                "computed; correct Patient ID at its source.",
-            )
+    people = [_person(read_header(one.path)) for one in first.values()]
+    stated = {what: {person[what] for person in people} for what in _WORDS}
+    # What one of them does not say is no contradiction: older studies often lack the issuer.
+    differ = [what for what in _WORDS if len(stated[what] - (set() if what is _ID else {""})) > 1]
+    if differ:
+        raise refused(
+            Reason.SEVERAL_PATIENTS,
+            f"The inputs {_listed(list(first))} are not known to be of one patient: they differ in "
+            f"{' and '.join(differ)}. Nothing was computed; correct that at its source.",
+        )
+    # Without any ID a study is of one patient; that two studies are cannot be known.
+    if "" in stated[_ID] and len({one.study_uid for one in first.values()}) > 1:
+        raise refused(
+            Reason.SEVERAL_PATIENTS,
+            f"The inputs {_listed(list(first))} are not known to be of one patient: their Patient ID is "
+            "absent, or one that many may have. Nothing was computed; correct it at its source.",
+        )
+
+
+def _person(ds: Dataset) -> dict[str, str]:
+    """Return what is compared and never told; "" for what is not said."""
+    number, issuer = patient_of(ds)
+    birth_date = "".join(one for one in text_of(ds, "PatientBirthDate") if one.isdigit())
+    sex = text_of(ds, "PatientSex").upper()
+    said = "" if is_placeholder(number) else number, issuer, birth_date, sex if sex in _SEXES else ""
+    return dict(zip(_WORDS, said, strict=True))
 
 
 def with_frames_of_reference(volumes: Volumes) -> dict[str, Volume]:

@@ -19,6 +19,7 @@ from node.assign.operators import Kind, Verdict
 from node.assign.results import hold, judge_results
 from node.assign.rule import Rule, Want
 from node.model import Answer, Instance, Lack, Route, Series
+from node.patient import is_placeholder
 
 #: Reads headers by SOP Instance UID, without pixel data; what cannot be read is left out.
 Read = Callable[[Sequence[Instance]], Mapping[str, Dataset]]
@@ -60,9 +61,14 @@ class Held:
 
     @cached_property
     def patient(self) -> tuple[str, str]:
-        """Patient ID and its issuer; ("", "") where there is no ID, or instances differ."""
-        patient_id, issuer = self.one("PatientID", "text"), self.one("IssuerOfPatientID", "text")
-        return (str(patient_id), str(issuer or "")) if patient_id else ("", "")
+        """Patient ID and its issuer; ("", "") where no ID tells who it is, or instances differ."""
+        patient_id, issuer = str(self.one("PatientID", "text") or ""), self.one("IssuerOfPatientID", "text")
+        return ("", "") if is_placeholder(patient_id) else (patient_id, str(issuer or ""))
+
+    def is_of_another_issuer(self, other: Held) -> bool:
+        """Return whether both say who issued their Patient ID, and not the same."""
+        (_, mine), (_, theirs) = self.patient, other.patient
+        return bool(mine and theirs and mine != theirs)
 
     @cached_property
     def number(self) -> str:
@@ -170,7 +176,8 @@ def _prior(rule: Rule, current: Held, others: Sequence[Held]) -> tuple[dict[str,
     wants = {want.role: want for want in rule.wants if want.study == "prior"}
     studies: dict[str, list[Held]] = {}
     for held in others:
-        if any(held.fits(want) for want in wants.values()):
+        fits = any(held.fits(want) for want in wants.values())
+        if fits and not held.is_of_another_issuer(current):  # whose Patient ID is the same by chance
             studies.setdefault(held.series.study_uid, []).append(held)
     dated = sorted((_date(study), uid) for uid, study in studies.items())
     dates = [date for date, _ in dated]
@@ -190,7 +197,12 @@ def _prior(rule: Rule, current: Held, others: Sequence[Held]) -> tuple[dict[str,
         return chosen, _unclear(matching, wants, studies[uid])
     words = " and ".join(f"role {role!r} ({want.words})" for role, want in wants.items())
     sentence = f"The node holds no earlier study of the patient that fits {words}."
-    if dated and not earlier:
+    if current.patient == ("", ""):
+        sentence = (
+            f"An earlier study for {words} cannot be looked for: the Patient ID of this one is absent, or "
+            "one that many may have. Correct it at its source."
+        )
+    elif dated and not earlier:
         sentence = f"What the node holds of the patient that fits {words} is of later studies."
     lack = Lack(
         code="input-missing",

@@ -71,7 +71,7 @@ class Journal(
         journal = cls(open_database(data, url, create=create), data)
         if create:
             try:
-                journal.patient_key("anyone", "")  # the secret key is made now, or found wanting
+                journal.patient_key("anyone")  # the secret key is made now, or found wanting
             except JournalUnavailable as error:
                 journal.close()
                 raise ConfigError(str(error)) from error

@@ -1,8 +1,9 @@
 """Which studies are of one patient, without knowing whose they are; and what is held around a series.
 
-A patient is known by HMAC-SHA-256 over Patient ID and its issuer. The secret key lies beside the
-journal and leaves the machine in no other way: without it a digest says nothing, and nobody can try
-out names or numbers. Where it is lost, earlier studies are no longer found, and that is all.
+A patient is known by HMAC-SHA-256 over Patient ID. Its issuer has no part in it, since older studies
+often lack that; where two say one, and not the same, whoever finds them tells them apart. The secret key
+lies beside the journal and leaves the machine in no other way: without it a digest says nothing, and
+nobody can try out names or numbers. Where it is lost, earlier studies are no longer found, and that is all.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ _series, _instance, _job, _given = schema.series, schema.instance, schema.job, s
 class Patients(Database):
     """The part of the journal that knows what belongs together."""
 
-    def patient_key(self, patient_id: str, issuer: str) -> str:
+    def patient_key(self, patient_id: str) -> str:
         """Return a digest that is the same for all series of one patient; "" for no Patient ID.
+
+        Earlier versions counted the issuer as well: what they kept without one has the same digest, and a
+        series with one is found again once it has settled anew.
 
         Raises
         ------
@@ -43,7 +47,7 @@ class Patients(Database):
         """
         if not patient_id:
             return ""
-        message = "\0".join([patient_id, issuer]).encode("utf-8", "surrogatepass")
+        message = f"{patient_id}\0".encode("utf-8", "surrogatepass")
         return hmac.new(_secret(self._data / KEY_FILE), message, hashlib.sha256).hexdigest()
 
     def patient_of(self, study_uid: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from node.assemble.image import load_volumes
@@ -78,3 +80,52 @@ def test_two_studies_without_patient_id_are_not_known_to_be_of_one_patient(tmp_p
         "then": series(tmp_path, "then", PatientID="", StudyInstanceUID="2.25.78"),
     }
     assert refusal(inputs, now=MR, then=PRIOR).code == "several-patients"
+
+
+ONE = {"PatientBirthDate": "19500101", "PatientSex": "M"}
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        ({"PatientBirthDate": "19900101"}, "Patient's Birth Date"),
+        ({"PatientSex": "F"}, "Patient's Sex"),
+        ({"PatientBirthDate": "1990.01.01", "PatientSex": "F"}, "Patient's Birth Date and Patient's Sex"),
+        ({"PatientID": "SIMULATED-8"}, "Patient ID"),
+    ],
+)
+def test_two_people_who_share_an_id_are_told_apart_without_telling_who_they_are(tmp_path, other, word):
+    then = {**ONE, **other}
+    inputs = {
+        "now": series(tmp_path, "now", **ONE),
+        "then": series(tmp_path, "then", StudyInstanceUID="2.25.78", **then),
+    }
+    refused = refusal(inputs, now=MR, then=PRIOR)
+    assert refused.code == "several-patients"
+    assert f"they differ in {word}. Nothing" in refused.sentence
+    assert not re.search("SIMULATED|1950|1990", refused.sentence)
+
+
+def test_what_one_of_them_does_not_say_or_writes_in_the_old_way_is_no_contradiction(tmp_path):
+    then = {"PatientBirthDate": "1950.01.01", "PatientSex": "U", "StudyInstanceUID": "2.25.78"}
+    inputs = {"now": series(tmp_path, "now", **ONE), "then": series(tmp_path, "then", **then)}
+    assert set(loaded(inputs, now=MR, then=PRIOR)) == {"now", "then"}
+
+
+def test_a_third_who_says_nothing_does_not_stand_between_two_who_differ(tmp_path):
+    inputs = {
+        "t1": series(tmp_path, "t1", PatientSex=""),
+        "t2": series(tmp_path, "t2", PatientSex="F"),
+        "t3": series(tmp_path, "t3", PatientSex="M"),
+    }
+    assert refusal(inputs, t1=MR, t2=MR, t3=MR).code == "several-patients"
+
+
+def test_two_studies_with_an_id_that_many_may_have_are_not_known_to_be_of_one_patient(tmp_path):
+    inputs = {
+        "now": series(tmp_path, "now", PatientID="0", **ONE),
+        "then": series(tmp_path, "then", PatientID="0", StudyInstanceUID="2.25.78", **ONE),
+    }
+    refused = refusal(inputs, now=MR, then=PRIOR)
+    assert refused.code == "several-patients"
+    assert "their Patient ID is absent, or one that many may have" in refused.sentence
