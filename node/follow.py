@@ -7,17 +7,23 @@ between, it happens at the next start.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from node.around import Around
-from node.assign import assign, bind
+from node.assign import Rule, assign, bind
 from node.config import profiles_of
 from node.failpoint import failpoint
 from node.flow import Node
 from node.job import Job, specs_of
-from node.model import Route, Series
+from node.journal import Basis
+from node.model import Route
 
 
 def follow(job: Job, node: Node) -> list[Job]:
     """Queue what rules ask for, now that a job has ended, and let results go where they say.
+
+    Rules on results are asked of the series that the results are filed with: the first input. Where it
+    is in another revision by now, nothing is asked; where more of it still arrives, that is for later.
 
     Returns
     -------
@@ -26,23 +32,30 @@ def follow(job: Job, node: Node) -> list[Job]:
     """
     rules = [rule for rule in node.rules if any(want.pipeline == job.spec.pipeline for want in rule.results)]
     routes: list[Route] = []
-    held: dict[str, Series] = {}
-    for uid, revision in (
-        {(one.series_uid, one.revision) for one in job.spec.inputs.values()} if rules else ()
-    ):
-        series = node.journal.series(uid)
-        if series is None or series.revision != revision:  # that revision is asked about no more
-            continue
-        around = Around(series, node.journal, rules, revision)
+    around = _around_first(job, node, rules) if rules else None
+    if around is not None:
+        series = around.held.series
         routes += assign(series, around.headers, rules, around.answer)
         cases = (bind(rule, series.study_uid, around) for rule in rules if rule.is_case)
         routes += [route for route in cases if route is not None]
-        held |= around.series
-    specs = specs_of(routes, held, node.cards)
+    specs = specs_of(routes, around.series if around else {}, node.cards)
     failpoint("assign.followed")
     places = dict.fromkeys(place for spec in specs for place in spec.send_to)
     profiles = profiles_of(places, node.config.destinations, node.journal.takes)
-    return node.journal.follow(job, specs, node.clock(), profiles)
+    return node.journal.follow(job, specs, node.clock(), profiles, around and _basis(around))
+
+
+def _basis(around: Around) -> Basis:
+    return Basis(series=around.held.series, seen=around.seen, patient_key=around.patient_key)
+
+
+def _around_first(job: Job, node: Node, rules: Sequence[Rule]) -> Around | None:
+    """Return the first input of a job and what is beside it; None if it is not as the job had it."""
+    first = job.spec.inputs.get(next(iter(node.cards[job.spec.pipeline].inputs)))
+    series = first and node.journal.series(first.series_uid)
+    if not first or not series or series.revision != first.revision:
+        return None
+    return Around(series, node.journal, rules, first.revision)
 
 
 def follow_all(node: Node) -> list[Job]:

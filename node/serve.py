@@ -227,9 +227,11 @@ def _follower(node: Node) -> Callable[[], bool]:
     paused_until: dict[int, datetime] = {}
 
     def once() -> bool:
-        now = node.clock()
-        due = [job for job in node.journal.unfollowed() if paused_until.get(job.id, now) <= now]
-        for job in due:
+        now, busy = node.clock(), False
+        for job in node.journal.unfollowed():
+            if paused_until.get(job.id, now) > now:
+                continue
+            busy = True
             try:
                 made = follow(job, node)
             except Exception as error:  # noqa: BLE001  one job must not hold up the others
@@ -239,7 +241,7 @@ def _follower(node: Node) -> Callable[[], bool]:
             paused_until.pop(job.id, None)
             if made:
                 log.info("results_followed", job=job.id, count=len(made))
-        return bool(due)
+        return busy
 
     return once
 

@@ -7,10 +7,14 @@ from dataclasses import replace
 import pydicom
 import pytest
 
+from node import flow, serve
+from node import follow as following
+from node.accept import spool_file
 from node.analyze import analyze
 from node.explain import explained
 from node.follow import follow, follow_all
 from node.job import JobState, Withdrawal
+from node.journal import follow as journal_follow
 from tests import toy_chain
 from tests.journal_makers import an_outcome
 from tests.test_chaining import claim, configured, end, opened, settle
@@ -57,7 +61,7 @@ def test_it_does_not_match_when_they_are_not(volume_ml, ct, tmp_path):
         settle(ct, node)
         give(claim(node)[1], node, volume_ml)
         assert follow_all(node) == []
-        assert node.journal.unfollowed() == []
+        assert list(node.journal.unfollowed()) == []
 
 
 def test_what_was_not_asked_before_the_node_died_is_asked_at_the_next_start(ct, tmp_path, monkeypatch):
@@ -170,7 +174,64 @@ def test_an_image_that_is_left_out_may_come_whenever_it_likes(when, tmp_path):
             (other,) = node.journal.jobs(JobState.COMPUTING)
         assert other.spec.pipeline == "other"
         assert other.spec.inputs["ct"].revision == 2
-        assert node.journal.unfollowed() == []
+        assert list(node.journal.unfollowed()) == []
+
+
+def test_nothing_is_asked_of_a_series_that_still_arrives(tmp_path):
+    files = small_ct(tmp_path / "ct")
+    with opened(tmp_path / "node", CARDS, RULES) as node:
+        settle(files[:4], node)
+        _, job = claim(node)
+        flow.receive(*spool_file(files[4], node.store), node)
+        give(job, node)
+        assert follow_all(node) == []
+        assert follow(node.journal.job(job.id), node) == [], "nor by one who has read the job before"
+        (made,) = settle(files[5:], node).values()
+        assert made.spec.pipeline == "first"
+        give(claim(node)[1], node)
+        (other,) = follow_all(node)
+        assert len(other.spec.inputs["ct"].sop_instance_uids) == len(files)
+
+
+@pytest.mark.parametrize("late", ["a wanted image", "one that is left out"])
+def test_what_changes_while_rules_are_asked_is_asked_anew(late, tmp_path, monkeypatch):
+    files = with_derived(tmp_path / "ct")
+    files = files if late == "one that is left out" else [files[-1], *files[:-1]]
+    with opened(tmp_path / "node", CARDS, RULES) as node:
+        settle(files[:-1], node)
+        give(claim(node)[1], node)
+        (job,) = node.journal.unfollowed()
+        meanwhile = [lambda: settle(files[-1:], node)]
+        monkeypatch.setattr(following, "failpoint", lambda _: meanwhile and meanwhile.pop()())
+        assert follow(job, node) == []
+        if late == "a wanted image":
+            assert follow_all(node) == [], "there is no word on the new revision yet"
+            give(claim(node)[1], node)
+        (other,) = follow_all(node)
+        assert other.spec.inputs["ct"].revision == 2
+
+
+def test_jobs_that_cannot_be_followed_hold_up_none_behind_them(ct, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_follow, "MOST_AT_ONCE", 2)
+    followed = []
+
+    def fails_at_first(job, _):
+        followed.append(job.id)
+        if len(followed) <= 3:
+            raise OSError("a disk that fails")
+        return []
+
+    monkeypatch.setattr(serve, "follow", fails_at_first)
+    cards = [toy_chain.card(f"toy-{number}") for number in range(5)]
+    with opened(tmp_path, cards, "".join(toy_chain.rule(f"toy-{n}") for n in range(5))) as node:
+        settle(ct, node)
+        for _ in cards:
+            give(claim(node)[1], node)
+        once = serve._follower(node)
+        assert once()
+        assert sorted(followed) == [1, 2, 3, 4, 5]
+        assert once(), "the two that were not paused are asked again"
+        assert sorted(followed) == [1, 2, 3, 4, 4, 5, 5]
 
 
 def test_what_is_asked_for_brings_what_it_needs(ct, tmp_path):

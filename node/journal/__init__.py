@@ -30,7 +30,7 @@ from node.errors import ConfigError, JournalUnavailable
 from node.journal.capability import Capabilities
 from node.journal.custody import Custody
 from node.journal.database import open_database
-from node.journal.follow import Followed
+from node.journal.follow import Basis, Followed
 from node.journal.jobs import Jobs
 from node.journal.lineage import Lineage
 from node.journal.lock import lock_data
@@ -42,7 +42,7 @@ from node.journal.rows import Arriving, Delivery, Event, Recorded
 from node.journal.tries import Tries
 from node.journal.withdrawal import Withdrawals
 
-__all__ = ["Arriving", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
+__all__ = ["Arriving", "Basis", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
 
 
 class Journal(

@@ -131,8 +131,9 @@ class Custody(Recording):
         Nothing happens when the series no longer has ``expected_count`` instances, or when there
         is more beside it than was ``seen``: it will be planned anew then. Work that is already
         known by its key is not queued again, unless it was cancelled or has aged out; it counts as
-        work on this revision from now on. Of earlier revisions, queued work that nothing asks for any more is cancelled, and failed work of a
-        pipeline that this revision is given to; likewise of earlier states of a case.
+        work on this revision from now on. Of earlier revisions, queued work that nothing asks for any
+        more is cancelled, and failed work of a pipeline that this revision is given to; likewise of
+        earlier states of a case.
 
         Parameters
         ----------

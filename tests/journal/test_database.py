@@ -273,7 +273,7 @@ def test_jobs_of_an_older_journal_need_nothing_and_nothing_follows_from_them(tmp
         connection.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", values)  # noqa: S608
     journal = Journal.open(tmp_path)
     assert journal.job(1).spec.needs == {}
-    assert journal.unfollowed() == []
+    assert list(journal.unfollowed()) == []
     assert (journal.outcome(1).outlines, journal.outcome(1).segments) == ("", ())
     journal.close()
 
