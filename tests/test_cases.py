@@ -217,10 +217,9 @@ def test_two_series_that_settle_at_one_moment_make_one_complete_job(study, tmp_p
 
         def plan(uid):
             meet.wait()
-            while uid in flow.settled(node):
+            while uid in {one.series_uid for one in node.journal.arriving()}:
                 flow.plan(uid, node)
 
-        node.config.assemble.__dict__["quiet_s"] = 0.0
         threads = [threading.Thread(target=plan, args=(uid,)) for uid in uids]
         for thread in threads:
             thread.start()
