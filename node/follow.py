@@ -42,7 +42,7 @@ def follow(job: Job, node: Node) -> list[Job]:
     failpoint("assign.followed")
     places = dict.fromkeys(place for spec in specs for place in spec.send_to)
     profiles = profiles_of(places, node.config.destinations, node.journal.takes)
-    return node.journal.follow(job, specs, node.clock(), profiles, around and _basis(around))
+    return node.journal.follow(job, specs, node.clock(), profiles, _basis(around) if around else None)
 
 
 def _basis(around: Around) -> Basis:

@@ -260,16 +260,16 @@ def test_a_rule_on_results_of_a_case_is_asked_of_the_current_series_alone(histor
     if_bright = '[rules.results.toy-change]\nmeasurement = { name = "Bright*", min = 1.0 }'
     more = toy_chain.rule("more", "out", more=if_bright) + toy_chain.install(folder, toy_chain.card("more"))
     with opened(folder, more) as (node, now):
-        prior, current = (arrive(history[date], node) for date in ("20250301", "20260102"))
-        for uid in (prior, current):
-            flow.plan(uid, node)
+        prior = arrive(history["20250301"], node)
+        flow.plan(prior, node)
         now[0] += timedelta(days=1)
+        flow.compute(node.journal.claim(now[0]), node, lambda *_: None)
+        current = arrive(history["20260102"], node)
+        (case,) = flow.plan(current, node)
+        assert case.spec.inputs["prior"].series_uid == prior
         rows = ({"name": "Bright in current", "value": 5.0, "unit": "1", "segment": ""},)
-        while job := node.journal.claim(now[0]):
-            if job.spec.lack:
-                flow.compute(job, node, lambda *_: None)
-            else:
-                node.journal.save_results(job, replace(an_outcome(job.id), summary=rows), now[0])
+        outcome = replace(an_outcome(case.id), summary=rows)
+        node.journal.save_results(node.journal.claim(now[0]), outcome, now[0])
         assert node.journal.answer("toy-change", prior, 1).refused == "input-missing", "of its own case"
         assert node.journal.answer("toy-change", current, 1).refused == ""
         (made,) = follow_all(node)

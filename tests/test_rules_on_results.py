@@ -204,6 +204,8 @@ def test_what_changes_while_rules_are_asked_is_asked_anew(late, tmp_path, monkey
         meanwhile = [lambda: settle(files[-1:], node)]
         monkeypatch.setattr(following, "failpoint", lambda _: meanwhile and meanwhile.pop()())
         assert follow(job, node) == []
+        assert not meanwhile
+        assert follow(job, node) == [], "it knows the job as it was before"
         if late == "a wanted image":
             assert follow_all(node) == [], "there is no word on the new revision yet"
             give(claim(node)[1], node)
