@@ -14,6 +14,10 @@ from pipelines.bundle.terms import Terms
 from pipelines.contract import Card, Evaluation
 
 
+#: How far from 1 the sum of scores for exclusive answers may lie.
+SUM_ROUNDING = 1e-3
+
+
 def read_scores(answer: Answer, part: Part, card: Card, terms: Terms) -> Said:
     """Return one number, 0..1, for each answer of the card.
 
@@ -58,7 +62,8 @@ def evaluations_of(
 
     One question has the one answer of the highest score. Without a question each answer is a
     question of its own, answered with Present from ``threshold`` on, else with Absent, and the
-    probability is that of being present.
+    probability is that of being present. Scores of exclusive answers that do not sum to 1 (a sigmoid
+    for each) order the answers, and are no probabilities of them.
 
     Parameters
     ----------
@@ -67,20 +72,27 @@ def evaluations_of(
     """
     scores, cautions = combine(parts, terms)
     # A bundle that ends with a decision says 0 and 1, which are no probabilities.
-    decided = bool(np.isin(parts, (0.0, 1.0)).all())
+    is_probable = not np.isin(parts, (0.0, 1.0)).all()
     if terms.question:
         index = chosen(scores)
+        sums = parts.sum(axis=1)
+        if (np.abs(sums - 1.0) > SUM_ROUNDING).any():
+            is_probable = False
+            cautions += (
+                f"The bundle's scores for the answers sum to {sums.min():.2f} to {sums.max():.2f}, not to 1: "
+                "they are no probabilities, and the answer is only that of the highest score.",
+            )
         said = Evaluation(
             name=terms.question,
             value=terms.answers[index].code,
-            probability=None if decided else float(scores[index]),
+            probability=float(scores[index]) if is_probable else None,
         )
         return (said,), cautions
     return tuple(
         Evaluation(
             name=find.code,
             value=codes.PRESENT if score >= terms.threshold else codes.ABSENT,
-            probability=None if decided else float(score),
+            probability=float(score) if is_probable else None,
         )
         for find, score in zip(terms.answers, scores, strict=True)
     ), cautions

@@ -145,9 +145,19 @@ def test_a_generated_image_is_a_map_in_its_unit_and_said_to_be_synthetic(tmp_pat
 
 
 def test_one_question_has_the_answer_of_the_highest_score(tmp_path):
-    (answer,) = findings_of(tmp_path, "density").evaluations
+    softmax = [step("Activationsd", softmax=True)]
+    findings = findings_of(tmp_path, "density", after=softmax)
+    (answer,) = findings.evaluations
     assert (answer.name.meaning, answer.value.meaning) == ("Type", "Heterogeneous")
-    assert 0.5 < answer.probability < 1.0
+    assert 0.25 < answer.probability < 1.0
+    assert not any("sum to" in caution for caution in findings.cautions)
+
+
+def test_scores_of_one_question_that_do_not_sum_to_one_are_no_probabilities(tmp_path):
+    findings = findings_of(tmp_path, "density")  # a sigmoid for each of four exclusive answers
+    (answer,) = findings.evaluations
+    assert (answer.value.meaning, answer.probability) == ("Heterogeneous", None)
+    assert any("not to 1: they are no probabilities" in caution for caution in findings.cautions)
 
 
 def test_several_questions_are_each_present_or_absent(tmp_path):
