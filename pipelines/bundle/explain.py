@@ -166,7 +166,7 @@ class _Scores(torch.nn.Module):
         given = self.network(batch)
         while isinstance(given, list | tuple):
             given = given[0]
-        scores = given.flatten(1).float()
+        scores: torch.Tensor = given.flatten(1).float()
         if scores.shape[1] == 1 and self.answers == 2:
             scores = torch.cat([-scores, scores], dim=1)
         if scores.shape[1] != self.answers:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.error import URLError
 
 import torch
 from monai.bundle import ConfigParser
 from monai.inferers import SimpleInferer
+from monai.utils import CommonKeys
 
 from pipelines.bundle.config import find_components, parse, role_of
 from pipelines.bundle.device import pinned_to
@@ -83,16 +84,19 @@ def _build(
         _refuse_call(card, inferer, "inferer", "inputs", "network")
     set_up(parser, terms)
     keys = loaded_keys(preprocessing)
+    image_key = keys[0] if keys else "image"
+    extras = role_of(parser, terms, "item") or {}
+    _refuse_ungiven(card, terms, keys, image_key, extras)
     return Loaded(
         device=device,
         amp=bool(_content(parser, "evaluator::amp")) and device.type == "cuda",
         preprocessing=preprocessing,
-        image_key=keys[0] if keys else "image",
+        image_key=image_key,
         network=network.to(device).eval(),
         inferer=inferer,
         stages=stages_of(postprocessing),
         modules=modules,
-        extras=role_of(parser, terms, "item") or {},
+        extras=extras,
         prepare_batch=prepare_batch,
         collate=_content(parser, "dataloader::collate_fn") if prepare_batch is not None else None,
         decollates=_content(parser, "evaluator::decollate") is not False,
@@ -143,6 +147,19 @@ def _weights_go_to(parser: ConfigParser, network: torch.nn.Module) -> tuple[torc
         if isinstance(holder, torch.nn.Module):
             return holder, str(key)
     return network, ""
+
+
+def _refuse_ungiven(
+    card: Card, terms: Terms, keys: Sequence[str], image_key: str, extras: Mapping[str, Any]
+) -> None:
+    """Refuse a bundle that loads an image which no role gives; of its own data set only the truth may lack."""
+    given = {terms.keys.get(role, image_key) for role in card.inputs} | extras.keys() | {CommonKeys.LABEL}
+    if missing := [key for key in keys if key not in given]:
+        raise CardError(
+            f"{card.name}: the bundle loads {', '.join(map(repr, missing))}, which no input gives; describe "
+            f"it as [inputs.<role>] and say <role> = {missing[0]!r} in [bundle.keys], or, if it is not needed, "
+            "take it out of the bundle's transforms with [bundle.overrides]"
+        )
 
 
 def _handlers_steps(parser: ConfigParser, terms: Terms) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from monai.utils import CommonKeys, set_determinism
 
 from pipelines.bundle.device import pinned_to
 from pipelines.bundle.modules import BundleModules
-from pipelines.bundle.steps import Stage, first_of, forgive, is_keyed, loaded_keys
+from pipelines.bundle.steps import Stage, first_of, forgive, is_keyed
 from pipelines.bundle.weights import data_only
 from pipelines.geometry import GeometryChanged
 
@@ -125,7 +125,7 @@ def at_work(loaded: Loaded) -> ExitStack:
 def prepare(loaded: Loaded, item: Mapping[str, MetaTensor]) -> tuple[dict[str, Any], MetaTensor]:
     """Return the item after preprocessing, and what the network is to see: (channels, ...)."""
     set_determinism(seed=0)
-    absent = {*loaded_keys(loaded.preprocessing), CommonKeys.LABEL} - item.keys() - loaded.extras.keys()
+    absent = {CommonKeys.LABEL} - item.keys() - loaded.extras.keys()  # the truth: a node has none
     for compose in (loaded.preprocessing, *(stage.steps for stage in loaded.stages)):
         compose.set_random_state(seed=0)
         forgive(compose, absent)
@@ -218,7 +218,7 @@ def _located(value: Any, ready: MetaTensor, *, top: bool = False) -> Any:
 def _is_on_grid(value: torch.Tensor, ready: MetaTensor) -> bool:
     """Say whether the last axes of an answer, after channels or none, are those of the image."""
     axes = ready.ndim - 1
-    return value.ndim >= axes and value.shape[value.ndim - axes :] == ready.shape[1:]
+    return tuple(value.shape[-axes:]) == tuple(ready.shape[1:])  # shorter ones differ in length
 
 
 def _refuse_other_shapes(value: Any, ready: MetaTensor) -> None:

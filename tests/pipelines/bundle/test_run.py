@@ -149,3 +149,18 @@ def test_an_answer_with_more_axes_without_channels_or_at_several_resolutions_kee
         after = [func(picks), invert(), zoo_step("SaveImaged", output_dir="@output_dir")]
         card = write(tmp_path / name, replace(ZOO["labels"], network=network, after=after))
         assert np.array_equal(loaded(card).analyze(case).labelmap == 1, mask), name
+
+
+def test_an_image_that_the_bundle_loads_and_no_input_gives_is_asked_for(tmp_path):
+    both = [*load(["image", "second"]), zoo_step("ConcatItemsd", ["image", "second"], name="image")]
+    bundle = replace(ZOO["labels"], before=both, network="(x[:, :1] > 200).float()", after=[SAVE])
+    with pytest.raises(CardError, match=r"loads 'second', which no input gives; .*\[bundle.keys\]"):
+        loaded(write(tmp_path, bundle))
+
+
+def test_the_truth_of_a_data_set_may_lack(tmp_path):
+    case, mask, _ = phantom_case()
+    bundle = replace(
+        ZOO["labels"], before=load(["image", "label"]), network="(x > 200).float()", after=[SAVE]
+    )
+    assert np.array_equal(loaded(write(tmp_path, bundle)).analyze(case).labelmap == 1, mask)
