@@ -15,13 +15,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.concept import Code as Code
 from pipelines.structures import structure
+from pipelines.typed import made_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,74 +294,60 @@ def read_card(path: Path) -> Card:
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        inputs = {role: _input(table) for role, table in raw.pop("inputs").items()}
-        segments = tuple(_segment(table) for table in raw.pop("segments", ()))
-        card = Card(
-            inputs=inputs,
-            segments=segments,
-            detects=tuple(Code(**table) for table in raw.pop("detects", ())),
-            measure=tuple(raw.pop("measure", ())),
-            folder=path.parent.resolve(),
-            digest=folder_digest(path.parent),
-            **raw,
+        if own := raw.keys() & {"folder", "digest"}:
+            raise ValueError(f"{min(own)} is found by the node, never said by a card")
+        card = made_of(
+            Card, _table(raw) | {"folder": path.parent.resolve(), "digest": folder_digest(path.parent)}, ""
         )
-    except KeyError as error:
-        raise CardError(f"{path}: the key {error} is missing") from error
     except FileNotFoundError as error:
         raise CardError(f"There is no file {error.filename or path}") from error
     except OSError as error:
         raise CardError(f"{error.filename or path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+    except ValueError as error:  # TOML's own errors and those of its encoding are such, too
         raise CardError(f"{path}: {error}") from error
-    except (AttributeError, RecursionError) as error:
-        raise CardError(f"{path}: a key holds something of another kind than it should") from error
-    for key in _TEXTS:
-        if not isinstance(getattr(card, key), str):
-            raise CardError(f"{path}: {key} is a text in quotes")
-    if not inputs:
+    except RecursionError as error:
+        raise CardError(f"{path}: its tables are nested too deep") from error
+    if not card.inputs:
         raise CardError(f"{path}: [inputs] names no role")
-    if [s.number for s in segments] != list(range(1, len(segments) + 1)):
+    if [s.number for s in card.segments] != list(range(1, len(card.segments) + 1)):
         raise CardError(f"{path}: segments must be numbered 1, 2, 3 ... in this order")
     if card.use.count(":") != 1:
         raise CardError(f"{path}: use must be 'package.module:Class', not {card.use!r}")
     return card
 
 
-_TEXTS = ("name", "version", "title", "maker", "intended_use", "use", "warning")
-#: Keys of an input that know only certain words.
-_WORDS: dict[str, Any] = {"kind": InputKind, "study": Study, "grid": GridRule}
+def _table(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a card's table with its inputs and segments made; what cannot be one is left for `made_of`."""
+    table = dict(raw)
+    if isinstance(inputs := raw.get("inputs"), dict):
+        table["inputs"] = {role: _input(role, given) for role, given in inputs.items()}
+    if isinstance(segments := raw.get("segments"), list):
+        table["segments"] = [_segment(given) for given in segments]
+    return table
 
 
-def _input(table: Mapping[str, Any]) -> InputSpec:
-    spacing = {axis: (float(low), float(high)) for axis, (low, high) in table.get("spacing_mm", {}).items()}
-    if unknown := spacing.keys() - {"slice", "row", "column"}:
+def _input(role: str, table: Any) -> InputSpec:
+    """Make an input, with the defaults that rest on its other keys."""
+    if isinstance(table, dict):
+        if table.get("result"):
+            table = {"modality": ["SEG"], "unit": "1", "slices_min": 1, **table}
+        if table.get("kind", "volume") != "volume":
+            table = {"slices_min": 1, **table}
+    spec = made_of(InputSpec, table, f"[inputs.{role}]")
+    if unknown := spec.spacing_mm.keys() - {"slice", "row", "column"}:
         raise ValueError(f"spacing_mm has no axis {sorted(unknown)[0]!r}; use slice, row, column")
-    for key, annotation in _WORDS.items():
-        if key in table and table[key] not in (words := get_args(annotation)):
-            raise ValueError(f"an input's {key} is one of {', '.join(words)}, not {table[key]!r}")
-    if table.get("result"):
-        table = {"modality": ["SEG"], "unit": "1", "slices_min": 1, **table}
-    slices_min = {} if table.get("kind", "volume") == "volume" else {"slices_min": 1}
-    if "age_years" in table:
-        low, high = table["age_years"]
-        table = {**table, "age_years": (float(low), float(high))}
-    given = {**slices_min, **table, "modality": tuple(table["modality"]), "spacing_mm": spacing}
-    return InputSpec(**{**given, "segments": tuple(table.get("segments", ()))})
+    return spec
 
 
-def _segment(table: Mapping[str, Any]) -> Segment:
-    named = {}
-    if "structure" in table:
+def _segment(table: Any) -> Segment:
+    """Make a segment; what its ``structure`` says, its other keys replace."""
+    if isinstance(table, dict) and "structure" in table:
+        if not isinstance(table["structure"], str):
+            raise ValueError("[[segments]] structure is a name of pipelines/structures.csv in quotes")
         row = structure(table["structure"])
-        named = {f.name: getattr(row, f.name) for f in fields(row) if f.name != "name"}
-    codes = {
-        key: Code(**table[key])
-        for key in ("category", "kind", "laterality", "anatomic_region")
-        if key in table
-    }
-    colour = {"colour_rgb": tuple(table["colour_rgb"])} if "colour_rgb" in table else {}
-    plain = {key: value for key, value in table.items() if key != "structure"}
-    return Segment(**{**named, **plain, **codes, **colour})
+        named = {f.name: getattr(row, f.name) for f in fields(row)}
+        table = {key: value for key, value in {**named, **table}.items() if key not in ("name", "structure")}
+    return made_of(Segment, table, "[[segments]]")
 
 
 @runtime_checkable

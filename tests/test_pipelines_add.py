@@ -193,7 +193,7 @@ def test_wrong_weights_are_refused_before_anything_runs(site, run):
         (('use = "pipelines.bundle:BundlePipeline"', "use = 3"), "card.toml"),
         (('name = "labels"', 'name = "lung-density"'), "is a pipeline of radnode itself"),
         (('name = "labels"', 'name = "../labels"'), "lower case letters"),
-        (('kind = "volume"', 'kind = "cube"'), "an input's kind is one of"),
+        (('kind = "volume"', 'kind = "cube"'), "kind is one of"),
         (('use = "pipelines.bundle:BundlePipeline"', 'use = "../x:Y"'), "is in no package"),
     ],
 )

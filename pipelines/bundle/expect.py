@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contract import CardError, Image, InputRefused
+from pipelines.contract import Image, InputRefused
+from pipelines.typed import made_of
 
 Range = tuple[float, float]
 
@@ -32,20 +33,34 @@ class Expectation:
     percentiles: Mapping[float, Range] = field(default_factory=dict)  #: percent -> range of values
 
 
-def read_expectation(table: Mapping[str, Any]) -> Expectation:
+def read_expectation(table: Any) -> Expectation:
     """Return the expectation that a table of a card states.
 
     Raises
     ------
-    CardError
-        A key is missing, unknown, or not of its type.
+    ValueError
+        A key is missing, unknown, or not of its type, or a range is empty.
     """
+    said = "[[bundle.expects]]"
+    if isinstance(table, Mapping) and isinstance(percentiles := table.get("percentiles"), Mapping):
+        table = {**table, "percentiles": {_percent(key): one for key, one in percentiles.items()}}
+    made = made_of(Expectation, table, said)
+    for low, high in (made.object, made.volume_ml, *made.percentiles.values()):
+        if low > high:
+            raise ValueError(f"{said}: the range [{low:g}, {high:g}] is empty")
+    return made
+
+
+def _percent(key: str) -> float:
     try:
-        percentiles = {float(p): _range(table["percentiles"][p]) for p in table.get("percentiles", {})}
-        ranges = {key: _range(table[key]) for key in ("object", "volume_ml") if key in table}
-        return Expectation(**{**table, **ranges, "percentiles": percentiles})
-    except (TypeError, ValueError) as error:
-        raise CardError(f"[[bundle.expects]]: {error}") from error
+        percent = float(key)
+    except ValueError:
+        percent = -1.0
+    if not 0.0 <= percent <= 100.0:
+        raise ValueError(
+            f"[[bundle.expects]] percentiles: {key!r} is no percent; one with a point needs quotes"
+        )
+    return percent
 
 
 def refuse_unexpected(expectation: Expectation, image: Image) -> None:
@@ -67,12 +82,3 @@ def _hold(expectation: Expectation, what: str, seen: float, wanted: Range, unit:
             expectation.code,
             f"{expectation.sentence} The {what} is {seen:.0f} {unit}; expected is {low:g} to {high:g}.",
         )
-
-
-def _range(pair: Any) -> Range:
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise ValueError(f"{pair!r} is not a range [low, high]; percents with a point need quotes")
-    low, high = float(pair[0]), float(pair[1])
-    if low > high:
-        raise ValueError(f"the range [{low:g}, {high:g}] is empty")
-    return low, high

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pipelines.bundle.expect import Expectation, read_expectation
@@ -11,6 +11,7 @@ from pipelines.concept import Code
 from pipelines.contract import Card, CardError
 from pipelines.measure import MEASURES
 from pipelines.pins import refuse_pin
+from pipelines.typed import made_of
 
 #: What comes out after post-processing:
 #:
@@ -149,43 +150,14 @@ def read_terms(card: Card) -> Terms:
     Raises
     ------
     CardError
-        A key is missing, unknown or contradicts the segments.
+        A key is missing, unknown, of a wrong type, or contradicts the segments.
     """
-    table = dict(card.bundle)
-    if table.get("output") in REFUSED_OUTPUTS:
-        raise CardError(
-            f"{card.name}: a bundle that gives a {table['output']} cannot be used: "
-            f"{REFUSED_OUTPUTS[table['output']]}"
-        )
-    known = [f.name for f in fields(Terms)]
-    if unknown := table.keys() - set(known):
-        raise CardError(f"{card.name}: [bundle] has no {sorted(unknown)[0]!r}; it knows {', '.join(known)}")
-    if table.get("output") not in get_args(Output):
-        raise CardError(f"{card.name}: [bundle] output must be one of {', '.join(get_args(Output))}")
-    config = table.get("config", ())
-    table["config"] = (config,) if isinstance(config, str) else tuple(config)
-    table["channels"] = tuple(table.get("channels", ()))
-    if not table["channels"] and table["output"] in OUTLINES:
-        table["channels"] = tuple(s.label.lower() for s in card.segments)
-    for key in ("values", "nothing", "remove", "unused"):
-        table[key] = tuple(table.get(key, ()))
-    table["measure"] = {label: tuple(names) for label, names in table.get("measure", {}).items()}
     try:
-        for key in ("question", "unit"):
-            if key in table:
-                table[key] = Code(**table[key])
-        for key in ("answers", "finds"):
-            table[key] = tuple(_find(entry) for entry in table.get(key, ()))
-        if "map" in table:
-            table["map"] = _find(table["map"])
-        for pin in table.get("pins", {}).values():
+        terms = made_of(Terms, _table(card), "[bundle]")
+        for pin in terms.pins.values():
             refuse_pin(pin)
-        if "box_keys" in table:
-            table["box_keys"] = tuple(table["box_keys"])
-    except (TypeError, ValueError) as error:
-        raise CardError(f"{card.name}: [bundle] {error}") from error
-    table["expects"] = tuple(read_expectation(expectation) for expectation in table.get("expects", ()))
-    terms = Terms(**table)
+    except ValueError as error:
+        raise CardError(f"{card.name}: {error}") from error
     _refuse_words(card, terms)
     _refuse_outlines(card, terms)
     _refuse_measures(card, terms)
@@ -194,27 +166,24 @@ def read_terms(card: Card) -> Terms:
     return terms
 
 
-def _find(table: Mapping[str, Any]) -> Find:
-    codes = {key: Code(**table[key]) for key in ("code", "category", "anatomic_region") if key in table}
-    return Find(**{**table, **codes})
-
-
-#: Keys that know only certain words.
-_WORDS: dict[str, Any] = {
-    "frame": get_args(Frame),
-    "explain": (None, *get_args(Explain)),
-    "each": (None, *get_args(Each)),
-    "colour": get_args(Colour),
-    "combine": (None, "mean", "highest"),
-    "transforms": ("host", "device"),
-}
+def _table(card: Card) -> dict[str, Any]:
+    """Return the table with what it may leave out or shorten; what is of a wrong type is left as it is."""
+    table = dict(card.bundle)
+    output = table.get("output")
+    if output in tuple(REFUSED_OUTPUTS):
+        raise ValueError(f"a bundle that gives a {output} cannot be used: {REFUSED_OUTPUTS[output]}")
+    if output not in get_args(Output):
+        raise ValueError(f"[bundle] output must be one of {', '.join(get_args(Output))}")
+    if isinstance(config := table.get("config"), str):
+        table["config"] = [config]
+    if not table.get("channels", ()) and output in OUTLINES:
+        table["channels"] = [segment.label.lower() for segment in card.segments]
+    if isinstance(expects := table.get("expects"), list):
+        table["expects"] = [read_expectation(one) for one in expects]
+    return table
 
 
 def _refuse_words(card: Card, terms: Terms) -> None:
-    for key, words in _WORDS.items():
-        if (given := getattr(terms, key)) not in words:
-            known = ", ".join(word for word in words if word)
-            raise CardError(f"{card.name}: [bundle] {key} is one of {known}, not {given!r}")
     if unknown := terms.roles.keys() - PLACES.keys():
         raise CardError(
             f"{card.name}: [bundle.roles] has no {sorted(unknown)[0]!r}; it knows {', '.join(PLACES)}"
@@ -222,7 +191,7 @@ def _refuse_words(card: Card, terms: Terms) -> None:
     if unknown := terms.keys.keys() - card.inputs.keys():
         raise CardError(f"{card.name}: [bundle.keys] names {sorted(unknown)[0]!r}, which is no input")
     if not 0.0 <= terms.threshold <= 1.0:
-        raise CardError(f"{card.name}: [bundle] threshold is {terms.threshold}, not from 0 to 1")
+        raise CardError(f"{card.name}: [bundle] threshold is {terms.threshold:g}, not from 0 to 1")
     if not 0 < terms.most <= MOST:
         raise CardError(f"{card.name}: [bundle] most is {terms.most}, not from 1 to {MOST}")
 
@@ -246,7 +215,7 @@ def _refuse_outlines(card: Card, terms: Terms) -> None:
             f"{terms.output!r}"
         )
     meant = (*terms.values, *terms.nothing)
-    if any(not isinstance(value, int) or not 0 < value < 2**16 for value in meant):
+    if any(not 0 < value < 2**16 for value in meant):
         raise CardError(f"{card.name}: [bundle] values and nothing must be whole numbers from 1 to 65535")
     if not set(terms.nothing).isdisjoint(terms.values or range(1, len(card.segments) + 1)):
         raise CardError(f"{card.name}: [bundle] nothing names a value that means a segment")
