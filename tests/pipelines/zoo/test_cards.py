@@ -106,6 +106,14 @@ def test_every_outline_has_its_value_or_channel_and_every_measure_exists(name: s
 
 
 @pytest.mark.parametrize("name", CARDS)
+def test_what_has_no_known_distance_of_pixels_is_not_measured(name: str) -> None:
+    """A video of an endoscope has no millimetres: an area of it would be none."""
+    card, _ = card_of(name)
+    if any("ES" in spec.modality for spec in card.inputs.values()):
+        assert not card.measure
+
+
+@pytest.mark.parametrize("name", CARDS)
 def test_what_selects_a_series_is_understood_by_rules_and_tells_the_roles_apart(name: str) -> None:
     card, _ = card_of(name)
     (rule,) = parse_rules(
@@ -139,7 +147,10 @@ DESCRIPTIONS = {
         "": ["cine_sag", "cine_4ch", "localizer"],
     },
     "valve_landmarks": {"cine": ["cine_4CH", "LAX 2ch", "b-SSFP_lax"], "": ["T1 relaxometry", "CINE SAX"]},
-    "wholeBrainSeg_Large_UNEST_segmentation": {"t1": ["T1 in MNI305"], "": ["t1_mprage_sag"]},
+    "wholeBrainSeg_Large_UNEST_segmentation": {
+        "t1": ["T1 in MNI305"],
+        "": ["t1_mprage_sag", "T1 in MNI152", "OMNISCAN T1", "T1 MNI"],
+    },
 }
 
 

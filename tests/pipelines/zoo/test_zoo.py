@@ -267,11 +267,12 @@ def test_valve_points_come_back_from_the_framed_slice(tmp_path):
     assert sum(caution.startswith("Not found") for caution in found.cautions) == 9
 
 
-@pytest.mark.skipif(is_missing("torchvision"), reason="torchvision is not installed")
 def test_a_nodules_box_lies_around_what_is_bright(tmp_path):
     name = "lung_nodule_ct_detection"
     card = put_card(ZOO / name, tmp_path)
-    terms, bundle = untrained(card)
+    nothing = {"_target_": "torch.nn.Identity"}  # in the place of what needs torchvision
+    without = {"network_def": nothing, "detector_ops": [], "inferer": {"_target_": "SimpleInferer"}}
+    terms, bundle = untrained(card, without)
     case = CT()
 
     def inferer(batch: torch.Tensor, *_: Any) -> list[dict[str, torch.Tensor]]:
@@ -283,7 +284,10 @@ def test_a_nodules_box_lies_around_what_is_bright(tmp_path):
     (found,) = analyze(bundle, card, terms, case).detections
     bright = np.argwhere(case["ct"].array > 290)
     low, high = found.points.min(0), found.points.max(0)
-    assert (low <= bright.min(0) + 1).all() and (high >= bright.max(0) - 1).all()
+    # The network saw it at 0.70 x 0.70 x 1.25 mm, where half a voxel more or less is a matter of rounding.
+    rounding = 1.0 + np.array([1.25, 0.70, 0.70]) / np.array(case["ct"].spacing_mm) / 2
+    np.testing.assert_array_less(np.abs(low - bright.min(0)), rounding)
+    np.testing.assert_array_less(np.abs(high - bright.max(0)), rounding)
 
 
 def test_every_bundle_of_the_checkout_stands_in_the_table():
