@@ -152,12 +152,12 @@ def _weights_go_to(parser: ConfigParser, network: torch.nn.Module) -> tuple[torc
 def _refuse_ungiven(
     card: Card, terms: Terms, keys: Sequence[str], image_key: str, extras: Mapping[str, Any]
 ) -> None:
-    """Refuse a bundle that loads an image which no role gives; of its own data set only the truth may lack."""
+    """Refuse a bundle that loads an image which no role gives; only the truth may lack."""
     given = {terms.keys.get(role, image_key) for role in card.inputs} | extras.keys() | {CommonKeys.LABEL}
     if missing := [key for key in keys if key not in given]:
         raise CardError(
             f"{card.name}: the bundle loads {', '.join(map(repr, missing))}, which no input gives; describe "
-            f"it as [inputs.<role>] and say <role> = {missing[0]!r} in [bundle.keys], or, if it is not needed, "
+            f"it as [inputs.<role>] and say <role> = {missing[0]!r} in [bundle.keys], or, if not needed, "
             "take it out of the bundle's transforms with [bundle.overrides]"
         )
 

@@ -124,7 +124,18 @@ def _detections(
         for one in said.detections
     ]
     cautions: tuple[str, ...] = ()
-    if terms.output != "points":
+    if terms.output == "instances":
+        if split := sum(said.split for _, said in parts):
+            cautions = (
+                f"{split} of the bundle's {len(found)} instances lie in several pieces; of each only the "
+                "largest piece is outlined.",
+            )
+        if len(found) > terms.most:
+            cautions += (f"The bundle found {len(found)}; the {terms.most} largest are told.",)
+            voxels = np.array([count for _, said in parts for count in said.voxels])
+            largest = np.sort(np.argsort(-voxels, kind="stable")[: terms.most])  # in their order
+            found = [found[index] for index in largest]
+    elif terms.output == "boxes":
         found.sort(key=lambda one: -(one.confidence or 0.0))  # stable: equals stay in order of slices
         if len(found) > terms.most:
             cautions = (f"The bundle found {len(found)}; the {terms.most} of the highest scores are told.",)

@@ -22,6 +22,8 @@ class Said:
     scores: NDArray[np.float64] | None = None  #: (answers,), 0..1
     #: With slices of the part, and all with number 0: they are counted when the parts are put together.
     detections: tuple[Detection, ...] = ()
+    voxels: tuple[int, ...] = ()  #: of each detection, where they are instances
+    split: int = 0  #: instances of which only one of several pieces is outlined
     missing: tuple[str, ...] = ()  #: labels of points that were looked for and not found
     cautions: tuple[str, ...] = ()  #: sentences
 

@@ -13,7 +13,6 @@ from pipelines.bundle.run import Answer
 from pipelines.bundle.terms import Terms
 from pipelines.contract import Card, Evaluation
 
-
 #: How far from 1 the sum of scores for exclusive answers may lie.
 SUM_ROUNDING = 1e-3
 

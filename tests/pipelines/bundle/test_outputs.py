@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -297,7 +298,33 @@ def test_instances_of_a_volume_are_boxes_along_the_edges_of_their_voxels(tmp_pat
 def test_only_the_instances_a_reader_can_bear_are_told(tmp_path):
     findings = findings_of(tmp_path, "cells", terms=f"most = 2\n{ZOO['cells'].terms}")
     assert [one.number for one in findings.detections] == [1, 2]
-    assert findings.cautions == ("The bundle found 3; the 2 of the highest scores are told.",)
+    # The first of the map is a single pixel: the others are larger.
+    assert [float(one.points[:, 1].min()) for one in findings.detections] == [9.5, 29.5]
+    assert findings.cautions == ("The bundle found 3; the 2 largest are told.",)
+
+
+def test_an_instance_in_several_pieces_is_outlined_at_its_largest_and_told(tmp_path):
+    one_number = [*ZOO["cells"].after[:1], func("(x > 0).float()", "instance_map"), *ZOO["cells"].after[1:]]
+    findings = findings_of(tmp_path, "cells", after=one_number, terms=f"{ZOO['cells'].terms}")
+    (one,) = findings.detections
+    assert one.points[:, 1:].min(axis=0).tolist() == [9.5, 7.5]  # 4 x 7; the other pieces have 24 and 1
+    assert one.points[:, 1:].max(axis=0).tolist() == [13.5, 14.5]
+    assert findings.cautions == (
+        "1 of the bundle's 1 instances lie in several pieces; of each only the largest piece is outlined.",
+    )
+
+
+def test_a_huge_number_of_an_instance_asks_for_no_more_memory_than_a_small_one(tmp_path):
+    huge = func("x * 700_000_000", "instance_map")  # to 2.1e9: 8 bytes for each would be 17 GB
+    gives = [*ZOO["cells"].after[:1], huge, *ZOO["cells"].after[1:]]
+    tracemalloc.start()
+    try:
+        said = findings_of(tmp_path / "a", "cells", after=gives).detections
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+    plain = findings_of(tmp_path / "b", "cells").detections
+    assert [one.points.tolist() for one in said] == [one.points.tolist() for one in plain]
 
 
 def test_a_map_of_instances_with_fractions_is_stopped(tmp_path):
