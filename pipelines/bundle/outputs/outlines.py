@@ -7,7 +7,7 @@ import numpy as np
 from pipelines.bundle.inputs import Part
 from pipelines.bundle.outputs.outline import labelmap_of_labels, labelmap_of_one_hot, masks_of_channels
 from pipelines.bundle.outputs.place import on_source
-from pipelines.bundle.outputs.said import Said
+from pipelines.bundle.outputs.said import Said, refuse_several
 from pipelines.bundle.run import Answer
 from pipelines.bundle.terms import Terms
 from pipelines.contract import Card
@@ -63,6 +63,7 @@ def read_image(answer: Answer, part: Part, card: Card, terms: Terms) -> Said:
     ValueError
         It has several channels, or values that are not finite numbers.
     """
+    refuse_several(answer.pred)
     lowest = float(answer.pred.min()) if answer.pred.numel() else 0.0
     channels, cautions = on_source(answer.pred, answer, part, linear=True, outside=lowest)
     if len(channels) != 1:

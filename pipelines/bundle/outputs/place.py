@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from pipelines.bundle.inputs import Part
+from pipelines.bundle.outputs.said import refuse_several
 from pipelines.bundle.run import Answer
 from pipelines.bundle.terms import Frame
 from pipelines.geometry import GeometryChanged, Grid, grid_of, is_same, shift_mm
@@ -43,7 +44,10 @@ def on_source(
     ------
     GeometryChanged
         It lies on neither grid, or nobody knows where.
+    ValueError
+        There are several results.
     """
+    refuse_several(result)
     given = grid_of(result)
     channels = result.as_tensor().detach().cpu().numpy()
     if is_same(given, part.grid):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,21 @@ class Said:
     cautions: tuple[str, ...] = ()  #: sentences
 
 
+def refuse_several(result: Any) -> None:
+    """Refuse several results where the card says one.
+
+    Raises
+    ------
+    ValueError
+        The bundle saves several, and the card does not say which is meant.
+    """
+    if isinstance(result, Mapping):
+        raise ValueError(f"the bundle saves {', '.join(map(str, result))}; say which in [bundle] result")
+
+
 def array_of(value: Any) -> NDArray[Any]:
     """Return what a bundle gave as an array of the same shape, whatever made it."""
+    refuse_several(value)
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     return np.asarray(value)

@@ -12,7 +12,7 @@ from node.compute.findings import validate
 from pipelines import codes
 from pipelines.bundle import BundlePipeline
 from pipelines.contract import CardError, read_card
-from tests.bundle_zoo import SAVE, ZOO, func, load, step, write, write_zoo
+from tests.bundle_zoo import SAVE, ZOO, func, invert, load, step, write, write_zoo
 from tests.bundles import image_of, loaded
 from tests.phantoms import to_world
 from tests.pipelines.bundle.zoo_cases import CASES, cells, colour, heartbeat, volume
@@ -140,6 +140,17 @@ def test_a_generated_image_is_a_map_in_its_unit_and_said_to_be_synthetic(tmp_pat
     assert any("synthetic" in caution for caution in findings.cautions)
     assert findings.labelmap is None
     assert not findings.segments
+
+
+@pytest.mark.parametrize("name", ["labels", "image", "probabilities"])
+def test_of_several_saved_results_the_card_says_which(tmp_path, name):
+    both = [
+        invert(),
+        step("CopyItemsd", "pred", names=["a", "b"], times=2),
+        step("SaveImaged", ["a", "b"], output_dir="@output_dir"),
+    ]
+    with pytest.raises(ValueError, match=r"saves a, b; say which in \[bundle\] result"):
+        findings_of(tmp_path, name, after=both)
 
 
 # --- scores -----------------------------------------------------------------------------------------
