@@ -12,7 +12,7 @@ from pipelines.bundle.inputs import parts_of, prepare
 from pipelines.bundle.outputs import READ, findings_of
 from pipelines.bundle.outputs.said import Said
 from pipelines.bundle.outputs.scores import chosen, combine
-from pipelines.bundle.run import Loaded, run
+from pipelines.bundle.run import Loaded, run, told
 from pipelines.bundle.terms import Terms
 from pipelines.contract import Card, Case, Findings
 
@@ -54,8 +54,8 @@ def _explained(
         if not np.isfinite(array).all():
             raise ValueError("it has values that are not numbers")
     except Exception as error:  # noqa: BLE001  a network may raise anything; the answer stands without its map
-        told = f"What the answer rests on could not be shown: {type(error).__name__}."
-        return replace(findings, cautions=(*findings.cautions, told))
+        caution = f"What the answer rests on could not be shown: {told(error)}"
+        return replace(findings, cautions=(*findings.cautions, caution))
     if (highest := float(array.max())) > 0:
         array /= highest
     caution = caution_of(terms.explain, label, len(wanted), len(said))

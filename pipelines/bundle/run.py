@@ -21,6 +21,7 @@ from pipelines.bundle.weights import data_only
 from pipelines.geometry import GeometryChanged
 
 CPU = torch.device("cpu")
+LONGEST = 200  #: characters that are told of an error's message
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,11 +104,16 @@ def _part(name: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError, GeometryChanged):
         raise
     except Exception as error:
-        root: BaseException = error
-        while root.__cause__ is not None:
-            root = root.__cause__
-        said = str(root).strip().split("\n", 1)[0]
-        raise BundleFailed(f"the bundle's {name} failed: {type(root).__name__}: {said}") from error
+        raise BundleFailed(f"the bundle's {name} failed: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """Return the kind of an error's root and the first line of what it says, printable and short."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    first = str(error)[:10_000].strip().split("\n", 1)[0]
+    said = " ".join("".join(c if c.isprintable() else " " for c in first).split())
+    return f"{type(error).__name__}: {said if len(said) <= LONGEST else said[:LONGEST] + '...'}"
 
 
 def at_work(loaded: Loaded) -> ExitStack:

@@ -10,6 +10,7 @@ import pytest
 from node.compute.findings import validate
 from pipelines import codes
 from pipelines.bundle.explain import MOST_PARTS, MOST_PASSES, window
+from pipelines.bundle.run import told
 from tests.bundle_zoo import ZOO, code, find, func, load, step, write
 from tests.bundles import image_of, loaded
 from tests.phantoms import make_affine
@@ -135,7 +136,14 @@ def test_a_layer_that_is_not_there_costs_the_map_and_not_the_answer(tmp_path):
     findings = explained(tmp_path, 'explain = "gradcam"\nexplain_layer = "none"', {"view": picture()})
     assert findings.maps == ()
     assert findings.evaluations[0].value.meaning == "Heterogeneous"
-    assert any("could not be shown" in caution for caution in findings.cautions)
+    assert any(
+        "could not be shown: ValueError: the network has no layer 'none'" in c for c in findings.cautions
+    )
+
+
+def test_what_a_map_failed_of_is_told_in_one_clean_and_short_line():
+    assert told(ValueError("a\x1b[31m\tb\nsecond")) == "ValueError: a [31m b"
+    assert len(told(ValueError("A" * 5_000_000))) < 250
 
 
 def test_the_map_of_a_turned_and_resampled_volume_lies_on_its_source(tmp_path):
