@@ -173,7 +173,7 @@ def test_a_series_is_wanted_in_the_role_that_its_description_says_and_in_no_othe
 
 @pytest.mark.parametrize("name", CARDS)
 def test_pins_hold_the_configuration_and_all_that_is_run(name: str) -> None:
-    _, terms = card_of(name)
+    card, terms = card_of(name)
     pins = pins_of(CARDS[name])
     assert "configs/metadata.json" in pins
     assert {"configs/inference.json", "configs/inference.yaml"} & pins.keys()
@@ -183,6 +183,7 @@ def test_pins_hold_the_configuration_and_all_that_is_run(name: str) -> None:
     if terms.weights not in pins:  # the zoo publishes no hash of it
         assert name in ("pediatric_abdominal_ct_segmentation", "prostate_mri_anatomy")
         assert "The zoo publishes no hash" in CARDS[name].read_text()
+    assert ("nobody vouches for the weights" in card.warning) == (terms.weights not in pins)
 
 
 def test_an_empty_folder_is_unlike_every_card(tmp_path: Path) -> None:
