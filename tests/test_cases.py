@@ -176,6 +176,19 @@ def test_two_series_for_a_role_are_refused_by_their_numbers(study, tmp_path):
         assert node.journal.claim(now[0]) is None, "the case that was clear before has been superseded"
 
 
+def test_a_complete_case_waits_for_what_still_arrives_of_its_study(study, tmp_path):
+    rival = write_mr(tmp_path / "rival", "flair", SeriesNumber=9)
+    with opened(tmp_path / "node") as (node, _):
+        for role in ROLES:
+            jobs = settle(study[role], node)
+        assert jobs[0].spec.lack is None
+        uid = arrive(rival, node)
+        assert node.journal.claim(node.clock()) is None
+        (job,) = flow.plan(uid, node)
+        assert job.spec.lack.code == "several-candidates"
+        assert node.journal.claim(node.clock()).id == job.id
+
+
 def test_another_study_does_not_complete_a_case(study, tmp_path):
     elsewhere = write_mr(tmp_path / "else", "flair", study="another")
     with opened(tmp_path / "node") as (node, _):
@@ -276,6 +289,25 @@ def test_a_rule_on_results_of_a_case_is_asked_of_the_current_series_alone(histor
         assert node.journal.answer("toy-change", current, 1).refused == ""
         (made,) = follow_all(node)
         assert made.spec.inputs["ct"].series_uid == current
+
+
+def test_a_case_waits_for_the_prior_that_still_arrives(history, tmp_path):
+    with opened(tmp_path / "node") as (node, _):
+        settle(history["20240301"], node)
+        prior = arrive(history["20250301"][:-1], node)
+        flow.plan(prior, node)
+        arrive(history["20250301"][-1:], node)
+        current = arrive(history["20260102"], node)
+        flow.plan(current, node)
+        assert node.journal.claim(node.clock()) is None, "not with the prior before that"
+        flow.plan(prior, node)
+        bound = {
+            job.spec.inputs["prior"].series_uid
+            for job in jobs_by_state(node)[JobState.QUEUED]
+            if job.spec.inputs["current"].series_uid == current
+        }
+        assert bound == {prior}
+        assert node.journal.claim(node.clock()) is not None
 
 
 def test_a_prior_of_another_patient_is_none(history, tmp_path):

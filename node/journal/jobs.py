@@ -34,14 +34,21 @@ class Jobs(Database):
     def claim(self, now: datetime) -> Job | None:
         """Take the oldest job that waits and may begin: COMPUTING under a new fence, one more try.
 
-        One that lacks a series waits as long as any of its study still arrives, and one that needs
-        the result of another as long as that is queued or computing.
+        A case, complete or not, waits as long as a series of its study or its patient still arrives,
+        which may change it; one that needs the result of another as long as that is queued or computing.
         """
-        arrives = exists().where(_series.c.study_uid == _job.c.study_uid, _series.c.unsettled)
+        mine = _series.alias("mine")
+        patients = select(mine.c.patient_key).where(
+            mine.c.study_uid == _job.c.study_uid, mine.c.patient_key != ""
+        )
+        of_case = or_(
+            _series.c.study_uid == _job.c.study_uid, _series.c.patient_key.in_(patients.correlate(_job))
+        )
+        arrives = exists().where(_series.c.unsettled, of_case)
         oldest = (
             select(_job)
             .where(_job.c.state == JobState.QUEUED, _job.c.not_before <= now)
-            .where(or_(_job.c.lack.is_(None), ~arrives), ~exists().where(*unmade(_job.c.id)))
+            .where(or_(_job.c.case_of == [], ~arrives), ~exists().where(*unmade(_job.c.id)))
             .order_by(_job.c.id)
             .limit(1)
         )
