@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import permutations
 
@@ -179,6 +180,51 @@ def test_a_retry_wakes_what_was_refused_for_want_of_it(ct, tmp_path):
             name, job = claim(node)
             assert (name, claim(node)) == (expected, ("", None))
             finish(job, node)
+
+
+@pytest.mark.parametrize("how", [JobState.FAILED, JobState.CANCELLED])
+@pytest.mark.parametrize("what", ["all again, once it has aged out", "one more that is left out"])
+def test_what_was_refused_for_want_of_a_result_is_made_anew_with_it(how, what, tmp_path):
+    files = small_ct(tmp_path / "ct")
+    header = pydicom.dcmread(files[-1])
+    header.ImageType = ["DERIVED", "SECONDARY"]
+    header.save_as(files[-1])
+    with opened(tmp_path / "node", rules=toy_chain.rule("third", "out")) as node:
+        jobs = settle(files[:-1], node)
+        end(claim(node)[1], how, node)
+        for _ in ("second", "third"):
+            flow.compute(claim(node)[1], node, lambda *_: None)
+        if what == "one more that is left out":
+            again = list(settle(files[-1:], node))
+        else:
+            node.store.remove(node.journal.forget(jobs["first"].spec.inputs["ct"].series_uid))
+            again = list(settle(files[:-1], node))
+        if how is JobState.FAILED and what == "one more that is left out":
+            assert again == [], "a retry wakes them"
+            return
+        assert again == ["first", "second", "third"]
+        for expected in again:
+            name, job = claim(node)
+            assert (name, claim(node)) == (expected, ("", None))
+            finish(job, node)
+
+
+def test_results_of_the_time_before_outlines_were_kept_are_made_anew_when_needed(tmp_path):
+    files = small_ct(tmp_path / "ct")
+    header = pydicom.dcmread(files[-1])
+    header.ImageType = ["DERIVED", "SECONDARY"]
+    header.save_as(files[-1])
+    with opened(tmp_path / "node", rules=toy_chain.rule("first", "desk")) as node:
+        settle(files[:-1], node)
+        finish(claim(node)[1], node)
+    with closing(sqlite3.connect(tmp_path / "node" / "data" / "journal.sqlite")) as db, db:
+        db.execute("UPDATE job SET outcome = json_remove(outcome, '$.outlines')")
+    with opened(tmp_path / "node") as node:
+        assert list(settle(files[-1:], node)) == ["first", "second"]
+        finish(claim(node)[1], node)
+        name, job = claim(node)
+        assert name == "second"
+        assert node.journal.made_for(job).keys() == {"inside"}
 
 
 def test_results_that_could_not_be_sent_are_used_all_the_same(ct, tmp_path):

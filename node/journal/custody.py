@@ -17,8 +17,9 @@ from node.errors import NodeError
 from node.job import OPEN, Job, JobSpec, JobState, merged
 from node.journal import schema
 from node.journal.follow import Answers, answering
-from node.journal.known import known
+from node.journal.known import known, needed_by
 from node.journal.moves import given_back, make_job, move_job
+from node.journal.needs import MISSING
 from node.journal.patients import seen_of
 from node.journal.record import Recording
 from node.journal.rows import Arriving, instance_of, job_of
@@ -182,10 +183,11 @@ class Custody(Recording):
                 )
             )
             _supersede(connection, series_uid, revision, wanted, now)
+            needed = needed_by(wanted)
             return [
                 make_job(connection, spec, reason=_why(spec), now=now)
                 for spec in wanted
-                if known(connection, spec) is None
+                if known(connection, spec, needed) is None
             ]
 
     def expired(self, now: datetime, keep: KeepTable) -> list[str]:
@@ -218,7 +220,7 @@ class Custody(Recording):
 
         These are its instances and the results made of it. The jobs, their history and that the
         results were ours stay known. Sent again, the series is analysed again, except by a
-        pipeline that refused it, which would refuse it again, and by one whose results were
+        pipeline that refused what it was given, which would refuse it again, and by one whose results were
         withdrawn, which would make the same again.
 
         Raises
@@ -247,7 +249,11 @@ class Custody(Recording):
             connection.execute(update(result).where(made).values(aged_out=True))
             ended = or_(
                 job.c.state.in_([JobState.DONE, JobState.FAILED]),
-                and_(job.c.state == JobState.REFUSED, job.c.lack.is_not(None)),  # next time it may be there
+                # What was lacking may be there next time.
+                and_(
+                    job.c.state == JobState.REFUSED,
+                    or_(job.c.lack.is_not(None), job.c.reason_code == MISSING),
+                ),
             )
             gone = job.c.id.in_(mine), ended, job.c.withdrawn_at.is_(None)
             connection.execute(update(job).where(*gone).values(key=given_back(job.c.id)))

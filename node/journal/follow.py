@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, and_, exists, func, or_, select, upda
 from node.job import Job, JobSpec, JobState, merged
 from node.journal import schema
 from node.journal.database import Database
-from node.journal.known import known
+from node.journal.known import known, needed_by
 from node.journal.moves import find_job, make_job, move_job
 from node.journal.outbox import owe
 from node.journal.patients import seen_of
@@ -139,8 +139,10 @@ class Followed(Database):
             mine = update(_job).where(_job.c.id == job.id, ~_job.c.followed).values(followed=True)
             if not connection.execute(mine).rowcount:
                 return []
-            for spec in merged(specs):
-                job_id = known(connection, spec)
+            wanted = merged(specs)
+            needed = needed_by(wanted)
+            for spec in wanted:
+                job_id = known(connection, spec, needed)
                 if job_id is None:
                     reason = f"Rule {spec.rule!r} matched what came of job {job.id}."
                     made.append(make_job(connection, spec, reason=reason, now=now))

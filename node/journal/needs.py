@@ -100,14 +100,14 @@ class Needs(Database):
 def _unusable(connection: Connection, row: Row[Any]) -> str:
     """Say why the results of a job cannot be an input; "" if they can."""
     if row.withdrawn_at is not None:
-        return f"which were withdrawn ({row.withdrawal})."
+        return f"which were withdrawn ({row.withdrawal}). Only another version of it gives others."
     aged = connection.scalars(select(_result.c.aged_out).where(_result.c.job_id == row.id)).all()
     if not aged:
         return f"{_ENDED.get(row.state, f'which is {row.state}')}: {row.reason}"
     if any(aged):
         return "which have aged out. Send the series again."
     if not (row.outcome or {}).get("outlines"):
-        return f"which outlined nothing that was kept. Withdraw job {row.id} and send the series again."
+        return "which outlined nothing."
     return ""
 
 
