@@ -7,7 +7,6 @@ while a device computes.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -174,15 +173,19 @@ class LocalEngine:
         return [slot for slot in self._free if slot.place == place]
 
     def _give_back(self, task: Task, slot: Slot) -> None:
-        """Free a slot, with a fresh worker where the old one is of no more use."""
+        """Free a slot, with a fresh worker where the old one is of no more use.
+
+        What goes wrong here costs no answer that was given: the task that needs a worker will tell.
+        """
         worker = slot.worker
         try:
             if worker is not None and (not worker.is_fit or worker.tasks_done >= TASKS_PER_WORKER):
                 self._replace(slot)
             slot.make_room(self._memory_limit)
             if slot.place == "device" and not self._closed:
-                with contextlib.suppress(WorkerLost):  # the task that needs one will tell
-                    slot.keep_spare(lambda: self._start(slot), self._memory_limit)
+                slot.keep_spare(lambda: self._start(slot), self._memory_limit)
+        except (OSError, WorkerLost) as error:
+            log.warning("worker_not_replaced", device=slot.device, reason=describe(error))
         finally:
             with self._changed:
                 del self._under_way[task.job_id]
@@ -190,10 +193,10 @@ class LocalEngine:
                 self._changed.notify_all()
 
     def _replace(self, slot: Slot) -> None:
-        if slot.worker is not None:
-            log.info("worker_replaced", pid=slot.worker.pid)
-            slot.worker.end()
-        slot.worker = None
+        old, slot.worker = slot.worker, None
+        if old is not None:
+            log.info("worker_replaced", pid=old.pid)
+            old.end()
         if not self._closed and not any(worker.is_blank for worker in slot.idle):
             slot.worker = self._start(slot)
 

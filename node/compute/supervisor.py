@@ -104,17 +104,15 @@ class Supervisor:
         self._tail = b""
         self._unpacker = Unpacker()
         self._asking = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch))
+        self._commands = self._answers = self._guard = -1
+        theirs: dict[str, int] = {}
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch))
+        except OSError as error:
+            raise _not_started(error) from error
         self._home, self._given = self._folder / "home", self._folder / "given"
-        for folder in (self._home, self._given):
-            folder.mkdir(mode=0o700)
-        theirs_commands, self._commands = os.pipe()
-        self._answers, theirs_answers = os.pipe()
-        theirs_guard, self._guard = os.pipe()
-        theirs = (theirs_commands, theirs_answers, theirs_guard)
         settings = {
             "device": device,
-            **dict(zip(("commands", "answers", "guard"), theirs, strict=True)),
             "preload": list(preload),
             "readable": [str(folder) for folder in (*readable, self._given)],
             "writable": [str(folder) for folder in (self._home, *_notebooks())],
@@ -123,15 +121,21 @@ class Supervisor:
             "file_bytes": scratch_limit,
         }
         # -P: nothing is imported from the working folder; -W: warnings may quote headers.
-        command = [sys.executable, "-P", "-W", "ignore", "-m", "node.compute.worker", json.dumps(settings)]
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "node.compute.worker"]
         try:
+            for folder in (self._home, self._given):
+                folder.mkdir(mode=0o700)
+            theirs["commands"], self._commands = os.pipe()
+            self._answers, theirs["answers"] = os.pipe()
+            theirs["guard"], self._guard = os.pipe()
+            command.append(json.dumps(settings | theirs))
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 bufsize=0,
-                pass_fds=theirs,
+                pass_fds=tuple(theirs.values()),
                 cwd=self._home,
                 env=_environment(os.environ, self._home, self._mark, threads, place),
                 start_new_session=True,
@@ -140,9 +144,9 @@ class Supervisor:
         except OSError as error:
             self._close_pipes()
             remove(self._folder)
-            raise WorkerLost(f"No worker process could be started: {error.strerror}.") from error
+            raise _not_started(error) from error
         finally:
-            for descriptor in theirs:
+            for descriptor in theirs.values():
                 os.close(descriptor)
         os.set_blocking(self._commands, False)
         threading.Thread(target=self._keep_tail, name=f"output-{self.pid}", daemon=True).start()
@@ -348,6 +352,10 @@ class Supervisor:
             if descriptor >= 0:
                 os.close(descriptor)
         self._commands = self._answers = self._guard = -1
+
+
+def _not_started(error: OSError) -> WorkerLost:
+    return WorkerLost(f"No worker process could be started: {error.strerror}.")
 
 
 def _hints(answer: Mapping[str, Any], key: str) -> tuple[frozenset[str], float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from node.compute import Task
+from node.compute import Task, supervisor
 from node.compute.local import resolve_devices
 from node.compute.process import group_members
 from node.errors import (
@@ -161,6 +161,35 @@ def test_an_answer_ahead_of_the_next_task_is_given_to_nobody(engine):
     answer = do(engine, "ok")
     assert answer["pid"] != first["pid"]
     assert "cwd" in answer
+
+
+NO_ROOM = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["mkdtemp", "mkdir", "pipe", "popen"])
+def test_an_answer_is_kept_where_no_next_worker_can_be_started(what, free_engine, monkeypatch):
+    def fail(*_arguments, **_more):
+        raise NO_ROOM
+
+    where = {
+        "mkdtemp": (supervisor.tempfile, "mkdtemp"),
+        "mkdir": (Path, "mkdir"),
+        "pipe": (os, "pipe"),
+        "popen": (supervisor.subprocess, "Popen"),
+    }
+    first = do(free_engine, "ok")
+    scratch = free_engine._scratch
+    with monkeypatch.context() as broken:
+        broken.setattr(*where[what], fail)
+        assert do(free_engine, "remove_home") is not None  # after which its worker is of no use
+        with pytest.raises(
+            WorkerLost, match=r"No worker process could be started: No space left on device\."
+        ):
+            do(free_engine, "ok")
+        kept = {slot.worker._folder for slot in free_engine._slots if slot.worker is not None}
+        assert {*scratch.glob("worker-*")} == kept
+    again = do(free_engine, "ok")
+    assert again["pid"] != first["pid"]
 
 
 def test_a_worker_that_has_ended_is_not_killed_again(engine, monkeypatch):
