@@ -18,6 +18,9 @@ from pipelines.pins import differences, pin_of
 #: MONAI's names for one modality, in DICOM's terms; others are not compared.
 MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT"}
 
+#: How metadata may name a channel that is no segment.
+_BACKGROUND = frozenset({"background", "bg", "__background__"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
@@ -135,6 +138,7 @@ def _compare_names(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
     A bundle without names for its channels cannot disagree; one with names must agree, since a
     swapped pair of labels would look right in every other way.
     """
+    _refuse_other_channels(card, terms, names)
     offset = 1 if terms.output == "labels" or terms.has_background else 0
     numbers = terms.values or tuple(range(offset, offset + len(card.segments)))
     for segment, name, number in zip(card.segments, terms.channels, numbers, strict=True):
@@ -146,4 +150,20 @@ def _compare_names(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
     if extra := names.keys() - set(numbers) - set(terms.unused) - {0}:
         raise CardError(
             f"{card.name}: the bundle's channel {min(extra)} {names[min(extra)]!r} is not in the card"
+        )
+
+
+def _refuse_other_channels(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
+    """Refuse an output for which no names in the card could be right, and say which output could."""
+    is_nothing = names.get(0, "") in _BACKGROUND
+    if terms.output == "labels" and names.keys() == {0} and not is_nothing:
+        raise CardError(
+            f"{card.name}: the bundle's metadata names one channel, 0 {names[0]!r}, and label 0 means no "
+            f"segment; set [bundle] output = 'channels' and channels = [{names[0]!r}]"
+        )
+    if terms.output == "channels" and is_nothing and not terms.values and names[0] not in terms.channels:
+        raise CardError(
+            f"{card.name}: the bundle's metadata claims {len(names)} channels, of which 0 is {names[0]!r}, "
+            "which is no segment; set [bundle] output = 'labels' if one channel of 0 and 1 comes out (a "
+            f"threshold), 'one-hot' if {len(names)} channels come out"
         )

@@ -7,21 +7,21 @@ import re
 from collections.abc import Iterator
 
 from pipelines.draft.guess import (
-    UNITS,
+    BACKGROUND,
     Guess,
     box_mode_of,
     frame_of,
     is_colour,
     kind_of,
+    modalities_of,
     modality_of,
     output_of,
+    unit_of,
 )
 from pipelines.draft.names import match, slug
 from pipelines.draft.said import Said, Tensor, one_line
 
 OUTLINES = ("labels", "one-hot", "channels", "probabilities")
-#: How a bundle may name what it does not outline.
-_BACKGROUND = frozenset({"background", "bg", "__background__"})
 _EXAMPLE = '{ SeriesDescription = "*T1*" }'
 _NO_CODE = '{ value = "", scheme = "SCT", meaning = "" }'
 _WORDS = (
@@ -70,25 +70,30 @@ def _head(said: Said, output: str) -> Iterator[str]:
 
 def _inputs(said: Said) -> Iterator[str]:
     image = said.inputs[0] if said.inputs else Tensor(name="image")
-    modality = modality_of(image)
-    kind = kind_of(image, modality.word, said.config_text)
-    colour = _colour(image, kind.word)
-    count = 1 if colour.word else (image.channels or 1)
+    kind = kind_of(image, modality_of(image).word, said.config_text)
+    # The leads of a waveform and the colours of a picture are of one series.
+    is_one = kind.word == "waveform" or _colour(image, kind.word).word
+    count = 1 if is_one else (image.channels or 1)
+    modalities = modalities_of(image, count)
+    several = len({one.word for one in modalities}) > 1
     roles: list[str] = []
     named = count > 1 and len(image.names) == count
-    for number in range(count):
-        called = (
-            image.names.get(number, "")
-            if named
-            else (modality.word if count == 1 else f"series {number + 1}")
-        )
-        roles.append(slug(called, {*roles}))
-    for role, channel in zip(roles, range(count), strict=True):
+    for channel, modality in enumerate(modalities):
+        if named:
+            called = image.names.get(channel, "")
+        else:
+            called = modality.word if count == 1 or several else f"series {channel + 1}"
+        role = slug(called, {*roles})
+        roles.append(role)
         yield f"[inputs.{role}]"
         yield _line("modality", [modality.word], modality.note)
-        unit = UNITS.get(modality.word, "1")
-        yield _line("unit", unit, "" if modality.word else "CONFIRM: UCUM; '1' where the values have none")
+        unit = unit_of(modality.word)
+        yield _line("unit", unit.word, unit.note)
         yield _line("kind", kind.word, kind.note)
+        if kind.word == "waveform" and image.channels:
+            yield _line("slices_min", image.channels, "CONFIRM: the leads that a recording must have")
+        if several and channel:
+            yield _line("grid", "resample", f"CONFIRM: taken to the grid of {roles[0]!r}, and told")
         if count > 1:
             what = f"channel {channel}" + (
                 f" ({image.names[channel]})" if named else ", of which nothing is said"
@@ -154,10 +159,10 @@ def _weights(said: Said) -> Iterator[str]:
 
 
 def _segments(names: dict[int, str], output: str) -> Iterator[str]:
-    labels = {n: name for n, name in names.items() if name.lower() not in _BACKGROUND}
+    labels = {n: name for n, name in names.items() if name.lower() not in BACKGROUND}
     if output in ("one-hot", "probabilities"):
         called = names.get(0, "")
-        has_background = called.lower() in _BACKGROUND if called else output == "one-hot"
+        has_background = called.lower() in BACKGROUND if called else output == "one-hot"
         said = f"the bundle calls it {called!r}" if called else "the bundle does not name it"
         asked = "CONFIRM: whether channel 0 is what is not outlined"
         yield _line("background", has_background, f"{asked}; {said}")

@@ -12,10 +12,14 @@ from pipelines.draft.said import Said, Tensor
 _MODALITIES: Final = {
     "ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT", "us": "US", "ultrasound": "US",
     "mammogram": "MG", "mammography": "MG", "mg": "MG", "x-ray": "DX", "xray": "DX", "cxr": "DX", "dx": "DX",
-    "cr": "CR", "ecg": "ECG", "endoscopy": "ES",
+    "cr": "CR", "ecg": "ECG", "ekg": "ECG", "endoscopy": "ES",
 }  # fmt: skip
 #: The unit of values as the node gives them, by modality.
 UNITS: Final = {"CT": "[hnsf'U]", "PT": "g/ml", "ECG": "mV"}
+#: What else a unit could have been, where a modality has several.
+_OTHER_UNITS: Final = {"PT": "CONFIRM: UCUM; that of standardized uptake values (SUV), Bq/ml for activity"}
+#: How a bundle may name what it does not outline.
+BACKGROUND: Final = frozenset({"background", "bg", "__background__"})
 _PROJECTIONS: Final = frozenset({"MG", "DX", "CR", "ES", "XC", "SM"})
 _COLOURS: Final = ({"r", "g", "b"}, {"red", "green", "blue"})
 
@@ -36,6 +40,22 @@ def modality_of(image: Tensor) -> Guess:
         return Guess(known)
     said = f"the bundle says {image.modality!r}" if image.modality else "the bundle does not say it"
     return Guess("", f"MISSING: the DICOM Modality, such as CT, MR, DX, ES; {said}")
+
+
+def modalities_of(image: Tensor, count: int) -> tuple[Guess, ...]:
+    """Return the modality of each of ``count`` roles; "CT, PT" is one for each, in this order."""
+    known = [_MODALITIES.get(one.strip(), "") for one in image.modality.split(",")]
+    if count < 2 or len(known) != count or not all(known):
+        return (modality_of(image),) * count
+    note = f"CONFIRM: in the order of the channels; the bundle says {image.modality!r}"
+    return tuple(Guess(one, note) for one in known)
+
+
+def unit_of(modality: str) -> Guess:
+    """Return the unit of the values of a modality."""
+    if not modality:
+        return Guess("1", "CONFIRM: UCUM; '1' where the values have none")
+    return Guess(UNITS.get(modality, "1"), _OTHER_UNITS.get(modality, ""))
 
 
 def is_colour(image: Tensor) -> bool:
@@ -108,15 +128,25 @@ def _scores(pred: Tensor, said: Said) -> bool:
 
 
 def _outline(pred: Tensor, config: str) -> Guess:
+    names = {number: name.lower() in BACKGROUND for number, name in pred.names.items()}
+    count = pred.channels or 1
     argmax, onehot, above = _is_set("argmax", config), "to_onehot" in config, "threshold" in config
     if argmax:
         word = "one-hot" if re.search(r"to_onehot\W+[1-9]", config) else "labels"
         return Guess(
             word, f"CONFIRM: the configuration has argmax {'and' if onehot else 'without'} to_onehot"
         )
-    if above and (pred.channels or 1) > 1:
+    if above and names == {0: True, 1: False}:
+        claim = f"; the metadata claim {count} channels: 'one-hot' if there are" if count > 1 else ""
+        return Guess("labels", f"CONFIRM: a threshold on one channel gives 0, background, and 1{claim}")
+    if above and count > 1 and names.get(0):
+        return Guess("one-hot", "CONFIRM: the configuration has a threshold, and channel 0 is background")
+    if above and count > 1:
         return Guess("channels", "CONFIRM: the configuration has a threshold and no argmax")
-    if above or (pred.format in ("segmentation", "labels") and (pred.channels or 1) == 1):
+    flat = pred.format in ("segmentation", "labels") and count == 1
+    if (above or flat) and names == {0: False}:
+        return Guess("channels", "CONFIRM: the network gives one channel, and channel 0 is a structure")
+    if above or flat:
         return Guess("labels", "CONFIRM: the network gives one channel")
     if "igmoid" in config or "oftmax" in config:
         return Guess("probabilities", "CONFIRM: the configuration has neither argmax nor threshold")

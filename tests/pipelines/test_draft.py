@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from node.assemble.facts import PET_UNITS
+from pipelines.bundle.files import find_files
+from pipelines.bundle.terms import read_terms
+from pipelines.contract import CardError, read_card
 from pipelines.draft import draft_card, open_points, read_said
 from pipelines.draft.card import card_name
 from pipelines.draft.names import match, slug
@@ -32,6 +36,23 @@ def write(folder: Path, metadata=None, config=None, *, weights: bool = True) -> 
 def drafted(folder: Path, name: str = "my_bundle"):
     text = draft_card(read_said(folder, name))
     return text, tomllib.loads(text), open_points(text)
+
+
+def accepted(folder: Path, text: str, **changed: str):
+    """Complete a draft as a person who changes these keys and confirms the rest; hold it to the bundle."""
+    lines = []
+    for line in text.splitlines():
+        kept, mark, _ = line.partition("  # CONFIRM: ")
+        key = kept.partition(" = ")[0]
+        if key in changed:
+            kept, mark = f"{key} = {changed[key]}", ""
+        lines.append(kept if mark else kept.partition("  # MISSING: ")[0])
+    (folder / "card.toml").write_text("\n".join(lines))
+    assert not open_points("\n".join(lines))
+    card = read_card(folder / "card.toml")
+    terms = read_terms(card)
+    find_files(card, terms)
+    return card, terms
 
 
 def formats(image=None, pred=None, **more):
@@ -148,6 +169,89 @@ def test_what_no_card_can_make_a_finding_of_is_said_at_once(tmp_path, image, why
     _, card, points = drafted(write(tmp_path, formats(image=image)))
     assert card["bundle"]["output"] == ""
     assert any(why in point for point in points)
+
+
+THRESHOLD = [{"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("names", "claimed", "output", "channels"),
+    [
+        ({"0": "brain"}, 1, "channels", ["brain"]),
+        ({"0": "background", "1": "spleen"}, 1, "labels", ["spleen"]),
+        ({"0": "background", "1": "spleen"}, 2, "labels", ["spleen"]),
+        ({"0": "background", "1": "spleen"}, None, "labels", ["spleen"]),
+        ({"0": "Background", "1": "liver", "2": "spleen"}, 3, "one-hot", ["liver", "spleen"]),
+        ({"0": "liver", "1": "spleen"}, 2, "channels", ["liver", "spleen"]),
+    ],
+)
+def test_a_draft_of_a_threshold_is_accepted_as_it_is_confirmed(tmp_path, names, claimed, output, channels):
+    metadata = formats(
+        pred={"num_channels": claimed, "channel_def": names}, authors="A", intended_use="Tests."
+    )
+    text, card, _ = drafted(write(tmp_path, metadata, with_steps([], THRESHOLD)))
+    assert card["bundle"]["output"] == output
+    assert card["bundle"]["channels"] == channels
+    assert [segment["structure"] for segment in card["segments"]] == channels
+    accepted(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong", "told"),
+    [
+        ({"0": "Brain"}, '"labels"', "names one channel, 0 'brain'.* output = 'channels' and channels"),
+        (
+            {"0": "background", "1": "spleen"},
+            '"channels"',
+            "claims 2 channels, of which 0 is 'background'.* output = 'labels' if one channel",
+        ),
+    ],
+)
+def test_an_output_that_no_name_makes_right_is_refused_with_the_one_that_works(tmp_path, names, wrong, told):
+    metadata = formats(pred={"num_channels": 1, "channel_def": names}, authors="A", intended_use="Tests.")
+    text, _, _ = drafted(write(tmp_path, metadata, with_steps([], THRESHOLD)))
+    with pytest.raises(CardError, match=told):
+        accepted(tmp_path, text, output=wrong)
+    accepted(tmp_path, text)
+
+
+def test_the_leads_of_a_waveform_are_one_series(tmp_path):
+    leads = {str(number): f"lead {number}" for number in range(12)}
+    image = {"modality": "ECG", "num_channels": 12, "channel_def": leads, "spatial_shape": [5000]}
+    metadata = formats(
+        image, {"format": "classes", "channel_def": {"0": "A", "1": "B"}}, authors="A", intended_use="Tests."
+    )
+    text, card, _ = drafted(write(tmp_path, metadata))
+    assert card["inputs"] == {
+        "ecg": {"modality": ["ECG"], "unit": "mV", "kind": "waveform", "slices_min": 12}
+    }
+    code = '{ value = "1", scheme = "99TEST", meaning = "x" }'
+    made, _ = accepted(tmp_path, text, question=code, code=code)
+    assert made.inputs["ecg"].slices_min == 12
+
+
+def test_several_modalities_are_split_over_the_roles_in_their_order(tmp_path):
+    image = {"modality": "CT, PT", "num_channels": 2}
+    metadata = formats(image, authors="A", intended_use="Tests.")
+    text, card, points = drafted(write(tmp_path, metadata, with_steps([], THRESHOLD)))
+    assert [(role, one["modality"], one["unit"]) for role, one in card["inputs"].items()] == [
+        ("ct", ["CT"], "[hnsf'U]"),
+        ("pt", ["PT"], PET_UNITS["GML"].value),
+    ]
+    assert sum(", modality: confirm" in point for point in points) == 2
+    assert any(", unit: confirm" in point for point in points), "a PET may be in two units"
+    made, _ = accepted(tmp_path, text)
+    assert made.inputs["pt"].grid == "resample"
+    image = {"modality": "CT, PT", "num_channels": 3}
+    _, card, points = drafted(write(tmp_path, formats(image)))
+    assert [one["modality"] for one in card["inputs"].values()] == [[""]] * 3
+    assert any("'ct, pt'" in point for point in points), "more channels than modalities: nobody can tell"
+
+
+def test_the_unit_of_a_pet_is_the_one_that_the_node_gives(tmp_path):
+    _, card, points = drafted(write(tmp_path, formats({"modality": "PET"})))
+    assert card["inputs"]["pt"]["unit"] == PET_UNITS["GML"].value
+    assert any(", unit: confirm: UCUM; that of standardized" in point for point in points)
 
 
 def test_channels_of_the_image_become_roles_whose_series_is_asked_for(tmp_path):
