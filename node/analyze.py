@@ -34,7 +34,7 @@ Watcher = Callable[[str, float, str], None]
 class Analysis:
     """What came of a folder."""
 
-    skipped: list[str] = field(default_factory=list)  #: a sentence per file that was not taken
+    skipped: list[tuple[Path, str]] = field(default_factory=list)  #: a file that was not taken, and why
     unrouted: list[tuple[str, str]] = field(default_factory=list)  #: series UID, why nothing wanted it
     jobs: list[tuple[Job, Outcome | None]] = field(default_factory=list)
 
@@ -229,19 +229,18 @@ def _read(files: list[Path], node: Node, result: Analysis, watch: Watcher) -> li
             instance = flow.receive(*spool_file(file, node.store), node)
             series_uids[instance.series_uid] = None
         except ContentConflict:
-            result.skipped.append(
-                f"{file}: An earlier file has this SOP Instance UID with other content; that one is used."
-            )
+            why = "An earlier file has this SOP Instance UID with other content; that one is used."
+            result.skipped.append((file, why))
         except AcceptError as error:
-            result.skipped.append(f"{file}: {error}")
+            result.skipped.append((file, str(error)))
         except OSError as error:  # no permission, a failing disk: one file must not cost the others
-            result.skipped.append(f"{file}: The file cannot be read ({error.strerror}).")
+            result.skipped.append((file, f"The file cannot be read ({error.strerror})."))
     watch("Reading files", 1.0, "")
     return list(series_uids)
 
 
 def _nothing_read(path: Path, result: Analysis) -> str:
-    told = "\n".join(f"  {line}" for line in result.skipped[:10])
+    told = "\n".join(f"  {file}: {why}" for file, why in result.skipped[:10])
     return f"There is no DICOM that can be read at {path}.\n{told}"
 
 

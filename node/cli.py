@@ -6,10 +6,11 @@ import json
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -26,6 +27,7 @@ from node.errors import ConfigError, NodeError
 from node.explain import explained
 from node.job import Job, Withdrawal
 from node.journal import Journal
+from node.model import Outcome
 from node.profile import EXTRAS, Coordinates, Report, Segmentation
 from node.serve import serve as run_node
 from node.serve import utc_now
@@ -42,6 +44,7 @@ app.add_typer(pipelines, name="pipelines")
 JobNumber = Annotated[int, typer.Argument(help="Number of the job, as `radnode status` shows it.")]
 
 
+_NAMED: Final = 5  #: files that are skipped for one reason and told by name
 _EXTRAS = f"<{'|'.join(EXTRAS)}>"
 
 
@@ -282,9 +285,51 @@ def _tell_job(job: Job) -> None:
     out.print(f"Job {job.id} is now {job.state}: {job.reason}", markup=False)
 
 
+def _skipped_lines(result: Analysis) -> Iterator[str]:
+    """Tell the first files of each reason by name, and how many more there are."""
+    files: dict[str, list[Path]] = {}
+    for file, why in result.skipped:
+        files.setdefault(why, []).append(file)
+    for why, alike in files.items():
+        yield from (f"{file}: {why}" for file in alike[:_NAMED])
+        if len(alike) > _NAMED:
+            yield f"{len(alike) - _NAMED} more files: {why}"
+
+
+def _tell_found(outcome: Outcome) -> None:
+    """Print what a pipeline found: measurements, answers, detections, and outlines without a number."""
+    if outcome.summary:
+        table = Table("structure", "measurement", "value", "unit")
+        for row in outcome.summary:
+            value = "not measured" if row["value"] is None else row["value"]
+            told = (row["segment"], row["name"], value, row["unit"] if row["value"] is not None else "")
+            table.add_row(*(escape(str(one)) for one in told))
+        out.print(table)
+    for line in _found_lines(outcome):
+        out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _found_lines(outcome: Outcome) -> Iterator[str]:
+    """Say what stands in no table of measurements."""
+    for answer in outcome.evaluations:
+        subject = f"{answer['segment']}: " if answer["segment"] else ""
+        chance = answer["probability"]
+        sure = "" if chance is None else f" (probability {100 * chance:.4g} %)"
+        yield f"{subject}{answer['name']}: {answer['value']}{sure}"
+    counts = Counter(one["label"] for one in outcome.detections)
+    yield from (f"detected: {label}, {count}" for label, count in counts.items())
+    measured = {row["segment"] for row in outcome.summary}
+    for segment in outcome.segments:
+        if segment["label"] not in measured:
+            size = f"{segment['voxels']} voxels" if segment["voxels"] else "none found"
+            yield f"outlined: {segment['label']}, {size}"
+    if not (outcome.summary or outcome.evaluations or outcome.detections or outcome.segments):
+        yield "nothing was found"
+
+
 def _tell(result: Analysis, folder: Path) -> None:
     """Print what came of an analysis."""
-    for line in result.skipped:
+    for line in _skipped_lines(result):
         out.print(f"[yellow]skipped[/yellow] {escape(line)}", soft_wrap=True)
     for series_uid, reason in result.unrouted:
         out.print(f"[yellow]not routed[/yellow] series {series_uid}: {escape(reason)}", soft_wrap=True)
@@ -300,10 +345,7 @@ def _tell(result: Analysis, folder: Path) -> None:
             soft_wrap=True,
         )
         if outcome is not None:
-            table = Table("structure", "measurement", "value", "unit")
-            for row in outcome.summary:
-                table.add_row(*(escape(str(row[key])) for key in ("segment", "name", "value", "unit")))
-            out.print(table)
+            _tell_found(outcome)
             for note in outcome.notes:
                 out.print(f"  note: {note}", markup=False, soft_wrap=True)
             if not job.spec.send_to:
@@ -312,3 +354,7 @@ def _tell(result: Analysis, folder: Path) -> None:
                 out.print(
                     f"  {made.kind}: {folder / made.sop_instance_uid}.dcm", markup=False, soft_wrap=True
                 )
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,13 +17,17 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from node import flow
+from node import cli, flow
 from node.accept import spool_file
+from node.analyze import Analysis
 from node.cli import app
 from node.config import read_config
+from node.model import Outcome
 from node.profile import EXTRAS, LABELMAP_CLASS, Coordinates, Report, Segmentation
 from node.serve import open_node, utc_now
+from pipelines.contract import folder_digest
 from tests.harness import RADNODE, wait_until
+from tests.paths import REPOSITORY
 from tests.toy_node import make_node, small_ct
 
 SR_TEXT = "1.2.840.10008.5.1.4.1.1.88.22"
@@ -161,6 +166,67 @@ def test_analyze_that_is_ended_leaves_no_images_behind(tmp_path, number):
     assert b"Traceback" not in told
     assert not list(scratch.iterdir())
     assert not (tmp_path / "new").exists()
+
+
+def test_an_answer_is_told_with_its_probability_and_no_table_stands_empty(tmp_path):
+    make_node(tmp_path, archive_port=9)
+    code = tmp_path / "toy_threshold" / "pipeline.py"
+    answer = (
+        'Evaluation(name=Code("R", "99TEST", "Rhythm"), value=Code("S", "99TEST", "Strong"), '
+        "probability=0.875)"
+    )
+    code.write_text(
+        code.read_text()
+        .replace("Code, Findings", "Code, Evaluation, Findings")
+        .replace("measurements=(volume,)", f"evaluations=({answer},)")
+    )
+    config = tmp_path / "node.toml"
+    digest = folder_digest(code.parent)
+    config.write_text(re.sub('sha256 = ".*"', f'sha256 = "{digest}"', config.read_text()))
+    small_ct(tmp_path / "ct")
+    done = radnode("analyze", tmp_path / "ct", "--out", tmp_path / "out", "--config", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "  Rhythm: Strong (probability 87.5 %)" in done.stdout.splitlines()
+    assert re.search(r"(?m)^  outlined: Bright things, \d+ voxels$", done.stdout)
+    assert "measurement" not in done.stdout.replace("measurements", ""), "a table without rows says nothing"
+
+
+def test_all_that_was_found_is_told(capsys):
+    row = {"name": "Area", "value": None, "unit": "mm2", "segment": "Polyp"}
+    told = Outcome(
+        objects=(),
+        summary=(row,),
+        detections=({"label": "Nodule", "confidence": 0.9}, {"label": "Nodule", "confidence": None}),
+        segments=({"label": "Polyp", "voxels": 7}, {"label": "Tool", "voxels": 0}),
+    )
+    cli._tell_found(told)
+    said = capsys.readouterr().out
+    assert "not measured" in said
+    assert "None" not in said
+    assert "  detected: Nodule, 2\n  outlined: Tool, none found\n" in said
+    cli._tell_found(Outcome(objects=()))
+    assert capsys.readouterr().out == "  nothing was found\n"
+
+
+def test_many_files_that_are_skipped_for_one_reason_are_counted(capsys):
+    cli._tell(
+        Analysis(
+            skipped=[*((Path(f"{n}.txt"), "This is no DICOM file.") for n in range(9)), (Path("x"), "Cut.")]
+        ),
+        Path("out"),
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        *(f"skipped {n}.txt: This is no DICOM file." for n in range(5)),
+        "skipped 4 more files: This is no DICOM file.",
+        "skipped x: Cut.",
+    ]
+
+
+def test_the_module_is_the_program(tmp_path):
+    words = [sys.executable, "-m", "node.cli", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=REPOSITORY)
+    assert done.returncode == 0
+    assert "analyze" in done.stdout
 
 
 def test_a_truncated_file_is_skipped_with_its_name(toy, tmp_path):

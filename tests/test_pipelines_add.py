@@ -144,11 +144,28 @@ def test_a_zip_with_a_card_and_another_name(site, run):
     toy(site / "src" / "toy_threshold")
     shutil.make_archive(str(site / "toy_v1.0.0"), "zip", site / "src")
     code, said = run("pipelines", "add", "toy_v1.0.0.zip", "--as", "bright-spots")
-    assert code == 0, said
+    assert code == 1, said
+    assert "Nothing was approved: node.toml is as it was" in said
+    assert "--yes" in said
     assert "holds 1 Python files: this is a program" in said
     printed = re.search(r'\[pipelines\.bright-spots\]\nfolder = "data/.*"\nsha256 = "(.*)"\n', said)
     assert printed.group(1) == read_trial(site / "data" / "pipelines" / "toy_threshold").digest
     assert "bright-spots" not in (site / "node.toml").read_text(), "nobody said yes"
+
+    again = ("pipelines", "add", "toy_v1.0.0.zip", "--as", "bright-spots")
+    code, said = run(*again, "--yes")
+    assert code == 0, said
+    code, said = run(*again)
+    assert code == 0, "it is approved already"
+    assert "approves these files already" in said
+
+
+def test_where_there_is_no_configuration_nothing_is_left_undone(site, run):
+    (site / "node.toml").unlink()
+    code, said = run("pipelines", "add", toy(site / "toy"))
+    assert code == 0, said
+    assert "[pipelines.toy-threshold]" in said
+    assert "Nothing was approved" not in said
 
 
 def test_a_pipeline_with_code_of_its_own_lies_in_the_folder_that_its_code_names(site, run):
@@ -284,14 +301,14 @@ def test_a_zoo_card_is_used_where_every_pin_holds_and_refused_where_one_does_not
     )
     ours.write_text(text)
     monkeypatch.setattr(cards, "zoo_cards", lambda: {"some_bundle": ours})
-    code, said = run("pipelines", "add", "some_bundle")
+    code, said = run("pipelines", "add", "some_bundle", "--yes")
     assert code == 0, said
     assert "every file that it pins is what it was written for" in said
     assert "nobody vouches" not in said
     written = tomllib.loads((site / "data" / "pipelines" / "some-bundle" / "card.toml").read_text())
     assert written["bundle"]["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 
-    run("pipelines", "remove", "some-bundle")
+    run("pipelines", "remove", "some-bundle", "--yes")
     pinned = ours.read_text()
     ours.write_text(pinned.replace(f'"models/model.pt" = "md5:{md5}"\n', ""))
     kept = weights.read_bytes()

@@ -55,7 +55,12 @@ def show_command(name: PipelineName, config: ConfigPath = None) -> None:
 
 @app.command("add")
 def add_command(
-    bundle: Annotated[str, typer.Argument(help="A folder, a zip, or the name of a bundle of the Model Zoo.")],
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a zip or TorchScript archive, or the name of a bundle of the Model Zoo."
+        ),
+    ],
     name: Annotated[str | None, typer.Option("--as", help="What it is to be called here.")] = None,
     card: Annotated[Path | None, typer.Option("--card", help="The card that it gets.")] = None,
     config: ConfigPath = None,
@@ -63,7 +68,9 @@ def add_command(
 ) -> None:
     """Copy a MONAI bundle into the node, hold it against its card, try it, and have it approved.
 
-    Without a card a draft is written beside the bundle, with a mark wherever a person has to decide.
+    Without a card a draft is written beside the bundle, NAME.card.draft.toml, with a mark wherever a
+    person has to decide; complete it and run the same command again. At a terminal it asks whether to
+    approve; elsewhere --yes approves. A configuration that does not approve it in the end is exit code 1.
     """
     chosen = read_chosen(config)
     with progress() as watch:
@@ -73,6 +80,10 @@ def add_command(
     _say(f"copied to {added.card.folder}")
     file = config_file(config)
     wanted = approve.table(added.card.name, added.card.folder, added.card.digest, file)
+    known = chosen.pipelines.get(added.card.name)
+    if file is not None and known is not None and known.sha256 == added.card.digest:
+        _say(f"{file} approves these files already")
+        return
     if file is not None and _agreed(yes, f"Approve it in {file}?"):
         approve.rewrite(
             file, approve.with_table(file.read_text(encoding="utf-8-sig"), added.card.name, wanted)
@@ -82,6 +93,9 @@ def add_command(
         return
     _say("\nIt runs once this stands in the configuration, which approves these files and no others:\n")
     out.print(wanted, markup=False, highlight=False, soft_wrap=True)
+    if file is not None:
+        _say(f"Nothing was approved: {file} is as it was. The same command with --yes writes this into it.")
+        sys.exit(1)
 
 
 @app.command("remove")

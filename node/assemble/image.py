@@ -173,7 +173,7 @@ def _try(stack: Stack, spec: InputSpec) -> tuple[Grid, Code, list[str]]:
     if unit.value != spec.unit:
         raise refused(
             Reason.UNIT_NOT_ACCEPTED,
-            f"The pixel values are in {unit.meaning}; this pipeline needs {spec.unit}.",
+            f"The pixel values are in {unit.meaning} ({unit.value}); this pipeline needs {spec.unit}.",
         )
     notes: list[str] = []
     if spec.kind == "cine":

@@ -104,7 +104,9 @@ def test_pet_slices_with_different_slopes_are_in_becquerels(tmp_path, axial):
     paths = phantoms.write_pet_series(tmp_path, activity, affine, signed=False, rescale=pairs)
     volume = load(paths, InputSpec(modality=("PT",), unit="Bq/ml"))
     assert np.abs(volume.image.array - activity).max() <= 0.5 * (0.1 + 0.37 * SHAPE[0])
-    assert code_of(paths, InputSpec(modality=("PT",), unit="g/ml"))[0] == "unit-not-accepted"
+    code, sentence = code_of(paths, InputSpec(modality=("PT",), unit="g/ml"))
+    assert code == "unit-not-accepted"
+    assert "(Bq/ml); this pipeline needs g/ml." in sentence, "both are told as a card writes them"
 
 
 @pytest.mark.parametrize("written_as", ["as it is", "as the other sign"])
