@@ -68,9 +68,11 @@ def add_command(
 ) -> None:
     """Copy a MONAI bundle into the node, hold it against its card, try it, and have it approved.
 
-    Without a card a draft is written beside the bundle, NAME.card.draft.toml, with a mark wherever a
-    person has to decide; complete it and run the same command again. At a terminal it asks whether to
-    approve; elsewhere --yes approves. A configuration that does not approve it in the end is exit code 1.
+    Without a card a draft is written beside the bundle, as NAME.card.draft.toml,
+    with a mark wherever a person has to decide; complete it and run this again.
+
+    At a terminal it asks whether to approve; elsewhere --yes approves. The exit
+    code is 1 as long as there is a configuration that does not approve it.
     """
     chosen = read_chosen(config)
     with progress() as watch:
