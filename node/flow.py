@@ -6,10 +6,9 @@ Two moments are durable: an instance is on disk and in the journal before its se
 (`receive`), and results are, before any is sent (`compute`). Whatever lies between may be repeated.
 
 Doors call `receive`, a clock `plan`, threads that wait for work `compute`, one per destination
-`deliver`. `load`, `analyze` and `encode` run in worker processes, which may crash or hang and hand
-each other files: `load` and `encode` know patients, and may read all that the node holds of them, but
-run no foreign code; `analyze` runs the pipeline and sees one case without a name. None of them sees
-the network or the journal.
+`deliver`. `load`, `analyze` and `encode` run in workers that may crash, and hand each other files:
+`load` and `encode` may read all that the node holds of patients, and run no foreign code; `analyze` runs
+the pipeline and sees one case without a name. None of them sees the network or the journal.
 """
 
 from __future__ import annotations
