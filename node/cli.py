@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -44,7 +44,6 @@ app.add_typer(pipelines, name="pipelines")
 JobNumber = Annotated[int, typer.Argument(help="Number of the job, as `radnode status` shows it.")]
 
 
-_NAMED: Final = 5  #: files that are skipped for one reason and told by name
 _EXTRAS = f"<{'|'.join(EXTRAS)}>"
 
 
@@ -285,17 +284,6 @@ def _tell_job(job: Job) -> None:
     out.print(f"Job {job.id} is now {job.state}: {job.reason}", markup=False)
 
 
-def _skipped_lines(result: Analysis) -> Iterator[str]:
-    """Tell the first files of each reason by name, and how many more there are."""
-    files: dict[str, list[Path]] = {}
-    for file, why in result.skipped:
-        files.setdefault(why, []).append(file)
-    for why, alike in files.items():
-        yield from (f"{file}: {why}" for file in alike[:_NAMED])
-        if len(alike) > _NAMED:
-            yield f"{len(alike) - _NAMED} more files: {why}"
-
-
 def _tell_found(outcome: Outcome) -> None:
     """Print what a pipeline found: measurements, answers, detections, and outlines without a number."""
     if outcome.summary:
@@ -329,8 +317,8 @@ def _found_lines(outcome: Outcome) -> Iterator[str]:
 
 def _tell(result: Analysis, folder: Path) -> None:
     """Print what came of an analysis."""
-    for line in _skipped_lines(result):
-        out.print(f"[yellow]skipped[/yellow] {escape(line)}", soft_wrap=True)
+    for file, why in result.skipped:
+        out.print(f"[yellow]skipped[/yellow] {escape(f'{file}: {why}')}", soft_wrap=True)
     for series_uid, reason in result.unrouted:
         out.print(f"[yellow]not routed[/yellow] series {series_uid}: {escape(reason)}", soft_wrap=True)
     for job, outcome in result.jobs:
