@@ -14,7 +14,7 @@ from node.compute import installed
 from node.compute.local import resolve_devices
 from node.compute.record import told_of_trial
 from node.compute.sandbox.probe import probe, unconfined
-from node.config import Config, FolderDestination
+from node.config import Config, DimseDestination, FolderDestination
 from node.errors import ConfigError
 from node.send.classes import told
 from node.send.echo import echo, lacking
@@ -64,7 +64,7 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
     for name, destination in config.destinations.items():
         if isinstance(destination, FolderDestination):
             yield f"destination {name}: folder {destination.path}", _writable(destination.path)
-        else:
+        elif isinstance(destination, DimseDestination):
             where = f"{destination.ae_title} at {destination.host}:{destination.port}"
             answer = echo(destination, config.node.ae_title)
             yield f"destination {name}: C-ECHO to {where}", answer.complaint

@@ -1,6 +1,6 @@
 """The main path. Read this file first.
 
-accept -> assemble -> assign -> compute -> encode -> send
+accept -> assemble -> assign -> compute -> encode -> send -> show
 
 Two moments are durable: an instance is on disk and in the journal before its sender hears Success
 (`receive`), and results are, before any is sent (`compute`). Whatever lies between may be repeated.

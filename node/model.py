@@ -25,6 +25,8 @@ class Instance:
     size_bytes: int  #: of the encoded data set
     arrived_at: datetime  #: aware, UTC
     sender: str  #: calling AE title, "folder", ...
+    policy: str = ""  #: name in [accept.policies] of what let it in; "": no policy
+    prior: bool = False  #: fetched as a prior of something else: it starts nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class Receipt:
     at: datetime  #: aware, UTC
     #: SOP Instance UID under which it went, where the destination takes only another kind; or "".
     sent_as: str = ""
+    via: str = ""  #: the alternate that took it in place of the destination, or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STEPS = ("accept", "assemble", "assign", "compute", "encode", "send")
-TOP = tuple("around flow follow swap serve analyze explain check withdraw adding cli".split())
+STEPS = ("accept", "assemble", "assign", "compute", "encode", "send", "show")
+TOP = tuple("around flow follow swap pull serve analyze explain check withdraw adding cli".split())
 #: third-party package -> the places that may import it
 MAP = {
-    "pynetdicom": ("node/accept/", "node/send/"),
+    "pynetdicom": ("node/accept/", "node/peer/", "node/send/"),
+    "urllib3": ("node/peer/",),
+    "starlette": ("node/show/",),
+    "uvicorn": ("node/show/",),
+    "cryptography": ("node/peer/",),
     "highdicom": (),  # it judges what we write, so it writes none of it
     "sqlalchemy": ("node/journal",),
     "alembic": ("node/journal",),

@@ -85,7 +85,10 @@ BAD_FILES = [
     ('[[rules]]\nname = "lungs"', "[[rules]] number 1 ('lungs') pipeline: this key is required"),
     ('[[rules]]\npipeline = "x"', "[[rules]] number 1 name: this key is required"),
     ('[pipelines.x]\nfolder = "x"', "[pipelines.x] sha256: this key is required"),
-    ('[destinations.a]\nhost = "x"', "[destinations.a] transport: this key is required: 'dimse' or 'folder'"),
+    (
+        '[destinations.a]\nhost = "x"',
+        "[destinations.a] transport: this key is required: 'dimse', 'stow' or 'folder'",
+    ),
     ('[destinations.a]\ntransport = "folder"', "[destinations.a] path: this key is required"),
     # wrong types
     ('[accept.dimse]\nport = "high"', "[accept.dimse] port: must be a whole number, not 'high'"),
@@ -122,7 +125,7 @@ BAD_FILES = [
     ('[compute]\nengine = "ray"', "[compute] engine: must be 'local', not 'ray'"),
     (
         '[destinations.a]\ntransport = "smtp"',
-        "[destinations.a] transport: must be 'dimse' or 'folder', not 'smtp'",
+        "[destinations.a] transport: must be 'dimse', 'stow' or 'folder', not 'smtp'",
     ),
     ('[node]\nae_title = "SEVENTEEN LETTERS"', f"[node] ae_title: {AE} 'SEVENTEEN LETTERS'"),
     ('[node]\nae_title = ""', f"[node] ae_title: {AE} ''"),
@@ -155,11 +158,12 @@ BAD_FILES = [
     (
         '[accept.dimse]\nhost = "0.0.0.0"',
         "[accept.dimse] host = '0.0.0.0' can be reached from outside, so "
-        "[accept] callers must list the calling AE titles that may send",
+        '[accept] callers or policies must say who may send, or tls must be "mutual"',
     ),
     (
         '[show]\nhost = "10.0.0.1"',
-        "[show] host = '10.0.0.1' can be reached from outside, but nobody has to log in; use 127.0.0.1",
+        "[show] host = '10.0.0.1' can be reached from outside, but nobody has to say who he is; "
+        'use 127.0.0.1, or tls = "mutual", or tls = "on" with tokens',
     ),
 ]
 

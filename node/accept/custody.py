@@ -78,6 +78,8 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
         size_bytes=spool.size_bytes,
         arrived_at=now,
         sender=request.sender,
+        policy=request.policy,
+        prior=request.prior,
     )
 
 

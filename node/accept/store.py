@@ -47,6 +47,8 @@ class Request:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    policy: str = ""  #: name in [accept.policies]
+    prior: bool = False  #: we asked for it, as a prior of something else
 
 
 class Spool:

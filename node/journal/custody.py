@@ -242,6 +242,8 @@ class Custody(Recording):
             # What was made of a later study, with this as the earlier one, goes when that goes.
             filed_in = connection.scalar(study)
             connection.execute(delete(table).where(table.c.series_uid == series_uid))
+            for told in (schema.settling, schema.count):
+                connection.execute(delete(told).where(told.c.series_uid == series_uid))
             connection.execute(delete(schema.series).where(schema.series.c.series_uid == series_uid))
             mine = mine.join(job, job.c.id == given.c.job_id).where(job.c.study_uid == filed_in)
             made = and_(result.c.job_id.in_(mine), ~result.c.aged_out)

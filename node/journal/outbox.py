@@ -165,6 +165,7 @@ class Outbox(Database):
                     status=receipt.status,
                     sentence=receipt.sentence,
                     sent_as=receipt.sent_as,
+                    via=receipt.via,
                 )
             )
 
@@ -184,6 +185,7 @@ class Outbox(Database):
                     sentence=row.sentence,
                     at=row.delivered_at,
                     sent_as=row.sent_as,
+                    via=row.via,
                 )
                 for row in connection.execute(query)
             )

@@ -109,6 +109,8 @@ class Recording(Database):
             "arrived_at": new.arrived_at,
             "sender": new.sender,
             "seen": 1,
+            "policy": new.policy,
+            "prior": new.prior,
         }
 
 

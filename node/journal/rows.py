@@ -85,6 +85,8 @@ def instance_of(row: Row[Any], data: Path) -> Instance:
         size_bytes=row.size_bytes,
         arrived_at=row.arrived_at,
         sender=row.sender,
+        policy=row.policy,
+        prior=row.prior,
     )
 
 

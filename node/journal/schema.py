@@ -4,12 +4,14 @@ No patient data: UIDs, hashes, counts, times, and reasons in our own words. That
 one patient is known by a digest that nobody can check without a key beside the journal. A file is
 named relative to the data folder, so that the folder can be moved or restored elsewhere.
 
-series 1--n instance      what we hold
+series 1--n instance      what we hold (settling: why it was taken to be whole; count: what archives say)
 series 1--n job_input n--1 job 1--n event      what is done with it, and every move of a job
 job n--n job              whose results it needs as inputs (need)
 job 1--n result           what was made of it
 result 1--n stand_in      the same as another kind of object, for destinations that do not take it
 job 1--n delivery 1--n parcel      which destination still lacks which of the results
+commitment 1--n commitment_item    what it was asked to commit itself to keep
+pull, watched, sought      what is fetched from archives
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     true,
 )
 from sqlalchemy.types import BigInteger, TypeDecorator
@@ -38,7 +41,7 @@ from sqlalchemy.types import BigInteger, TypeDecorator
 from node.job import JobState
 
 #: The newest migration; `radnode` of this version can use no other schema.
-HEAD = "0005"
+HEAD = "0006"
 
 
 class Utc(TypeDecorator[datetime]):
@@ -115,6 +118,61 @@ instance = Table(
     Column("arrived_at", Utc, nullable=False),
     Column("sender", Text, nullable=False),
     Column("seen", Integer, nullable=False),  # how often the same bytes came
+    Column("policy", Text, nullable=False, server_default=""),  # which of [accept.policies] let it in
+    # Fetched as a prior of something else: it starts nothing, until somebody sends it.
+    Column("prior", Boolean, nullable=False, server_default=false()),
+)
+
+#: What a series was settled by, revision for revision.
+settling = Table(
+    "settling",
+    metadata,
+    Column("series_uid", Uid, ForeignKey("series.series_uid"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("at", Utc, nullable=False),
+    Column("held", Integer, nullable=False),  # instances
+    Column("evidence", Json, nullable=False),  # `node.assemble.settle.Evidence`
+)
+
+#: How many instances an archive says that a series has. No foreign key: asked before the first comes.
+count = Table(
+    "count",
+    metadata,
+    Column("series_uid", Uid, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("instances", Integer),  # NULL: it could not say
+    Column("asked_at", Utc, nullable=False),
+)
+
+#: What is to be fetched from an archive.
+pull = Table(
+    "pull",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("study_uid", Uid, nullable=False),
+    Column("series_uid", Uid, nullable=False),  # "": the whole study
+    Column("prior", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),  # "waiting", "done", "failed"
+    Column("tries", Integer, nullable=False),
+    Column("not_before", Utc, nullable=False),
+    Column("asked_at", Utc, nullable=False),
+    Column("changed_at", Utc, nullable=False),
+    Column("expected", Integer),  # instances, as the archive counts them; NULL: not known yet
+    Column("received", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_pull_state_not_before", pull.c.state, pull.c.not_before)
+
+#: Studies that were seen in an archive that is watched, and how large they were.
+watched = Table(
+    "watched",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("study_uid", Uid, primary_key=True),
+    Column("instances", Integer),
+    Column("seen_at", Utc, nullable=False),
 )
 
 #: Instances that claim a known identity with other content. The files lie in quarantine.
@@ -197,6 +255,16 @@ need = Table(
     Column("needed_id", Integer, ForeignKey("job.id"), nullable=False, index=True),
 )
 
+#: In which archives the prior of a job was looked for.
+sought = Table(
+    "sought",
+    metadata,
+    Column("job_id", Integer, ForeignKey("job.id"), primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("at", Utc, nullable=False),
+    Column("found", Integer, nullable=False),  # studies that are fetched
+)
+
 event = Table(
     "event",
     metadata,
@@ -249,6 +317,9 @@ parcel = Table(
     Column("sentence", Text, nullable=False),
     Column("sent_as", Text, nullable=False, server_default=""),  # the SOP Instance UID of its stand-in
     Column("tried", Json, nullable=False, server_default="[]"),  # SOP Instance UIDs: it may have these
+    Column("via", Text, nullable=False, server_default=""),  # the alternate that took it in its place
+    Column("proved_at", Utc),  # when it was seen to be there, where [destinations] asks for proof
+    Column("proof", Text, nullable=False, server_default=""),  # how that is known, or why not yet
     ForeignKeyConstraint(["job_id", "destination"], ["delivery.job_id", "delivery.destination"]),
     ForeignKeyConstraint(["job_id", "sop_instance_uid"], ["result.job_id", "result.sop_instance_uid"]),
 )
@@ -278,4 +349,33 @@ capability = Table(
     Column("sop_class_uid", Uid, primary_key=True),
     Column("taken", Boolean, nullable=False),
     Column("seen_at", Utc, nullable=False),
+)
+
+#: Storage commitments that were asked for (PS3.4 J); one may ask several times for the same object.
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("transaction_uid", Uid, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("asked_at", Utc, nullable=False),
+    Column("due_at", Utc, nullable=False),  # without an answer it is asked anew
+    Column("answered_at", Utc),
+)
+commitment_item = Table(
+    "commitment_item",
+    metadata,
+    Column("transaction_uid", Uid, ForeignKey("commitment.transaction_uid"), primary_key=True),
+    Column("job_id", Integer, primary_key=True),
+    Column("sop_instance_uid", Uid, primary_key=True),
+    ForeignKeyConstraint(["job_id", "sop_instance_uid"], ["result.job_id", "result.sop_instance_uid"]),
+)
+Index("ix_commitment_item_job_id", commitment_item.c.job_id)
+
+#: Destinations that an operator holds back.
+pause = Table(
+    "pause",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("since", Utc, nullable=False),
+    Column("reason", Text, nullable=False),
 )

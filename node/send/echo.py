@@ -8,8 +8,8 @@ from typing import NamedTuple
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.config import DimseDestination
+from node.peer.association import GuardedAE
 from node.send.classes import NEEDS, REPORTS, RESULT_CLASSES, SEGMENTATIONS, taken_of
-from node.send.guard import GuardedAE
 
 VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS = 0x0000  # PS3.7 C

@@ -13,7 +13,7 @@ import pytest
 
 from node.errors import PeerRefused, PeerUnreachable
 from node.failpoint import FailpointRaised
-from node.send.guard import LARGEST_PDU_BYTES
+from node.peer.association import LARGEST_PDU_BYTES
 from tests.peers import (
     AbortingPacs,
     DeafPacs,

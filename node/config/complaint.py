@@ -22,12 +22,19 @@ _SENTENCES = {
     "greater_than": "must be more than {gt:g}, not {}",
     "less_than_equal": "must be at most {le:.12g}, not {}",
     "literal_error": "must be {expected}, not {}",
-    "union_tag_invalid": "must be 'dimse' or 'folder', not '{tag}'",
-    "union_tag_not_found": "this key is required: 'dimse' or 'folder'",
+    "union_tag_invalid": "must be {transports}, not '{tag}'",
+    "union_tag_not_found": "this key is required: {transports}",
     "string_pattern_mismatch": "must be 1 or more printable characters, not {}",
     "host": "must be the name or address of a machine, not {}",
+    "url": "must be the address of a DICOMweb service, as in 'https://pacs.example/dicom-web', not {}",
+    "digest": "must be a SHA-256, 64 hexadecimal digits, not {}",
+    "ip_": "must be an address or a network, as in '10.0.0.0/24', not {}",
     "ae_title": "must be an AE title, 1 to 16 characters without backslash (PS3.5 6.2), not {}",
 }
+
+
+#: Tables whose tables are of several kinds -> how these are told apart.
+BY_TRANSPORT = {"destinations": "'dimse', 'stow' or 'folder'", "sources": "'dimse' or 'web'"}
 
 
 def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[Any], str], list[str]]) -> str:
@@ -45,20 +52,27 @@ def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[An
     kind, loc = str(detail["type"]), [part for part in detail["loc"] if part != "[key]"]
     if not loc:  # how tables go together, in our own words
         return str(detail["msg"]).removeprefix("Value error, ")
-    if loc[0] == "destinations" and len(loc) > 2:
-        del loc[2]  # the transport, by which pydantic told the kinds of destination apart
+    if loc[0] in BY_TRANSPORT and len(loc) > 2:
+        del loc[2]  # the transport, by which pydantic told the kinds of them apart
     if kind.startswith("union_tag"):
         loc.append("transport")
     place = _place(loc, raw)
     if kind == "extra_forbidden":
-        chosen = detail["loc"][2] if loc[0] == "destinations" else ""
+        chosen = detail["loc"][2] if loc[0] in BY_TRANSPORT else ""
         near = difflib.get_close_matches(str(loc[-1]), known_keys(loc[:-1], chosen), n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"{place}: unknown {'table' if isinstance(detail['input'], dict) else 'key'}{hint}"
-    if kind in ("string_pattern_mismatch", "string_too_short") and {"ae_title", "callers"} & set(loc):
+    if kind in ("string_pattern_mismatch", "string_too_short") and {
+        "ae_title",
+        "callers",
+        "calling",
+        "called",
+    } & set(loc):
         kind = "ae_title"
-    if kind == "string_pattern_mismatch" and loc[-1] == "host":
-        kind = "host"
+    if kind == "string_pattern_mismatch" and loc[-1] in ("host", "url"):
+        kind = str(loc[-1])
+    elif kind == "string_pattern_mismatch" and {"certificates", "tokens"} & set(loc):
+        kind = "digest"
     if kind == "value_error":  # a sentence of our own
         return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}"
     sentence = next((said for start, said in _SENTENCES.items() if kind.startswith(start)), detail["msg"])
@@ -66,7 +80,7 @@ def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[An
         sentence = "must be a list of tables, each begun by [[rules]]"
     value = repr(detail["input"])
     value = value if len(value) <= 60 else f"{value[:60]}..."
-    return f"{place}: {sentence.format(value, **detail.get('ctx', {}))}"
+    return f"{place}: {sentence.format(value, transports=BY_TRANSPORT.get(loc[0]), **detail.get('ctx', {}))}"
 
 
 def _place(loc: list[Any], raw: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""People and machines look: DICOMweb over what the node holds."""
