@@ -11,7 +11,7 @@ from node import flow
 from node.encode.rejection import KEY_OBJECT_SELECTION_CLASS
 from node.errors import IllegalTransition, JournalUnavailable
 from node.job import JobState, Withdrawal
-from node.serve import _sender
+from node.loops import _sender
 from node.withdraw import withdraw
 from tests.peers import RecordingPacs
 from tests.test_flow_fallback import KNOWS_LABELMAPS, KNOWS_NONE, bench, encoded_once  # noqa: F401

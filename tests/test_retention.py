@@ -10,7 +10,8 @@ from pathlib import Path
 from node import flow
 from node.accept import spool_file
 from node.config import Config
-from node.serve import _receiver, age_out, open_node, utc_now
+from node.loops import age_out
+from node.serve import _receiver, open_node, utc_now
 from tests.toy_node import small_ct
 
 

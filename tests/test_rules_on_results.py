@@ -7,7 +7,7 @@ from dataclasses import replace
 import pydicom
 import pytest
 
-from node import flow, serve
+from node import flow, loops
 from node import follow as following
 from node.accept import spool_file
 from node.analyze import analyze
@@ -223,13 +223,13 @@ def test_jobs_that_cannot_be_followed_hold_up_none_behind_them(ct, tmp_path, mon
             raise OSError("a disk that fails")
         return []
 
-    monkeypatch.setattr(serve, "follow", fails_at_first)
+    monkeypatch.setattr(loops, "follow", fails_at_first)
     cards = [toy_chain.card(f"toy-{number}") for number in range(5)]
     with opened(tmp_path, cards, "".join(toy_chain.rule(f"toy-{n}") for n in range(5))) as node:
         settle(ct, node)
         for _ in cards:
             give(claim(node)[1], node)
-        once = serve._follower(node)
+        once = loops._follower(node)
         assert once()
         assert sorted(followed) == [1, 2, 3, 4, 5]
         assert once(), "the two that were not paused are asked again"

@@ -16,7 +16,8 @@ from node import flow
 from node.accept import spool_file
 from node.config import read_config
 from node.job import JobState
-from node.serve import _canceller, _computer, _sender, open_node, utc_now
+from node.loops import _canceller, _computer, _sender
+from node.serve import open_node, utc_now
 from tests.harness import wait_until
 from tests.peers import RecordingPacs
 from tests.toy_node import RESULTS_PER_JOB, make_node, send, small_ct
@@ -50,7 +51,7 @@ def test_a_disk_that_is_full_for_a_moment_costs_a_job_one_try(node, monkeypatch)
 
 def test_a_job_whose_end_the_journal_did_not_take_is_given_up_when_it_does(node, monkeypatch):
     monkeypatch.setenv("RADNODE_FAILPOINTS", "compute.claimed=enospc")
-    monkeypatch.setattr("node.serve.STRANDED_PAUSE_S", 0.05)
+    monkeypatch.setattr("node.loops.STRANDED_PAUSE_S", 0.05)
     journal = node.config.node.data / "journal.sqlite"
     asked: list[datetime] = []
 

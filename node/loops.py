@@ -1,0 +1,181 @@
+"""What goes on by itself: plan, follow, compute, send, age out, cancel.
+
+Each loop surrounds one function of `node.flow` or its like; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+
+from node import flow
+from node.errors import IllegalTransition, JournalUnavailable
+from node.flow import Node
+from node.follow import follow
+from node.job import Job, JobState
+from node.log import describe, get_log
+
+log = get_log("serve")
+
+POLL_S = 0.1  #: how often a loop looks at the journal when nobody woke it
+SERIES_PAUSE_S = 30.0  #: how long a series that could not be planned is left alone
+STRANDED_PAUSE_S = 1.0  #: how long until a job is given up again that the journal did not take back
+AGE_OUT_EVERY_S = 3600.0
+AGE_OUT_AT_ONCE = 5  #: series; senders wait while they go
+CANCEL_EVERY_S = 1.0
+
+
+def loops_of(node: Node, stop: threading.Event) -> list[threading.Thread]:
+    """Return one thread per thing that goes on by itself."""
+    under_way: set[int] = set()
+    work = [("plan", _planner(node)), ("follow", _follower(node))]
+    work += [("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
+    work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
+    work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
+    work += [(f"send-{name}", _sender(node, name, stop)) for name in (*node.config.destinations, None)]
+    return [threading.Thread(target=_loop, args=(once, stop), name=name, daemon=True) for name, once in work]
+
+
+def _planner(node: Node) -> Callable[[], bool]:
+    paused_until: dict[str, datetime] = {}
+
+    def once() -> bool:
+        now = node.clock()
+        due = [uid for uid in flow.settled(node) if paused_until.get(uid, now) <= now]
+        for series_uid in due:
+            try:
+                jobs = flow.plan(series_uid, node)
+            except Exception as error:  # noqa: BLE001  one series must not hold up the others
+                paused_until[series_uid] = now + timedelta(seconds=SERIES_PAUSE_S)
+                log.error("series_not_planned", series_uid=series_uid, error=describe(error))
+                continue
+            paused_until.pop(series_uid, None)
+            log.info("series_planned", series_uid=series_uid, count=len(jobs))
+        return bool(due)
+
+    return once
+
+
+def _follower(node: Node) -> Callable[[], bool]:
+    paused_until: dict[int, datetime] = {}
+
+    def once() -> bool:
+        now, busy = node.clock(), False
+        for job in node.journal.unfollowed():
+            if paused_until.get(job.id, now) > now:
+                continue
+            busy = True
+            try:
+                made = follow(job, node)
+            except Exception as error:  # noqa: BLE001  one job must not hold up the others
+                paused_until[job.id] = now + timedelta(seconds=SERIES_PAUSE_S)
+                log.error("results_not_followed", job=job.id, error=describe(error))
+                continue
+            paused_until.pop(job.id, None)
+            if made:
+                log.info("results_followed", job=job.id, count=len(made))
+        return busy
+
+    return once
+
+
+def _computer(node: Node, under_way: set[int], stop: threading.Event) -> Callable[[], bool]:
+    def once() -> bool:
+        job = node.journal.claim(node.clock())
+        if job is None:
+            return False
+        under_way.add(job.id)
+        try:
+            flow.compute(job, node, report=lambda _step, _fraction: None)
+        except Exception as error:  # noqa: BLE001  what became of it could not be written down
+            log.error("job_stranded", job=job.id, error=describe(error))
+            _hand_back(job, error, node, stop)
+        finally:
+            under_way.discard(job.id)
+        after = node.journal.job(job.id)
+        log.info("job_moved", job=job.id, state=after.state, code=after.reason_code, reason=after.reason)
+        return True
+
+    return once
+
+
+def _hand_back(job: Job, error: Exception, node: Node, stop: threading.Event) -> None:
+    """Give up a job whose end the journal did not take, as soon as it does; else the next start will."""
+    while not stop.wait(STRANDED_PAUSE_S):
+        try:
+            flow.give_up(job, error, node)
+        except JournalUnavailable:
+            continue
+        except IllegalTransition:  # it was written down after all, or an operator was faster
+            pass
+        return
+
+
+def _sender(node: Node, destination: str | None, stop: threading.Event) -> Callable[[], bool]:
+    """Deliver to one destination; None looks after those the configuration no longer has.
+
+    What stands behind a slow delivery may be withdrawn meanwhile: `flow.deliver` asks again.
+    """
+
+    def once() -> bool:
+        mine = node.journal.due(node.clock(), destination, other_than=node.config.destinations)
+        for owed in mine:
+            if stop.is_set():
+                break
+            flow.deliver(owed, node)
+        return bool(mine)
+
+    return once
+
+
+def age_out(node: Node) -> None:
+    """Let go of what retention no longer keeps; nothing with open work goes."""
+    while True:
+        with node.store.gate.alone():  # what came again a moment ago has not expired any more
+            some = node.journal.expired(node.clock(), node.config.keep)[:AGE_OUT_AT_ONCE]
+            for series_uid in some:
+                files = node.journal.forget(series_uid)
+                node.store.remove(set(files) - node.staging.remove(files))
+                log.info("series_aged_out", series_uid=series_uid, count=len(files))
+        if not some:
+            return
+
+
+def _canceller(node: Node, under_way: set[int]) -> Callable[[], None]:
+    """End the worker of a job that an operator cancelled; another process told the journal."""
+
+    def act() -> None:
+        for job_id in under_way.copy():
+            if node.journal.job(job_id).state is JobState.CANCELLED:
+                node.engine.cancel(job_id)
+
+    return act
+
+
+def _every(seconds: float, act: Callable[[], None]) -> Callable[[], bool]:
+    next_at = time.monotonic()
+
+    def once() -> bool:
+        nonlocal next_at
+        if time.monotonic() >= next_at:
+            next_at = time.monotonic() + seconds
+            act()
+        return False
+
+    return once
+
+
+def _loop(once: Callable[[], bool], stop: threading.Event) -> None:
+    """Call ``once`` until told to stop; it returns whether there was anything to do."""
+    while not stop.is_set():
+        busy = False
+        try:
+            busy = once()
+        except Exception as error:  # noqa: BLE001  a loop that dies would stop its step for everyone
+            log.error("loop_error", name=threading.current_thread().name, error=describe(error))
+            stop.wait(1.0)
+        if not busy:
+            stop.wait(POLL_S)
