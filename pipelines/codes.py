@@ -11,6 +11,9 @@ from pipelines.concept import Code
 
 PRIVATE_SCHEME = "99RADNODE"
 
+#: How a bundle may name what is no structure.
+BACKGROUND = frozenset({"background", "bg", "__background__"})
+
 # Segmentation property categories, CID 7150
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")

@@ -26,6 +26,8 @@ INVERT = {
     "orig_keys": "image",
     "nearest_interp": True,
 }
+#: The [bundle] table of the plainest card.
+PLAIN = 'output = "labels"\n'
 ABOVE_200 = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 200.0}
 
 
@@ -165,6 +167,13 @@ def phantom_case(
         flip[0, 3] = shape[0] - 1
         array, mask, affine = array[::-1], mask[::-1], affine @ flip
     return {"ct": image_of(array, affine)}, mask, phantom
+
+
+def follows(folder: Path, config: dict[str, Any], *, orientation: str = "oblique", **options: Any) -> bool:
+    """Say whether a bundle's mask is the threshold of the image, voxel for voxel."""
+    case, mask, _ = phantom_case(orientation)
+    labelmap = loaded(write_bundle(folder, config, **options)).analyze(case).labelmap
+    return np.array_equal(labelmap == 1, mask)
 
 
 def write_scripts(folder: Path, **modules: str) -> None:

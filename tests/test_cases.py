@@ -23,18 +23,9 @@ from node.serve import utc_now
 from tests import toy_case, toy_chain
 from tests.journal_makers import an_outcome
 from tests.toy_case import ROLES, write_ct, write_mr
+from tests.toy_node import HELD
 
-CONFIG = """\
-[node]
-data = "data"
-[accept]
-reserve_gb = 0
-[compute]
-devices = ["cpu"]
-{pipelines}
-[destinations.out]
-transport = "folder"
-path = "out"
+RULES = """\
 [[rules]]
 name = "tumours"
 pipeline = "toy-tumour"
@@ -43,7 +34,6 @@ send_to = ["out"]
 name = "change"
 pipeline = "toy-change"
 send_to = ["out"]
-{more}
 """
 
 
@@ -55,7 +45,7 @@ def opened(folder, more=""):
     """
     folder.mkdir(exist_ok=True)
     toys = "".join(toy_case.install(folder, card) for card in (toy_case.TUMOUR, toy_case.CHANGE))
-    (folder / "node.toml").write_text(CONFIG.format(pipelines=toys, more=more), encoding="utf-8")
+    (folder / "node.toml").write_text(HELD.format(pipelines=toys) + RULES + more, encoding="utf-8")
     config = read_config(folder / "node.toml")
     cards, data, now = installed(config.pipelines), config.node.data, [utc_now()]
     journal = Journal.open(data)

@@ -15,26 +15,9 @@ from tests.harness import NodeProcess, wait_until
 from tests.paths import SHARED, needs_shared
 from tests.peers import RecordingPacs
 from tests.toy_case import ROLES, write_mr
-from tests.toy_node import read
+from tests.toy_node import SERVED, read
 
-CONFIG = """\
-[node]
-data = "data"
-drain_s = 3
-[accept]
-reserve_gb = 0.01
-[accept.dimse]
-port = 0
-[assemble]
-quiet_s = 0.5
-[compute]
-devices = ["cpu"]
-{pipelines}
-[destinations.archive]
-transport = "dimse"
-ae_title = "ARCHIVE"
-host = "127.0.0.1"
-port = {port}
+RULES = """\
 [[rules]]
 name = "tumours"
 pipeline = "toy-tumour"
@@ -51,7 +34,8 @@ wait_s = {wait_s}
 def make_node(folder, port, wait_s=600):
     folder.mkdir()
     toys = "".join(toy_case.install(folder, card) for card in (toy_case.TUMOUR, toy_case.CHANGE))
-    return NodeProcess(folder, CONFIG.format(pipelines=toys, port=port, wait_s=wait_s))
+    config = SERVED.format(quiet_s=0.5, pipelines=toys, port=port)
+    return NodeProcess(folder, config + RULES.format(wait_s=wait_s))
 
 
 def storescu(files, node):

@@ -24,23 +24,12 @@ from node.serve import utc_now
 from pipelines.contract import InputRefused
 from tests import phantoms, toy_chain
 from tests.journal_makers import an_outcome
-from tests.toy_node import small_ct
+from tests.toy_node import HELD, small_ct
 
-CONFIG = """\
-[node]
-data = "data"
-[accept]
-reserve_gb = 0
-[compute]
-devices = ["cpu"]
-{pipelines}
-[destinations.out]
-transport = "folder"
-path = "out"
+DESK = """\
 [destinations.desk]
 transport = "folder"
 path = "desk"
-{rules}
 """
 FIRST = toy_chain.card("first", above=0)
 SECOND = toy_chain.card("second", "first", above=0, segments=["Right half"])
@@ -52,7 +41,7 @@ def configured(folder, cards, rules):
     """Write a configuration with toy pipelines; return it as it is read."""
     folder.mkdir(exist_ok=True)
     toys = toy_chain.install(folder, *cards)
-    (folder / "node.toml").write_text(CONFIG.format(pipelines=toys, rules=rules), encoding="utf-8")
+    (folder / "node.toml").write_text(HELD.format(pipelines=toys) + DESK + rules, encoding="utf-8")
     return read_config(folder / "node.toml")
 
 

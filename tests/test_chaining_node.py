@@ -15,28 +15,8 @@ from tests import toy_chain
 from tests.harness import NodeProcess
 from tests.journal_makers import NOON, a_spec, after, an_instance, an_outcome
 from tests.peers import RecordingPacs
-from tests.toy_node import read, received, send, small_ct
+from tests.toy_node import SERVED, read, received, send, small_ct
 
-CONFIG = """\
-[node]
-data = "data"
-drain_s = 3
-[accept]
-reserve_gb = 0.01
-[accept.dimse]
-port = 0
-[assemble]
-quiet_s = 0.5
-[compute]
-devices = ["cpu"]
-{pipelines}
-[destinations.archive]
-transport = "dimse"
-ae_title = "ARCHIVE"
-host = "127.0.0.1"
-port = {port}
-{rules}
-"""
 CARDS = (toy_chain.card("first"), toy_chain.card("second", "first"), toy_chain.card("other", above=300))
 IF_FOUND = '[rules.results.second]\npresent = ["Left half", "Right half"]'
 RULES = toy_chain.rule("second", "archive") + toy_chain.rule("other", "archive", more=IF_FOUND)
@@ -57,7 +37,7 @@ def test_killed_anywhere_between_each_step_is_done_once(tmp_path):
     files = small_ct(tmp_path / "ct", slices=4)
     with RecordingPacs() as archive:
         toys = toy_chain.install(folder, *CARDS)
-        node = NodeProcess(folder, CONFIG.format(pipelines=toys, rules=RULES, port=archive.port))
+        node = NodeProcess(folder, SERVED.format(quiet_s=0.5, pipelines=toys, port=archive.port) + RULES)
         node.start(env=faults)
         assert len(send(files, node.port)) == len(files)
         for _ in PLACES:

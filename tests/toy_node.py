@@ -78,7 +78,8 @@ class Threshold:
         )
 '''
 
-CONFIG = """\
+#: A node of its own process, which sends to one archive.
+SERVED = """\
 [node]
 data = "data"
 drain_s = 3
@@ -90,6 +91,28 @@ port = 0
 quiet_s = {quiet_s}
 [compute]
 devices = ["cpu"]
+{pipelines}
+[destinations.archive]
+transport = "dimse"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {port}
+"""
+#: A node within the test, which writes into a folder.
+HELD = """\
+[node]
+data = "data"
+[accept]
+reserve_gb = 0
+[compute]
+devices = ["cpu"]
+{pipelines}
+[destinations.out]
+transport = "folder"
+path = "out"
+"""
+
+_PIPELINE = """\
 [send]
 first_retry_s = 0.2
 longest_retry_s = 1.0
@@ -97,11 +120,8 @@ tries = {send_tries}
 [pipelines.toy-threshold]
 folder = "toy_threshold"
 sha256 = "{digest}"
-[destinations.archive]
-transport = "dimse"
-ae_title = "ARCHIVE"
-host = "127.0.0.1"
-port = {port}
+"""
+_RULE = """\
 timeout_s = 10
 [[rules]]
 name = "every original CT"
@@ -109,7 +129,7 @@ pipeline = "toy-threshold"
 send_to = ["archive"]
 [rules.match]
 Modality = "CT"
-ImageType = {{ has = "ORIGINAL", not = "LOCALIZER" }}
+ImageType = { has = "ORIGINAL", not = "LOCALIZER" }
 """
 
 RESULTS_PER_JOB = 3  #: a Segmentation and two reports
@@ -121,10 +141,9 @@ def make_node(folder: Path, archive_port: int, *, quiet_s: float = 0.5, send_tri
     toy.mkdir(parents=True)
     (toy / "card.toml").write_text(CARD, encoding="utf-8")
     (toy / "pipeline.py").write_text(CODE, encoding="utf-8")
-    config = CONFIG.format(
-        quiet_s=quiet_s, send_tries=send_tries, digest=folder_digest(toy), port=archive_port
-    )
-    return NodeProcess(folder, config)
+    pipeline = _PIPELINE.format(send_tries=send_tries, digest=folder_digest(toy))
+    config = SERVED.format(quiet_s=quiet_s, pipelines=pipeline, port=archive_port)
+    return NodeProcess(folder, config + _RULE)
 
 
 def small_ct(folder: Path, *, seed: str = "flow", slices: int = 8, **options) -> list[Path]:

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.bundle.terms import OUTLINES, Terms
+from pipelines.codes import BACKGROUND
 from pipelines.contract import Card, CardError
 from pipelines.pins import differences, pin_of
 
 #: MONAI's names for one modality, in DICOM's terms; others are not compared.
 MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT"}
-
-#: How metadata may name a channel that is no segment.
-_BACKGROUND = frozenset({"background", "bg", "__background__"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +153,7 @@ def _compare_names(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
 
 def _refuse_other_channels(card: Card, terms: Terms, names: Mapping[int, str]) -> None:
     """Refuse an output for which no names in the card could be right, and say which output could."""
-    is_nothing = names.get(0, "") in _BACKGROUND
+    is_nothing = names.get(0, "") in BACKGROUND
     if terms.output == "labels" and names.keys() == {0} and not is_nothing:
         raise CardError(
             f"{card.name}: the bundle's metadata names one channel, 0 {names[0]!r}, and label 0 means no "

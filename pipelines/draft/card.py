@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
+from pipelines.codes import BACKGROUND
 from pipelines.draft.guess import (
-    BACKGROUND,
     Guess,
     box_mode_of,
     frame_of,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from pipelines.codes import BACKGROUND
 from pipelines.draft.said import Said, Tensor
 
 #: What bundles call a modality, in DICOM's terms.
@@ -18,8 +19,6 @@ _MODALITIES: Final = {
 UNITS: Final = {"CT": "[hnsf'U]", "PT": "g/ml", "ECG": "mV"}
 #: What else a unit could have been, where a modality has several.
 _OTHER_UNITS: Final = {"PT": "CONFIRM: UCUM; that of standardized uptake values (SUV), Bq/ml for activity"}
-#: How a bundle may name what it does not outline.
-BACKGROUND: Final = frozenset({"background", "bg", "__background__"})
 _PROJECTIONS: Final = frozenset({"MG", "DX", "CR", "ES", "XC", "SM"})
 _COLOURS: Final = ({"r", "g", "b"}, {"red", "green", "blue"})
 

@@ -15,8 +15,10 @@ from tests.bundles import (
     ABOVE_200,
     INVERT,
     LOAD,
+    PLAIN,
     RAS,
     SAVE,
+    follows,
     loaded,
     phantom_case,
     threshold_config,
@@ -26,16 +28,6 @@ from tests.bundles import (
     write_scripts,
 )
 from tests.phantoms import to_world
-
-PLAIN = 'output = "labels"\n'
-
-
-def follows(tmp_path, config, *, orientation="oblique", **options):
-    """Say whether the bundle's mask is the threshold of the image, voxel for voxel."""
-    case, mask, _ = phantom_case(orientation)
-    labelmap = loaded(write_bundle(tmp_path, config, **options)).analyze(case).labelmap
-    return np.array_equal(labelmap == 1, mask)
-
 
 # --- a table of configurations ----------------------------------------------------------------------
 

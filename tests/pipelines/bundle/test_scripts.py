@@ -13,8 +13,10 @@ from tests.bundles import (
     ABOVE_200,
     INVERT,
     LOAD,
+    PLAIN,
     RAS,
     SAVE,
+    follows,
     image_of,
     loaded,
     phantom_case,
@@ -24,16 +26,6 @@ from tests.bundles import (
     write_bundle,
     write_scripts,
 )
-
-PLAIN = 'output = "labels"\n'
-
-
-def follows(tmp_path, config, *, orientation="oblique", **options):
-    """Say whether the bundle's mask is the threshold of the image, voxel for voxel."""
-    case, mask, _ = phantom_case(orientation)
-    labelmap = loaded(write_bundle(tmp_path, config, **options)).analyze(case).labelmap
-    return np.array_equal(labelmap == 1, mask)
-
 
 SAVER = """
 from pathlib import Path
