@@ -320,6 +320,9 @@ parcel = Table(
     Column("via", Text, nullable=False, server_default=""),  # the alternate that took it in its place
     Column("proved_at", Utc),  # when it was seen to be there, where [destinations] asks for proof
     Column("proof", Text, nullable=False, server_default=""),  # how that is known, or why not yet
+    # When it is next asked whether it is there. NULL: not taken yet, or nothing is left to be asked.
+    Column("prove_at", Utc, index=True),
+    Column("asks", Integer, nullable=False, server_default="0"),  # how often that was, since it was taken
     ForeignKeyConstraint(["job_id", "destination"], ["delivery.job_id", "delivery.destination"]),
     ForeignKeyConstraint(["job_id", "sop_instance_uid"], ["result.job_id", "result.sop_instance_uid"]),
 )

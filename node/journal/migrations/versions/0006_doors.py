@@ -18,6 +18,9 @@ def upgrade() -> None:
     op.add_column("parcel", Column("via", Text, nullable=False, server_default=""))
     op.add_column("parcel", Column("proved_at", String(27)))
     op.add_column("parcel", Column("proof", Text, nullable=False, server_default=""))
+    op.add_column("parcel", Column("prove_at", String(27)))
+    op.add_column("parcel", Column("asks", Integer, nullable=False, server_default="0"))
+    op.create_index("ix_parcel_prove_at", "parcel", ["prove_at"])
     op.create_table(
         "settling",
         Column(
