@@ -8,7 +8,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from node.assemble.value import items_of, number_of, text_of
+from node.header.value import items_of, number_of, text_of
 from pipelines.contract import Code
 
 MILLIVOLT: Final = Code("mV", "UCUM", "millivolt")

@@ -17,10 +17,10 @@ import numpy as np
 
 from node.assemble.facts import facts_of
 from node.assemble.frames import Frame
-from node.assemble.header import read_header
 from node.assemble.order import TOLERANCE_MM, Grid, arrange, check_card, place_of
 from node.assemble.reason import Reason, plain, refused, some
 from node.assemble.split import positions_along_normal
+from node.header.read import read_header
 
 #: What may tell phases apart, the most trustworthy first; those of `Frame.hints`. The clock comes
 #: last: a step of the table, or a second heartbeat, changes it as well.

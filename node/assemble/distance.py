@@ -13,7 +13,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from node.assemble.reason import plain
-from node.assemble.value import integer_of, items_of, number_of, numbers_of, text_of
+from node.header.value import integer_of, items_of, number_of, numbers_of, text_of
 
 #: No pixel is larger or smaller than this.
 _LARGEST_MM: Final = 1e3

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from node.assemble.frames import Frame
 from node.assemble.reason import Reason, refused
-from node.assemble.value import items_of, number_of, text_of, texts_of
+from node.header.value import items_of, number_of, text_of, texts_of
 from pipelines.contract import Code
 
 HOUNSFIELD: Final = Code("[hnsf'U]", "UCUM", "Hounsfield unit")

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from node.assemble.header import Parsed, parse
 from node.assemble.pixels import PixelFormat, pixel_format
 from node.assemble.reason import Reason, refused
-from node.assemble.value import integer_of, items_of, number_of, numbers_of, text_of, texts_of
+from node.header.read import Parsed, parse
+from node.header.value import integer_of, items_of, number_of, numbers_of, text_of, texts_of
 from node.model import Instance
 
 Vector = tuple[float, float, float]  #: LPS

@@ -13,7 +13,6 @@ import numpy as np
 from node.assemble.cine import arrange_phases, without_phase
 from node.assemble.facts import facts_of, unit_of
 from node.assemble.frames import Frame, frames_of
-from node.assemble.header import read_header
 from node.assemble.order import TOLERANCE_MM, Grid, arrange, coincident
 from node.assemble.pixels import MAX_VOXELS
 from node.assemble.planes import load_planes
@@ -22,6 +21,7 @@ from node.assemble.split import Stack, split
 from node.assemble.together import check_together, with_frames_of_reference
 from node.assemble.voxels import decode, slice_of, values_of
 from node.assemble.waveform import load_waveform
+from node.header.read import read_header
 from node.model import Instance, Volume, Volumes
 from pipelines.contract import Card, Code, Image, InputRefused, InputSpec
 

@@ -18,7 +18,7 @@ from node.assemble.frames import padding_of
 from node.assemble.pixels import PixelFormat
 from node.assemble.reason import Reason, refused
 from node.assemble.table import Table, table_of
-from node.assemble.value import items_of, number_of, text_of
+from node.header.value import items_of, number_of, text_of
 
 #: No centre, no width, and no inverse of a width is larger; 32 bits of stored values stay below.
 _FARTHEST: Final = 1e10

@@ -23,9 +23,9 @@ from pydicom.pixels.decoders.base import get_decoder
 from node.assemble.clibrary import decode_j2k, decode_jls
 from node.assemble.codestream import FrameSize, check_jpeg_end, check_rle, size_j2k, size_jpeg, strip_jp2
 from node.assemble.colour import from_422, rgb_of_ybr
-from node.assemble.header import Parsed, PixelElement, inflate
 from node.assemble.reason import Reason, refused, some
-from node.assemble.value import PARSE_ERRORS, integer_of, text_of
+from node.header.read import Parsed, PixelElement, inflate
+from node.header.value import PARSE_ERRORS, integer_of, text_of
 
 #: Voxels of one volume: 4 GiB as float32, 4000 slices of 512 x 512.
 MAX_VOXELS: Final = 1 << 30

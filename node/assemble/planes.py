@@ -20,13 +20,13 @@ from node.assemble.colour import eight_bits, grey_of
 from node.assemble.distance import Distance, common, distance_of
 from node.assemble.facts import NO_UNITS, facts_of
 from node.assemble.frames import Facts, accepted_modality, patient_of
-from node.assemble.header import Parsed, parse
 from node.assemble.look import Look, look_of
 from node.assemble.order import check_card
 from node.assemble.pixels import COLOUR_COST, MAX_VOXELS, PixelFormat, pixel_format, read_frames
 from node.assemble.reason import Reason, refused, some
 from node.assemble.table import Table, palette_of
-from node.assemble.value import integer_of, items_of, text_of
+from node.header.read import Parsed, parse
+from node.header.value import integer_of, items_of, text_of
 from node.model import Instance, Slice, Volume
 from pipelines.contract import Image, InputSpec
 

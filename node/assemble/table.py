@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from node.assemble.value import numbers_of, value_of
+from node.header.value import numbers_of, value_of
 
 #: Opcodes of a segmented palette (PS3.3 C.7.9.2).
 _DISCRETE, _LINEAR = 0, 1

@@ -9,9 +9,9 @@ from typing import Final
 from pydicom import Dataset
 
 from node.assemble.frames import patient_of
-from node.assemble.header import read_header
 from node.assemble.reason import Reason, refused
-from node.assemble.value import text_of
+from node.header.read import read_header
+from node.header.value import text_of
 from node.model import Instance, Volume, Volumes
 from node.patient import is_placeholder
 from pipelines.contract import Card

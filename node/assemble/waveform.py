@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 from node.assemble.channel import MILLIVOLT, Channel, channel_of
 from node.assemble.facts import facts_of
 from node.assemble.frames import Facts, accepted_modality, patient_of
-from node.assemble.header import parse
 from node.assemble.reason import Reason, plain, refused, some
-from node.assemble.value import integer_of, items_of, number_of, text_of, value_of
+from node.header.read import parse
+from node.header.value import integer_of, items_of, number_of, text_of, value_of
 from node.model import Instance, Slice, Volume
 from pipelines.contract import Code, Image, InputRefused, InputSpec
 

@@ -18,8 +18,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from node.assemble import clibrary, pixels
 from node.assemble.clibrary import decode_j2k, decode_jls
-from node.assemble.header import parse
 from node.assemble.pixels import decode_frame, encoded_frames, pixel_format, read_frames
+from node.header.read import parse
 from pipelines.contract import InputRefused
 from tests import phantoms
 from tests.paths import SHARED, needs_shared

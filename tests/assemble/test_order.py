@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from node.assemble.frames import Frame, Plane
-from node.assemble.header import PixelElement
 from node.assemble.order import TOLERANCE_MM, arrange, coincident
 from node.assemble.pixels import PixelFormat
 from node.assemble.split import split
+from node.header.read import PixelElement
 from node.model import Instance
 from pipelines.contract import InputRefused
 from tests import phantoms

@@ -16,8 +16,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from node.assemble.header import parse
 from node.assemble.pixels import pixel_format, read_frames
+from node.header.read import parse
 from pipelines.contract import InputRefused
 from tests import phantoms
 from tests.assemble.test_codestream import SIGNATURE, siz

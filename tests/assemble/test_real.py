@@ -12,10 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from node.assemble.header import read_header
 from node.assemble.image import load_volume
 from node.assemble.reason import Reason
-from node.assemble.value import text_of
+from node.header.read import read_header
+from node.header.value import text_of
 from node.model import Instance
 from pipelines.contract import InputRefused, InputSpec
 from tests.paths import SHARED, needs_shared

@@ -14,8 +14,8 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.assemble import read_header, read_headers
-from node.assemble.header import MAX_ELEMENTS, MAX_ITEMS, PEEK_BYTES, parse
-from node.assemble.value import integer_of
+from node.header.read import MAX_ELEMENTS, MAX_ITEMS, PEEK_BYTES, parse
+from node.header.value import integer_of
 from pipelines.contract import InputRefused
 from tests import phantoms
 

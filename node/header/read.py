@@ -24,11 +24,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from node.assemble.reason import Reason, refused
-from node.assemble.value import PARSE_ERRORS
+from node.header.value import PARSE_ERRORS
 from node.model import Instance
 from pipelines.contract import InputRefused
 
+#: Code of the refusal of what cannot be read.
+UNREADABLE: Final = "unreadable"
 #: A header is read in this many bytes where it fits, which it mostly does; else in `MORE` times as many.
 PEEK_BYTES: Final = 16 * 1024
 MORE: Final = 8
@@ -107,14 +108,14 @@ def parse(path: Path) -> Parsed:
                 raise _TooLargeError(f"its header has more than {MAX_HEADER_BYTES >> 20} MiB")
             return parsed
     except OSError as error:
-        raise refused(Reason.UNREADABLE, f"A file of this input cannot be read: {error.strerror}.") from error
+        raise InputRefused(UNREADABLE, f"A file of this input cannot be read: {error.strerror}.") from error
     except (_NotDicomError, _TooLargeError) as error:
-        raise refused(Reason.UNREADABLE, f"A file of this input cannot be used: {error}.") from error
+        raise InputRefused(UNREADABLE, f"A file of this input cannot be used: {error}.") from error
     except PARSE_ERRORS as error:
         # Only the kind of error is told: its text may quote patient data.
         kind = type(error).__name__
-        raise refused(
-            Reason.UNREADABLE,
+        raise InputRefused(
+            UNREADABLE,
             f"A file of this input is broken or cut off and cannot be read as DICOM ({kind}). Send it again.",
         ) from error
 

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from node.assemble import value
-from node.assemble.value import integer_of, number_of, numbers_of
+from node.header.value import integer_of, number_of, numbers_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
