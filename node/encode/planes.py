@@ -6,7 +6,10 @@ multi-frame sources; a volume may be some frames of a multi-frame instance.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
 
 from node.encode.header import Header
@@ -74,6 +77,28 @@ def plane_dimensions(volume: Volume) -> list[tuple[str, str]]:
         return [("InStackPositionNumber", "FrameContentSequence")]
     place = ("ImagePositionPatient", "PlanePositionSequence")
     return [("TemporalPositionIndex", "FrameContentSequence"), place] if volume.image.phases > 1 else [place]
+
+
+def add_dimensions(dataset: Dataset, organization: str, dimensions: Iterable[tuple[str, str]]) -> None:
+    """Say by what frames are indexed (PS3.3 C.7.6.17).
+
+    Parameters
+    ----------
+    organization
+        Dimension Organization UID.
+    dimensions
+        Keyword of an element, and that of the functional group that it is in.
+    """
+    dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
+    dataset.DimensionIndexSequence = [
+        item(
+            DimensionOrganizationUID=organization,
+            DimensionIndexPointer=tag_for_keyword(pointer),
+            FunctionalGroupPointer=tag_for_keyword(group),
+            DimensionDescriptionLabel=dictionary_description(pointer),
+        )
+        for pointer, group in dimensions
+    ]
 
 
 def plane_index(volume: Volume, index: int) -> tuple[int, ...]:

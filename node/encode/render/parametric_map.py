@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import ParametricMapStorage
 
@@ -19,6 +18,7 @@ from node.encode.items import coded, item
 from node.encode.material import Material, NotApplicable
 from node.encode.planes import (
     SOURCE_FOR_PROCESSING,
+    add_dimensions,
     add_frame_of_reference,
     add_lossy,
     add_references,
@@ -136,16 +136,7 @@ def _parametric_map(material: Material, one: Map, indices: Sequence[int], number
     dataset.BitsAllocated = 32
     add_references(dataset, material.volumes, material.role)
     organization = material.job.uid(f"parametric-map {number} dimensions")
-    dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
-    dataset.DimensionIndexSequence = [
-        item(
-            DimensionOrganizationUID=organization,
-            DimensionIndexPointer=tag_for_keyword(pointer),
-            FunctionalGroupPointer=tag_for_keyword(group),
-            DimensionDescriptionLabel=dictionary_description(pointer),
-        )
-        for pointer, group in plane_dimensions(volume)
-    ]
+    add_dimensions(dataset, organization, plane_dimensions(volume))
     dataset.SharedFunctionalGroupsSequence = [_shared(material, one)]
     # what it was derived by: nothing in CID 7203 says that a model computed it
     purpose, derivation = coded(SOURCE_FOR_PROCESSING), coded(ARTIFICIAL_INTELLIGENCE)

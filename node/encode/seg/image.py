@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
@@ -25,6 +24,7 @@ from node.encode.material import Material
 from node.encode.planes import (
     SEGMENTATION,
     SOURCE_FOR_PROCESSING,
+    add_dimensions,
     add_frame_of_reference,
     add_lossy,
     add_references,
@@ -113,16 +113,7 @@ def _add_dimensions(dataset: Dataset, material: Material, *, by_segment: bool) -
     organization = material.job.uid("seg dimensions" if by_segment else "seg labelmap dimensions")
     keywords = [("ReferencedSegmentNumber", "SegmentIdentificationSequence")] if by_segment else []
     keywords += plane_dimensions(material.volume)
-    dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
-    dataset.DimensionIndexSequence = [
-        item(
-            DimensionOrganizationUID=organization,
-            DimensionIndexPointer=tag_for_keyword(pointer),
-            FunctionalGroupPointer=tag_for_keyword(group),
-            DimensionDescriptionLabel=dictionary_description(pointer),
-        )
-        for pointer, group in keywords
-    ]
+    add_dimensions(dataset, organization, keywords)
 
 
 def _add_frames(dataset: Dataset, material: Material, frames: Sequence[Frame], *, by_segment: bool) -> None:
