@@ -9,7 +9,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from node.assemble import value
+from node.header import value
 from node.header.value import integer_of, number_of, numbers_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
