@@ -24,7 +24,7 @@ KEYS = frozenset(
     """
     event level timestamp step
     ae_title associations bytes code connections count destination error expected fence host
-    instances job kind limit name notes objects pid pipeline port reason revision rule seconds
+    instances job kind limit method name notes objects pid pipeline port reason revision route rule seconds
     sender series series_uid signal slot sop_class_uid sop_instance_uid state status study_uid
     syntaxes tail transfer_syntax_uid tries version
     """.split()
@@ -48,7 +48,7 @@ def configure(*, level: int = logging.INFO) -> None:
         logger_factory=_Lines,
     )
     # Their messages quote headers, and some of those are names.
-    for library in ("pynetdicom", "pydicom", "highdicom"):
+    for library in ("pynetdicom", "pydicom", "highdicom", "uvicorn", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module=r"(pydicom|highdicom|pynetdicom)\b")
 
