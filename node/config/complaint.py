@@ -27,6 +27,7 @@ _SENTENCES = {
     "string_pattern_mismatch": "must be 1 or more printable characters, not {}",
     "host": "must be the name or address of a machine, not {}",
     "url": "must be the address of a DICOMweb service, as in 'https://pacs.example/dicom-web', not {}",
+    "origin": "must be where web pages come from, as in 'https://viewer.example', not {}",
     "digest": "must be a SHA-256, 64 hexadecimal digits, not {}",
     "ip_": "must be an address or a network, as in '10.0.0.0/24', not {}",
     "ae_title": "must be an AE title, 1 to 16 characters without backslash (PS3.5 6.2), not {}",
@@ -71,6 +72,8 @@ def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[An
         kind = "ae_title"
     if kind == "string_pattern_mismatch" and loc[-1] in ("host", "url"):
         kind = str(loc[-1])
+    elif kind == "string_pattern_mismatch" and "origins" in loc:
+        kind = "origin"
     elif kind == "string_pattern_mismatch" and {"certificates", "tokens"} & set(loc):
         kind = "digest"
     if kind == "value_error":  # a sentence of our own

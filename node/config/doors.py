@@ -7,7 +7,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from node.config.fields import AETitle, Days, Digest, DoorTls, Gigabytes, Name, Network, Port, Seconds, Table
+from node.config.fields import (
+    AETitle,
+    Days,
+    Digest,
+    DoorTls,
+    Gigabytes,
+    Name,
+    Network,
+    Origin,
+    Port,
+    Seconds,
+    Table,
+)
 
 
 class NodeTable(Table):
@@ -88,5 +100,6 @@ class ShowTable(Table):
     port: Port = 8042
     tls: DoorTls = "off"
     tokens: tuple[Digest, ...] = ()  #: SHA-256 of bearer tokens, one of which must be shown; empty: none
+    origins: tuple[Origin, ...] = ()  #: pages from there may read: "https://viewer.example"
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
     idle_timeout_s: Seconds = 30.0  #: a request that stands still for so long is given up

@@ -42,3 +42,5 @@ Network = IPv4Network | IPv6Network
 DoorTls = Literal["off", "on", "mutual"]
 #: http or https, a host and a path; no name, password, query or fragment.
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", strip_whitespace=True)]
+#: Where a web page comes from (RFC 6454): scheme, host and port, and nothing behind them.
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@?#*]+$", strip_whitespace=True)]
