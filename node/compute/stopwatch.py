@@ -31,7 +31,15 @@ class Stopwatch:
         self._seconds = dict(seconds or {})
 
     def begin(self, name: str, done: float) -> None:
-        """Begin a step, which ends the one before; ``done`` is the fraction of the whole so far."""
+        """Begin a step, which ends the one before; ``done`` is the fraction of the whole so far.
+
+        Workers call it, through the engine; that it waits is not theirs to say: waiting does not count
+        in the time limit of a job.
+        """
+        if name != "wait":
+            self._turn_to(name, done)
+
+    def _turn_to(self, name: str, done: float) -> None:
         now_s = time.monotonic()
         if name != self._name and name in (*TIMED, ""):
             if self._name:
@@ -43,7 +51,7 @@ class Stopwatch:
 
     def wait(self) -> None:
         """Wait for the next worker, as far as the work has got."""
-        self.begin("wait", self._done)
+        self._turn_to("wait", self._done)
 
     def end(self) -> dict[str, float]:
         """End the last step; return the seconds of each, in their order."""
