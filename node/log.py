@@ -48,7 +48,7 @@ def configure(*, level: int = logging.INFO) -> None:
         logger_factory=_Lines,
     )
     # Their messages quote headers, and some of those are names.
-    for library in ("pynetdicom", "pydicom", "highdicom", "uvicorn", "asyncio"):
+    for library in ("pynetdicom", "pydicom", "highdicom", "uvicorn", "asyncio", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module=r"(pydicom|highdicom|pynetdicom)\b")
 
