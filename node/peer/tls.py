@@ -77,6 +77,49 @@ def fingerprint(connection: ssl.SSLSocket | ssl.SSLObject) -> str:
     return hashlib.sha256(shown).hexdigest() if shown else ""
 
 
+def reason_of(error: OSError) -> str:
+    """Return why TLS with a peer came to nothing, about the peer ("it ..."); "" if it was not about TLS.
+
+    The words are ours, at either end of a connection, and hold nothing that the peer said.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _DISTRUST.get(error.verify_code, "its certificate cannot be verified")
+    if not isinstance(error, ssl.SSLError):
+        return ""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return "it broke off TLS"
+    reason = error.reason or ""
+    return next((told for word, told in _TROUBLES if word in reason), "it does not speak TLS as we do")
+
+
+#: X509_V_ERR_* of OpenSSL (x509_vfy.h).
+_DISTRUST = {
+    **dict.fromkeys((2, 18, 19, 20, 21, 24), "its certificate leads to no authority that we believe"),
+    9: "its certificate does not hold yet",
+    10: "its certificate has ended",
+    23: "its certificate was revoked",
+    26: "its certificate is not made for this use",
+    **dict.fromkeys((62, 64), "its certificate names another host"),
+    **dict.fromkeys((66, 67, 68), "its certificate or its authority is too weak"),
+}
+#: A part of the reason that OpenSSL gives; the first that is found counts.
+_TROUBLES = (
+    ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "it showed no certificate"),
+    ("UNSUPPORTED_PROTOCOL", "it knows no TLS from 1.2 on"),
+    ("PROTOCOL_VERSION", "it knows no TLS from 1.2 on"),
+    ("NO_SHARED_CIPHER", "it has no cipher suite in common with us"),
+    ("ALERT_HANDSHAKE_FAILURE", "it has no cipher suite in common with us, or wants our certificate"),
+    ("ALERT_CERTIFICATE_REQUIRED", "it wants our certificate; name one in [tls]"),
+    ("ALERT_CERTIFICATE", "it does not accept our certificate"),
+    ("ALERT_BAD_CERTIFICATE", "it does not accept our certificate"),
+    ("ALERT_UNKNOWN_CA", "it does not accept our certificate"),
+    ("ALERT_ACCESS_DENIED", "it does not accept our certificate"),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
+    ("HTTP_REQUEST", "it does not speak TLS"),
+    ("UNEXPECTED_EOF", "it broke off TLS"),
+)
+
+
 def expiring(tls: TlsTable, now: datetime) -> str:
     """Return a complaint about certificates of [tls] that have ended or soon will, or "".
 

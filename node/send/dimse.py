@@ -37,8 +37,9 @@ from node.failpoint import failpoint
 from node.log import get_log
 from node.model import Receipt, ResultObject, StandIn
 from node.peer.association import GuardedAE, finish_within
+from node.peer.rejection import rejection_of
 from node.send.classes import RESULT_CLASSES, Negotiated, class_name, remedy, taken_of
-from node.send.status import Verdict, family_of, rejection_of
+from node.send.status import Verdict, family_of
 
 #: A peer that takes less than this is as good as gone; sets the time limit of a large object.
 SLOWEST_BYTES_PER_S = 50_000

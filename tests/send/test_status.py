@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from node.send.status import FAMILIES, Verdict, family_of, rejection_of
+from node.peer.rejection import rejection_of
+from node.send.status import FAMILIES, Verdict, family_of
 
 
 @pytest.mark.parametrize(
