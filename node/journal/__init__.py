@@ -6,12 +6,16 @@ arguments, aware and in UTC. It holds no patient data; see `node.journal.schema`
 
 record.py    what arrives (together.py: group commit)
 custody.py   instances and series: settle, forget
+settlings.py  why a series was taken to be whole: counts, an operator's word, what decided
 patients.py  what belongs to one study, and to one patient
 jobs.py      the queue and the moves (moves.py: the only place where a state changes)
 needs.py     results of one job that another one takes as an input
 known.py     work that is asked for again
 follow.py    what rules on results ask for
 outbox.py    deliveries and receipts
+proofs.py    what was taken and is to be seen there
+pauses.py    destinations that an operator holds back
+standing.py  how it stands with each destination
 tries.py     tries to deliver: what may have arrived, what failed
 lineage.py   which run took the place of which
 withdrawal.py  results are taken back (given.py: what went where)
@@ -37,16 +41,31 @@ from node.journal.lock import lock_data
 from node.journal.needs import Needs
 from node.journal.outbox import Outbox
 from node.journal.patients import Patients
+from node.journal.pauses import Pause, Pauses
+from node.journal.proofs import Proofs, Unproved
 from node.journal.report import Report
 from node.journal.rows import Arriving, Delivery, Event, Recorded
+from node.journal.settlings import Settled, Settlings
 from node.journal.tries import Tries
 from node.journal.withdrawal import Withdrawals
 
-__all__ = ["Arriving", "Basis", "Delivery", "Event", "Journal", "Recorded", "lock_data"]
+__all__ = ["Arriving", "Basis", "Delivery", "Event", "Journal", "Pause", "Recorded", "Unproved", "lock_data"]
 
 
 class Journal(
-    Custody, Patients, Jobs, Needs, Followed, Lineage, Outbox, Tries, Withdrawals, Capabilities, Report
+    Custody,
+    Patients,
+    Jobs,
+    Needs,
+    Followed,
+    Lineage,
+    Outbox,
+    Tries,
+    Withdrawals,
+    Proofs,
+    Pauses,
+    Capabilities,
+    Report,
 ):
     """The journal of one data folder."""
 

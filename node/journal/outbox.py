@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from node.journal.rows import Delivery, result_of
 from node.model import Outcome, Receipt, ResultObject, StandIn
 
 _delivery, _parcel = schema.delivery, schema.parcel
+#: Objects of a job are taken one by one; they are asked for together.
+PROVE_AFTER = timedelta(seconds=1)
 #: Something of this delivery has not been taken yet.
 _owed = exists().where(
     _parcel.c.job_id == _delivery.c.job_id,
@@ -60,6 +62,7 @@ class Outbox(Database):
                 schema.job.c.state == JobState.SENDING,
                 mine,
                 ~_delivery.c.parked,
+                ~exists().where(schema.pause.c.destination == _delivery.c.destination),
                 _delivery.c.not_before <= now,
                 _parcel.c.delivered_at.is_(None),
             )
@@ -146,8 +149,15 @@ class Outbox(Database):
             for uid, one in made.items()
         }
 
-    def keep(self, job_id: int, receipt: Receipt) -> None:
-        """Write down that a destination took an object. The first receipt counts."""
+    def keep(self, job_id: int, receipt: Receipt, *, prove: bool = False) -> None:
+        """Write down that a destination took an object. The first receipt counts.
+
+        Parameters
+        ----------
+        prove
+            Whether it is to be seen there before the job is done. Results that were withdrawn
+            meanwhile need not be.
+        """
         this = and_(
             _parcel.c.job_id == job_id,
             _parcel.c.destination == receipt.destination,
@@ -157,6 +167,7 @@ class Outbox(Database):
             find_job(connection, job_id)
             if not connection.scalar(select(exists().where(this))):
                 _keep_late(connection, job_id, receipt)
+                prove = False
             connection.execute(
                 update(_parcel)
                 .where(this, _parcel.c.delivered_at.is_(None))
@@ -166,6 +177,9 @@ class Outbox(Database):
                     sentence=receipt.sentence,
                     sent_as=receipt.sent_as,
                     via=receipt.via,
+                    prove_at=receipt.at + PROVE_AFTER if prove else None,
+                    proof="",
+                    asks=0,
                 )
             )
 
@@ -191,8 +205,9 @@ class Outbox(Database):
             )
 
     def finish(self, job_id: int, now: datetime) -> Job | None:
-        """Move a job that is sending: to DONE when all is taken, to FAILED when all that is left
-        waits for a person. None: something is still to be tried, or the job is not sending."""
+        """Move a job that is sending: to DONE when all is taken, and proved where that is asked for; to
+        FAILED when all that is left waits for a person. None: something is still to be tried or proved,
+        or the job is not sending."""
         with self._writing() as connection:
             return finish_job(connection, job_id, now, self._data)
 
@@ -216,7 +231,7 @@ def fill_outbox(
     wanted
         Destination -> SOP Instance UIDs; one that is not in it wants everything.
     """
-    for table in (_parcel, _delivery, schema.stand_in, schema.result):
+    for table in (schema.commitment_item, _parcel, _delivery, schema.stand_in, schema.result):
         connection.execute(delete(table).where(table.c.job_id == job.id))
     if not outcome.objects:
         return
@@ -279,7 +294,8 @@ def finish_job(connection: Connection, job_id: int, now: datetime, data: Path) -
         The data folder.
     """
     job = find_job(connection, job_id)
-    if job.state is not JobState.SENDING:
+    unproved = _parcel.c.job_id == job_id, _parcel.c.prove_at.is_not(None)
+    if job.state is not JobState.SENDING or connection.scalar(select(exists().where(*unproved))):
         return None
     left = connection.execute(
         select(_delivery).where(_delivery.c.job_id == job_id, _owed).order_by(_delivery.c.destination)
@@ -298,15 +314,26 @@ def finish_job(connection: Connection, job_id: int, now: datetime, data: Path) -
         reason += "nothing is sent." if nothing_went else "the rejection was taken wherever results had been."
         return move_job(connection, job, JobState.DONE, code="withdrawn", reason=reason, now=now)
     if not left:
-        places = len(set(job.spec.send_to))
-        reason = f"All results were taken by {places} destination{'s'[: places != 1]}."
-        if not places:
-            reason = "There is no destination to send results to; they are kept here."
+        reason = _all_taken(connection, job)
         return move_job(connection, job, JobState.DONE, reason=reason, now=now)
     if all(row.parked for row in left):
         reason = " ".join(f"{row.destination}: {row.reason}" for row in left)
         return move_job(connection, job, JobState.FAILED, code=left[0].code, reason=reason, now=now)
     return None
+
+
+def _all_taken(connection: Connection, job: Job) -> str:
+    places = len(set(job.spec.send_to))
+    if not places:
+        return "There is no destination to send results to; they are kept here."
+    seen = select(_parcel.c.destination).where(_parcel.c.job_id == job.id, _parcel.c.proved_at.is_not(None))
+    proved = connection.scalars(seen.distinct().order_by(_parcel.c.destination)).all()
+    known = ""
+    if len(proved) == places:
+        known = " and are known to be there"
+    elif proved:
+        known = f", and are known to be there at {' and '.join(proved)}"
+    return f"All results were taken by {places} destination{'s'[: places != 1]}{known}."
 
 
 def reopen(connection: Connection, job_id: int, now: datetime) -> None:

@@ -91,14 +91,18 @@ class Withdrawals(Database):
             if given != seen or given.keys() != notes.keys():
                 return None
             note = _result.c.job_id == job_id, _result.c.kind == REJECTION
-            kept = and_(  # notes that waited for a person are not: others are owed now
-                _parcel.c.sop_instance_uid.in_(select(_result.c.sop_instance_uid).where(*note)),
-                literal(job.state is JobState.SENDING),
-            )
+            of_note = _parcel.c.sop_instance_uid.in_(select(_result.c.sop_instance_uid).where(*note))
+            # Notes that waited for a person are not: others are owed now.
+            kept = and_(of_note, literal(job.state is JobState.SENDING))
             connection.execute(
                 delete(_parcel).where(
                     _parcel.c.job_id == job_id, _parcel.c.delivered_at.is_(None), not_(kept)
                 )
+            )
+            connection.execute(  # whether what is taken back has arrived is of no account any more
+                update(_parcel)
+                .where(_parcel.c.job_id == job_id, _parcel.c.prove_at.is_not(None), not_(of_note))
+                .values(prove_at=None, proof="Withdrawn before it was known to be there.")
             )
             self._owe(connection, job_id, notes, now)
             whither = f"a rejection goes to {', '.join(notes)}" if notes else "no destination had taken any"

@@ -1,0 +1,277 @@
+"""Proof of arrival: what a destination took, and what is known of whether it has it.
+
+A parcel that was taken and is to be proved has a ``prove_at``; while a job has one, it is not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, insert, select, update
+
+from node.config import SendTable
+from node.job import JobState, next_try
+from node.journal import schema
+from node.journal.database import Database
+from node.journal.moves import find_job, move_job
+from node.journal.outbox import finish_job
+
+_job, _result, _stand_in = schema.job, schema.result, schema.stand_in
+_delivery, _parcel = schema.delivery, schema.parcel
+_asked, _item = schema.commitment, schema.commitment_item
+#: Who has it: the alternate that took it, or the destination itself.
+_place = case((_parcel.c.via != "", _parcel.c.via), else_=_parcel.c.destination)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unproved:
+    """An object that was taken and is not yet known to be there."""
+
+    job_id: int
+    destination: str  #: that it is owed to
+    place: str  #: that has it: the destination, or the alternate that took it in its place
+    sop_instance_uid: str  #: of the result
+    sent_uid: str  #: SOP Instance UID under which it went: its own, or its stand-in's
+    sop_class_uid: str  #: of what went
+    series_uid: str  #: of what went
+    study_uid: str
+    delivered_at: datetime  #: aware, UTC
+    asks: int  #: how often it was asked for since
+
+
+class Proofs(Database):
+    """The part of the journal that `node.prove` uses."""
+
+    def unproved(
+        self, place: str | None, now: datetime, *, most: int, other_than: Collection[str] = ()
+    ) -> list[Unproved]:
+        """Return what is to be asked for now at one place, the one that is due longest first.
+
+        Parameters
+        ----------
+        place
+            A destination, or the alternate of one; None: any, save those of ``other_than``.
+        """
+        here = _place == place if place is not None else _place.not_in(list(other_than))
+        paused = exists().where(schema.pause.c.destination == _place)
+        query = (
+            _whole()
+            .where(here, _parcel.c.prove_at <= now, ~paused)
+            .order_by(_parcel.c.prove_at, _parcel.c.job_id, _result.c.number)
+            .limit(most)
+        )
+        with self._reading() as connection:
+            return _read(connection, query)
+
+    def ask(
+        self, transaction_uid: str, place: str, things: Sequence[Unproved], *, now: datetime, due_at: datetime
+    ) -> None:
+        """Write down, before it is asked, what a storage commitment is asked for.
+
+        Parameters
+        ----------
+        due_at
+            Without an answer they are asked for again then, in another transaction.
+        """
+        keys = dict.fromkeys((thing.job_id, thing.sop_instance_uid) for thing in things)
+        with self._writing() as connection:
+            _prune(connection)
+            values = {"transaction_uid": transaction_uid, "destination": place}
+            connection.execute(insert(_asked).values(**values, asked_at=now, due_at=due_at))
+            items = [
+                {"transaction_uid": transaction_uid, "job_id": job_id, "sop_instance_uid": uid}
+                for job_id, uid in keys
+            ]
+            connection.execute(insert(_item), items)
+            told = f"Asked in transaction {transaction_uid}; no answer yet."
+            for thing in things:
+                _set(connection, thing, prove_at=due_at, proof=told, asks=thing.asks + 1)
+
+    def asked(self, transaction_uid: str) -> tuple[str, list[Unproved]]:
+        """Return who was asked in a transaction, and for what of it the answer is still open.
+
+        A transaction that is not ours, or of which nothing is open, gives ``("", [])``.
+        """
+        of_this = and_(
+            _item.c.job_id == _parcel.c.job_id,
+            _item.c.sop_instance_uid == _parcel.c.sop_instance_uid,
+            _item.c.transaction_uid == transaction_uid,
+        )
+        query = _whole().join(_item, of_this).join(_asked, _asked.c.transaction_uid == transaction_uid)
+        with self._reading() as connection:
+            place = connection.scalar(
+                select(_asked.c.destination).where(_asked.c.transaction_uid == transaction_uid)
+            )
+            found = _read(connection, query.where(_place == _asked.c.destination)) if place else []
+        return (place or "", found) if found else ("", [])
+
+    def answered(self, transaction_uid: str, now: datetime) -> None:
+        """Write down that a report on a transaction came, whatever it said."""
+        this = _asked.c.transaction_uid == transaction_uid, _asked.c.answered_at.is_(None)
+        with self._writing() as connection:
+            connection.execute(update(_asked).where(*this).values(answered_at=now))
+
+    def prove(self, things: Sequence[Unproved], sentence: str, now: datetime, *, seen: bool = True) -> None:
+        """Write down that these are there, and finish the jobs that waited for nothing else.
+
+        Parameters
+        ----------
+        seen
+            False: nobody was asked, because no proof is wanted any more.
+        """
+        with self._writing() as connection:
+            for thing in things:
+                at = now if seen else None
+                if _set(connection, thing, proved_at=at, prove_at=None, proof=sentence):
+                    _settle(connection, thing)
+            for job_id in sorted({thing.job_id for thing in things}):
+                finish_job(connection, job_id, now, self._data)
+
+    def ask_again(self, things: Mapping[Unproved, str], at: datetime) -> None:
+        """Write down when each of these is asked for again, and why it is not proved yet."""
+        with self._writing() as connection:
+            for thing, why in things.items():
+                _set(connection, thing, prove_at=at, proof=why, asks=thing.asks + 1)
+
+    def not_asked(self, place: str, why: str, *, now: datetime, until: datetime) -> None:
+        """Put off all that is due at a place: it could not be asked."""
+        of_open = exists().where(_job.c.id == _parcel.c.job_id, _job.c.state == JobState.SENDING)
+        with self._writing() as connection:
+            connection.execute(
+                update(_parcel)
+                .where(_place == place, _parcel.c.prove_at <= now, of_open)
+                .values(prove_at=until, proof=why, asks=_parcel.c.asks + 1)
+            )
+
+    def lose(
+        self,
+        things: Mapping[Unproved, str],
+        settings: SendTable,
+        now: datetime,
+        *,
+        for_good: bool = False,
+    ) -> None:
+        """Owe again what was taken and is not there: a failed try of its delivery.
+
+        Parameters
+        ----------
+        things
+            Object -> a sentence on what is known of it.
+        for_good
+            Sending it again would not help: the delivery waits for a person, as it does after its
+            last try.
+        """
+        by_delivery = groupby(
+            sorted(things, key=lambda one: (one.job_id, one.destination, one.sop_instance_uid)),
+            key=lambda one: (one.job_id, one.destination),
+        )
+        with self._writing() as connection:
+            for (job_id, destination), these in by_delivery:
+                job = find_job(connection, job_id)
+                owed = {
+                    "delivered_at": None,
+                    "status": None,
+                    "sentence": "",
+                    "sent_as": "",
+                    "via": "",
+                    "prove_at": None,
+                    "asks": 0,
+                }
+                lost = [one for one in these if _set(connection, one, **owed, proof=things[one])]
+                if not lost:
+                    continue
+                for one in lost:
+                    _settle(connection, one)
+                this = and_(_delivery.c.job_id == job_id, _delivery.c.destination == destination)
+                tries = 1 + (connection.scalar(select(_delivery.c.tries).where(this)) or 0)
+                parked = for_good or tries >= settings.tries
+                why = things[lost[0]] + (f" So it is with {len(lost) - 1} more." if len(lost) > 1 else "")
+                why += f" It was sent {tries} time{'s'[: tries != 1]}." if parked else " It is sent again."
+                not_before = next_try(now, tries, settings.first_retry_s, settings.longest_retry_s)
+                told = {"tries": tries, "parked": parked, "code": "not-there", "reason": why}
+                connection.execute(update(_delivery).where(this).values(**told, not_before=not_before))
+                move_job(connection, job, JobState.SENDING, code="not-there", reason=why, now=now)
+                finish_job(connection, job_id, now, self._data)
+
+
+def _whole() -> Select[tuple[object, ...]]:
+    """Return the query for what is unproved, with all that an `Unproved` tells."""
+    went = and_(
+        _stand_in.c.job_id == _parcel.c.job_id,
+        _stand_in.c.sop_instance_uid == _parcel.c.sent_as,
+    )
+    this = and_(
+        _result.c.job_id == _parcel.c.job_id, _result.c.sop_instance_uid == _parcel.c.sop_instance_uid
+    )
+    return (
+        select(
+            _parcel,
+            _job.c.study_uid,
+            _result.c.sop_class_uid,
+            _result.c.series_uid,
+            _stand_in.c.sop_class_uid.label("other_class_uid"),
+            _stand_in.c.series_uid.label("other_series_uid"),
+        )
+        .join(_job, _job.c.id == _parcel.c.job_id)
+        .join(_result, this)
+        .outerjoin(_stand_in, went)
+        .where(_job.c.state == JobState.SENDING, _parcel.c.prove_at.is_not(None))
+    )
+
+
+def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Unproved]:
+    return [
+        Unproved(
+            job_id=row.job_id,
+            destination=row.destination,
+            place=row.via or row.destination,
+            sop_instance_uid=row.sop_instance_uid,
+            sent_uid=row.sent_as or row.sop_instance_uid,
+            sop_class_uid=row.other_class_uid or row.sop_class_uid,
+            series_uid=row.other_series_uid or row.series_uid,
+            study_uid=row.study_uid,
+            delivered_at=row.delivered_at,
+            asks=row.asks,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _set(connection: Connection, thing: Unproved, **values: object) -> bool:
+    """Change what is known of an object, if it still stands as it was seen."""
+    changed = connection.execute(
+        update(_parcel)
+        .where(
+            _parcel.c.job_id == thing.job_id,
+            _parcel.c.destination == thing.destination,
+            _parcel.c.sop_instance_uid == thing.sop_instance_uid,
+            _parcel.c.prove_at.is_not(None),
+            _parcel.c.delivered_at == thing.delivered_at,
+            _sends(),
+        )
+        .values(**values)
+    )
+    return changed.rowcount == 1
+
+
+def _sends() -> ColumnElement[bool]:
+    return exists().where(_job.c.id == _parcel.c.job_id, _job.c.state == JobState.SENDING)
+
+
+def _settle(connection: Connection, thing: Unproved) -> None:
+    """Forget what was asked about an object: what an archive says of it later is of no account."""
+    this = _item.c.job_id == thing.job_id, _item.c.sop_instance_uid == thing.sop_instance_uid
+    at = select(_asked.c.transaction_uid).where(_asked.c.destination == thing.place)
+    connection.execute(delete(_item).where(*this, _item.c.transaction_uid.in_(at)))
+
+
+def _prune(connection: Connection) -> None:
+    """Strike the transactions that nothing waits for any more."""
+    of_open = exists().where(_job.c.id == _item.c.job_id, _job.c.state == JobState.SENDING)
+    connection.execute(delete(_item).where(~of_open))
+    connection.execute(
+        delete(_asked).where(~exists().where(_item.c.transaction_uid == _asked.c.transaction_uid))
+    )
