@@ -147,7 +147,7 @@ class Evaluation:
     value: Code
     segment: int | None = None  #: `Segment.number`
     detection: int | None = None  #: `Detection.number`
-    probability: float | None = None  #: 0..1
+    probability: float | None = None  #: that ``value`` is so, 0..1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,8 +60,8 @@ def evaluations_of(
     """Return the answers of a case, and cautions.
 
     One question has the one answer of the highest score. Without a question each answer is a
-    question of its own, answered with Present from ``threshold`` on, else with Absent, and the
-    probability is that of being present. Scores of exclusive answers that do not sum to 1 (a sigmoid
+    question of its own, answered with Present from ``threshold`` on, else with Absent. A probability is
+    always that of the answer which is given. Scores of exclusive answers that do not sum to 1 (a sigmoid
     for each) order the answers, and are no probabilities of them.
 
     Parameters
@@ -81,17 +81,12 @@ def evaluations_of(
                 f"The bundle's scores for the answers sum to {sums.min():.2f} to {sums.max():.2f}, not to 1: "
                 "they are no probabilities, and the answer is only that of the highest score.",
             )
-        said = Evaluation(
-            name=terms.question,
-            value=terms.answers[index].code,
-            probability=float(scores[index]) if is_probable else None,
-        )
-        return (said,), cautions
-    return tuple(
-        Evaluation(
-            name=find.code,
-            value=codes.PRESENT if score >= terms.threshold else codes.ABSENT,
-            probability=float(score) if is_probable else None,
-        )
-        for find, score in zip(terms.answers, scores, strict=True)
-    ), cautions
+        chance = float(scores[index]) if is_probable else None
+        return (
+            Evaluation(name=terms.question, value=terms.answers[index].code, probability=chance),
+        ), cautions
+    said = []
+    for find, score in zip(terms.answers, map(float, scores), strict=True):
+        value, chance = (codes.PRESENT, score) if score >= terms.threshold else (codes.ABSENT, 1.0 - score)
+        said.append(Evaluation(name=find.code, value=value, probability=chance if is_probable else None))
+    return tuple(said), cautions
