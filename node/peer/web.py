@@ -28,7 +28,7 @@ from urllib3.response import HTTPResponse
 
 from node import IMPLEMENTATION_VERSION_NAME
 from node.errors import PeerRefused, PeerUnreachable, SendError
-from node.peer.distrust import distrust
+from node.peer.tls import reason_of
 
 #: A peer that moves less than this is as good as gone.
 SLOWEST_BYTES_PER_S = 50_000
@@ -37,7 +37,6 @@ DIGESTED_BYTES_PER_S = 1_000_000
 CHUNK_BYTES = 1 << 16
 LONGEST_TOKEN = 16_384
 
-_UNREACHED = "cannot be reached"
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 2.1
 
 _Count = TypeVar("_Count", int, "int | None")
@@ -176,7 +175,7 @@ class Web:
         said |= headers or {}
         body = body if body is None or isinstance(body, bytes) else _pieces(body)
         with closing(self._connection()) as connection:
-            with _told(self.place, _UNREACHED):
+            with _told(self.place, "cannot be reached"):
                 connection.connect()
             pace = _Pace(connection.sock, self._timeout_s)
             connection.sock = pace
@@ -309,8 +308,8 @@ def _why(error: BaseException, what: str) -> str:
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
     for one in causes:
-        if isinstance(one, ssl.SSLError) and (what == _UNREACHED or not isinstance(one, ssl.SSLEOFError)):
-            return f"is not trusted: {distrust(one)}"
+        if isinstance(one, OSError) and (told := reason_of(one)):
+            return f"{what}: {told}."
         if isinstance(one, socket.gaierror):
             return f"{what}: nobody knows its name."
         if isinstance(one, TimeoutError):
