@@ -122,8 +122,10 @@ def _why_not(association: Association, who: str, failures: Sequence[OSError]) ->
         return PeerRefused(
             f"{who} takes none of the SOP Classes that it was asked for ({', '.join(names[:3])}{more})."
         )
-    if told := next((told for error in failures if (told := reason_of(error))), ""):
-        return PeerUnreachable(f"{who} cannot be reached by TLS: {told}.")
+    if isinstance(association.dul.socket, GuardedSocket) and association.dul.socket.tls_args:
+        unclear = "it does not answer; does it speak TLS there, and does it accept our certificate?"
+        told = next((f"{told}." for error in failures if (told := reason_of(error))), unclear)
+        return PeerUnreachable(f"{who} cannot be reached by TLS: {told}")
     return PeerUnreachable(f"{who} cannot be reached, or did not answer as a DICOM service does.")
 
 

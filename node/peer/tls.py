@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from node.config import TlsTable
@@ -87,7 +89,7 @@ def reason_of(error: OSError) -> str:
     if not isinstance(error, ssl.SSLError):
         return ""
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return "it broke off TLS"
+        return _BROKE_OFF
     reason = error.reason or ""
     return next((told for word, told in _TROUBLES if word in reason), "it does not speak TLS as we do")
 
@@ -102,6 +104,7 @@ _DISTRUST = {
     **dict.fromkeys((62, 64), "its certificate names another host"),
     **dict.fromkeys((66, 67, 68), "its certificate or its authority is too weak"),
 }
+_BROKE_OFF = "it broke off TLS, as who does not speak it or does not accept our certificate"
 #: A part of the reason that OpenSSL gives; the first that is found counts.
 _TROUBLES = (
     ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "it showed no certificate"),
@@ -116,7 +119,7 @@ _TROUBLES = (
     ("ALERT_ACCESS_DENIED", "it does not accept our certificate"),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
     ("HTTP_REQUEST", "it does not speak TLS"),
-    ("UNEXPECTED_EOF", "it broke off TLS"),
+    ("UNEXPECTED_EOF", _BROKE_OFF),
 )
 
 
@@ -165,30 +168,25 @@ def _believe(context: ssl.SSLContext, authorities: Path) -> None:
 
 def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     """Show our certificate; the sentences say which key of [tls] is wrong."""
-    _certificates("certificate", certificate)
-    _read("key", key)
-    if key.stat().st_mode & (stat.S_IRWXO):
-        raise ConfigError(f"[tls] key = {str(key)!r} is open to every user of this machine; chmod o= {key}.")
+    ours = _certificates("certificate", certificate)[0]
+    where = f"[tls] key = {str(key)!r}"
     try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except ConfigError as error:
+        private = load_pem_private_key(_read("key", key), None)
+    except TypeError as error:
+        raise ConfigError(f"{where} has a password, which nobody could type; use one without.") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{where} holds no private key in PEM.") from error
+    if key.stat().st_mode & stat.S_IRWXO:
+        raise ConfigError(f"{where} is open to every user of this machine; chmod o= {key}.")
+    if private.public_key() != ours.public_key():
         raise ConfigError(
-            f"[tls] key = {str(key)!r} has a password, which nobody could type; use one without."
-        ) from error
+            f"{where} is not the key of certificate = {str(certificate)!r}; ours must come first there."
+        )
+    try:
+        context.load_cert_chain(certificate, key, password="")  # never asks for one at the terminal
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ConfigError(
-                f"[tls] key = {str(key)!r} is not the key of certificate = {str(certificate)!r}, "
-                "whose first certificate must be ours."
-            ) from error
-        why = error.reason.lower().replace("_", " ") if error.reason else "no reason given"
-        raise ConfigError(
-            f"[tls] certificate = {str(certificate)!r} with key = {str(key)!r} cannot be used: {why}."
-        ) from error
-
-
-def _no_password() -> str:
-    raise ConfigError
+        why = (error.reason or "no reason given").lower().replace("_", " ")
+        raise ConfigError(f"[tls] certificate = {str(certificate)!r} cannot be used: {why}.") from error
 
 
 def _certificates(key: str, path: Path) -> list[x509.Certificate]:
