@@ -20,6 +20,7 @@ tries.py     tries to deliver: what may have arrived, what failed
 lineage.py   which run took the place of which
 withdrawal.py  results are taken back (given.py: what went where)
 capability.py  what each destination was seen to take
+holdings.py  what is shown to those who ask over DICOMweb
 report.py    how things stand
 """
 
@@ -35,6 +36,7 @@ from node.journal.capability import Capabilities
 from node.journal.custody import Custody
 from node.journal.database import open_database
 from node.journal.follow import Basis, Followed
+from node.journal.holdings import HeldSeries, Holding, Holdings
 from node.journal.jobs import Jobs
 from node.journal.lineage import Lineage
 from node.journal.lock import lock_data
@@ -49,11 +51,25 @@ from node.journal.settlings import Settled, Settlings
 from node.journal.tries import Tries
 from node.journal.withdrawal import Withdrawals
 
-__all__ = ["Arriving", "Basis", "Delivery", "Event", "Journal", "Pause", "Recorded", "Unproved", "lock_data"]
+__all__ = [
+    "Arriving",
+    "Basis",
+    "Delivery",
+    "Event",
+    "HeldSeries",
+    "Holding",
+    "Journal",
+    "Pause",
+    "Recorded",
+    "Settled",
+    "Unproved",
+    "lock_data",
+]
 
 
 class Journal(
     Custody,
+    Settlings,
     Patients,
     Jobs,
     Needs,
@@ -65,6 +81,7 @@ class Journal(
     Proofs,
     Pauses,
     Capabilities,
+    Holdings,
     Report,
 ):
     """The journal of one data folder."""
