@@ -35,7 +35,9 @@ NAMES = (
     "send.connected",  # association to the destination is open
     "send.answered",  # the destination took an object, receipt not yet in the journal
     "send.receipted",  # receipt in the journal
-    "send.finished",  # all receipts there, job moved to DONE
+    "send.finished",  # all receipts there, job moved to DONE if no proof is wanted
+    "prove.asked",  # the destination was asked whether it has what it took
+    "prove.answered",  # it answered, not yet in the journal
 )
 
 _passages: Counter[str] = Counter()

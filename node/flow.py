@@ -141,7 +141,8 @@ def deliver(owed: Delivery, node: Node) -> None:
     swapped = partial(swap, node.journal, node.clock, owed, begun)
     try:
         for one in send(owed.objects, owed.destination, node.config, node.clock, swapped):
-            node.journal.keep(owed.job_id, one)
+            proof = node.config.proof(one.via or one.destination)
+            node.journal.keep(owed.job_id, one, prove=proof != "none")
             failpoint("send.receipted")
     except Exception as error:  # noqa: BLE001  nothing may hold up the deliveries behind it
         node.journal.put_off(owed, foreseen(error), node.config.send, node.clock(), begun)

@@ -1,4 +1,4 @@
-"""What goes on by itself: plan, follow, compute, send, age out, cancel.
+"""What goes on by itself: plan, follow, compute, send, prove, age out, cancel.
 
 Each loop surrounds one function of `node.flow` or its like; nothing is decided here.
 """
@@ -17,6 +17,7 @@ from node.flow import Node
 from node.follow import follow
 from node.job import Job, JobState
 from node.log import describe, get_log
+from node.prove import prove
 
 log = get_log("serve")
 
@@ -35,7 +36,9 @@ def loops_of(node: Node, stop: threading.Event) -> list[threading.Thread]:
     work += [("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
     work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
-    work += [(f"send-{name}", _sender(node, name, stop)) for name in (*node.config.destinations, None)]
+    for name in (*node.config.destinations, None):
+        work += [(f"send-{name}", _sender(node, name, stop))]
+        work += [(f"prove-{name}", partial(prove, name, node, stop.is_set))]
     return [threading.Thread(target=_loop, args=(once, stop), name=name, daemon=True) for name, once in work]
 
 
@@ -123,7 +126,7 @@ def _sender(node: Node, destination: str | None, stop: threading.Event) -> Calla
     def once() -> bool:
         mine = node.journal.due(node.clock(), destination, other_than=node.config.destinations)
         for owed in mine:
-            if stop.is_set():
+            if stop.is_set() or owed.destination in node.journal.paused():
                 break
             flow.deliver(owed, node)
         return bool(mine)

@@ -60,6 +60,10 @@ class Config(Table):
     destinations: dict[Name, Destination] = {}
     rules: tuple[RuleTable, ...] = ()
 
+    def proof(self, name: str) -> str:
+        """Return how a destination proves that it has what it took; "none": its receipt is believed."""
+        return getattr(self.destinations.get(name), "proof", "none")
+
     @model_validator(mode="after")
     def _agree(self) -> Config:
         complaints = [*self._names(), *self._open_doors(), *self._tls()]

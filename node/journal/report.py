@@ -13,6 +13,7 @@ from node.journal.follow import unfollowed
 from node.journal.lineage import superseded_by
 from node.journal.needs import waiting_for
 from node.journal.rows import job_of
+from node.journal.standing import standing
 
 #: Lists in a report are cut at this length; the counts beside them are whole.
 LONGEST_LIST = 50
@@ -31,7 +32,7 @@ class Report(Database):
         rules on results were not asked yet), ``waiting`` (list: several series of a study of which
         one is lacking, or jobs that need the result of another), ``withdrawn`` (the last ones),
         ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
-        lists what failed last), ``quarantined``, ``events`` (the last ones, newest first).
+        lists what failed last), ``destinations`` (as `node.journal.standing`), ``quarantined``, ``events`` (the last ones, newest first).
         """
         with self._reading() as connection:
             return {
@@ -46,6 +47,7 @@ class Report(Database):
                 "waiting": _waiting(connection),
                 "withdrawn": _withdrawn(connection),
                 "deliveries": _deliveries(connection),
+                "destinations": standing(connection),
                 "quarantined": _count(connection, select(func.count()).select_from(schema.quarantine)),
                 "events": _events(connection),
             }
