@@ -1,0 +1,203 @@
+"""An archive is asked to commit itself to keep what it took: Storage Commitment Push Model (PS3.4 J).
+
+The request is an N-ACTION with a transaction UID of ours. The answer is an N-EVENT-REPORT: over the
+same association, or over one that the archive opens, now or hours later (`node.accept` lets it in).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import evt
+from pynetdicom.presentation import build_context
+
+from node.config import Config, DimseDestination
+from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
+from node.failpoint import failpoint
+from node.peer.association import associated
+from node.peer.tls import client_context
+from node.uid import is_harmless
+
+PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
+INSTANCE: Final = "1.2.840.10008.1.20.1.1"  #: the only one there is (PS3.4 J.3.5)
+#: Proposed beside it, so that an archive without the service can say so.
+_VERIFICATION: Final = "1.2.840.10008.1.1"
+
+REQUEST: Final = 1  #: Action Type ID (PS3.4 Table J.3-1)
+ALL_COMMITTED, SOME_FAILED = 1, 2  #: Event Type ID (PS3.4 Table J.3-3)
+#: Objects in one request: its answer is one message that has to be kept in memory.
+MOST_ITEMS: Final = 500
+LOOK_EVERY_S: Final = 0.2
+
+SUCCESS: Final = 0x0000
+PROCESSING_FAILURE: Final = 0x0110
+NO_SUCH_EVENT: Final = 0x0113
+INVALID_VALUE: Final = 0x0115
+#: Of an N-ACTION: it may be otherwise the next time (PS3.7 10.1.4.1.10).
+_PASSING: Final = frozenset({PROCESSING_FAILURE, 0x0213})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an archive says about a transaction. It may say it of objects that nobody asked about."""
+
+    transaction_uid: str
+    committed: Mapping[str, str]  #: SOP Instance UID -> SOP Class UID
+    failed: Mapping[str, int]  #: SOP Instance UID -> Failure Reason (0008,1197)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a Failure Reason says of an object, and what helps."""
+
+    #: "ask" for it again; "send" it again; "wait" for a person, for neither would help
+    then: Literal["ask", "send", "wait"]
+    sentence: str
+
+
+#: Failure Reason (0008,1197), PS3.3 C.14.1.1.
+FAILURES: Final[Mapping[int, Failure]] = {
+    0x0110: Failure(then="ask", sentence="it failed while it processed the request"),
+    0x0112: Failure(then="send", sentence="it has no such object"),
+    0x0213: Failure(then="ask", sentence="it is out of resources"),
+    0x0122: Failure(then="wait", sentence="it does not commit itself to keep objects of this SOP Class"),
+    0x0119: Failure(then="wait", sentence="it has the object under another SOP Class"),
+    0x0131: Failure(then="ask", sentence="it knows the transaction already"),
+}
+
+
+def failure_of(reason: int) -> Failure:
+    """Return what a Failure Reason says; of one that the standard does not know, the object is sent again."""
+    return FAILURES.get(reason, Failure(then="send", sentence="it does not say why in terms of the standard"))
+
+
+#: Takes a report; returns the status that the archive is answered with.
+Hear = Callable[[Report], int]
+
+
+def read_report(event_type: int | None, told: Dataset) -> Report | int:
+    """Return what an N-EVENT-REPORT says (PS3.4 J.3.3), or the status that refuses it.
+
+    An object that stands among both counts as failed.
+    """
+    if event_type not in (ALL_COMMITTED, SOME_FAILED):
+        return NO_SUCH_EVENT
+    try:
+        transaction_uid = str(told.get("TransactionUID") or "")
+        failed = {
+            str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason") or 0)
+            for item in told.get("FailedSOPSequence") or ()
+        }
+        committed = {
+            str(item.ReferencedSOPInstanceUID): str(item.ReferencedSOPClassUID)
+            for item in told.get("ReferencedSOPSequence") or ()
+        }
+    except (AttributeError, TypeError, ValueError):
+        return INVALID_VALUE
+    if not is_harmless(transaction_uid):
+        return INVALID_VALUE
+    kept = {uid: sop_class for uid, sop_class in committed.items() if uid not in failed}
+    return Report(transaction_uid=transaction_uid, committed=kept, failed=failed)
+
+
+def request_commitment(
+    name: str,
+    destination: DimseDestination,
+    transaction_uid: str,
+    references: Mapping[str, str],
+    config: Config,
+    *,
+    hear: Hear,
+    enough: Callable[[], bool],
+) -> None:
+    """Ask a destination to commit itself; listen for its report over the same association for a while.
+
+    Parameters
+    ----------
+    references
+        SOP Instance UID -> SOP Class UID of what it took.
+    hear
+        Called with the report, in another thread, if it comes by this way.
+    enough
+        Asked now and then whether there is anything left to listen for.
+
+    Raises
+    ------
+    PeerUnreachable, PeerBusy, PeerRefused
+        It could not be asked, or would not have it.
+    """
+
+    def on_report(event: Any) -> tuple[int, None]:
+        return heard(event, hear), None
+
+    contexts = [
+        build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        for uid in (PUSH_MODEL, _VERIFICATION)
+    ]
+    with associated(
+        destination.host,
+        destination.port,
+        destination.ae_title,
+        config.node.ae_title,
+        contexts,
+        timeout_s=destination.timeout_s,
+        tls=client_context(config.tls) if destination.tls else None,
+        handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+        name=name,
+    ) as association:
+        if PUSH_MODEL not in {cx.abstract_syntax for cx in association.accepted_contexts}:
+            raise PeerRefused(f"{name} does no storage commitment.")
+        try:
+            answer, _ = association.send_n_action(
+                _request(transaction_uid, references),
+                REQUEST,
+                PUSH_MODEL,
+                INSTANCE,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise PeerUnreachable(f"{name} ended the association.") from error
+        failpoint("prove.asked")
+        if "Status" not in answer:
+            raise PeerUnreachable(f"{name} did not answer the request for storage commitment.")
+        if answer.Status != SUCCESS:
+            raise _refusal(name, answer.Status)
+        end = time.monotonic() + destination.timeout_s
+        while association.is_established and time.monotonic() < end and not enough():
+            time.sleep(LOOK_EVERY_S)
+
+
+def heard(event: Any, hear: Hear) -> int:
+    """Return the status for an N-EVENT-REPORT (a pynetdicom event), once it has been heard."""
+    try:
+        told = event.event_information
+    except Exception:  # noqa: BLE001  whatever the peer sent instead of a data set
+        return INVALID_VALUE
+    report = read_report(event.event_type, told)
+    return report if isinstance(report, int) else hear(report)
+
+
+def _request(transaction_uid: str, references: Mapping[str, str]) -> Dataset:
+    told = Dataset()
+    told.TransactionUID = transaction_uid
+    told.ReferencedSOPSequence = [_reference(uid, sop_class) for uid, sop_class in references.items()]
+    return told
+
+
+def _reference(uid: str, sop_class: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class
+    item.ReferencedSOPInstanceUID = uid
+    return item
+
+
+def _refusal(name: str, status: int) -> SendError:
+    if status in _PASSING:
+        return PeerBusy(
+            f"{name} cannot take a request for storage commitment just now (status {status:04X})."
+        )
+    return PeerRefused(f"{name} refuses storage commitment (status {status:04X}).")
