@@ -189,7 +189,7 @@ def check_match(match: Mapping[str, str]) -> None:
     """
     for keyword, value in match.items():
         tag = tag_for_keyword(keyword)
-        if tag is None or tag >> 16 in (0x0000, 0x0002) or dictionary_VR(tag) in _NOT_ASKED:
+        if tag is None or tag >> 16 in (0x0000, 0x0002) or dictionary_VR(tag)[:2] in _NOT_ASKED:
             raise ConfigError(f"{keyword!r} is no DICOM keyword that an archive can be asked for.")
         if not value.isprintable() or len(value) > LONGEST_VALUE:
             raise ConfigError(f"What {keyword} is to match has control characters, or is too long.")
