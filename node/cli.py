@@ -23,6 +23,7 @@ from node.analyze import Analysis, analyze
 from node.assign import render, render_cases
 from node.check import complaints
 from node.config import Config
+from node.conformance import statement
 from node.errors import ConfigError, NodeError
 from node.explain import explained
 from node.job import Job, Withdrawal
@@ -235,6 +236,12 @@ def check(config: ConfigPath = None) -> None:
         mark = "[red]no[/red] " if complaint else "[green]ok[/green] "
         out.print(f"{mark}{escape(place)}{': ' + escape(complaint) if complaint else ''}", soft_wrap=True)
     sys.exit(1 if found else 0)
+
+
+@app.command()
+def conformance(config: ConfigPath = None) -> None:
+    """Print the DICOM conformance statement of the node as it is configured, in Markdown."""
+    out.file.write(statement(read_chosen(config)))
 
 
 @app.command()

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STEPS = ("accept", "assemble", "assign", "compute", "encode", "send", "show")
 TOP = tuple(
-    "around flow follow swap pull prove loops serve analyze explain check withdraw adding cli".split()
+    "around evidence flow follow swap pull prove loops serve"
+    " analyze explain check conformance withdraw adding cli".split()
 )
 #: third-party package -> the places that may import it
 MAP = {

@@ -7,6 +7,7 @@ service.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 
 from node.errors import (
     AcceptError,
@@ -27,15 +28,16 @@ OUT_OF_RESOURCES = 0xA700  #: PS3.4 table B.2-1; the sender may try again later
 MISMATCH = 0xA900  #: PS3.4 table B.2-1; data set does not match SOP class, or not the request
 CANNOT_UNDERSTAND = 0xC000  #: PS3.4 table B.2-1; the sender need not try again
 
-ALL = (
-    SUCCESS,
-    PROCESSING_FAILURE,
-    DUPLICATE_INSTANCE,
-    SOP_CLASS_NOT_SUPPORTED,
-    OUT_OF_RESOURCES,
-    MISMATCH,
-    CANNOT_UNDERSTAND,
-)
+#: All of them, and what each means in our answers.
+ANSWERS: Mapping[int, str] = {
+    SUCCESS: "the object is on disk and in the journal, now or from before",
+    PROCESSING_FAILURE: "a failure of the node; worth another try",
+    DUPLICATE_INSTANCE: "other content under a known SOP Instance UID; kept apart, what was there stays",
+    SOP_CLASS_NOT_SUPPORTED: "not the SOP class of the presentation context",
+    OUT_OF_RESOURCES: "no room on disk, an object that is too large, or the journal is busy; try again later",
+    MISMATCH: "a Study, Series or SOP Instance UID is absent, malformed, or not that of the request",
+    CANNOT_UNDERSTAND: "the data set is cut off or is none",
+}
 
 #: Error Comment (0000,0902) is an LO: at most 64 characters.
 LONGEST_COMMENT = 64
