@@ -136,13 +136,15 @@ class Proofs(Database):
             for thing, why in things.items():
                 _set(connection, thing, prove_at=at, proof=why, asks=thing.asks + 1)
 
-    def not_asked(self, place: str, why: str, *, now: datetime, until: datetime) -> None:
-        """Put off all that is due at a place: it could not be asked."""
-        of_open = exists().where(_job.c.id == _parcel.c.job_id, _job.c.state == JobState.SENDING)
+    def not_asked(self, things: Sequence[Unproved], why: str, *, now: datetime, until: datetime) -> None:
+        """Put off these, and all else that is due at their place: it could not be asked."""
+        places = {thing.place for thing in things}
         with self._writing() as connection:
+            for thing in things:
+                _set(connection, thing, prove_at=until, proof=why, asks=thing.asks + 1)
             connection.execute(
                 update(_parcel)
-                .where(_place == place, _parcel.c.prove_at <= now, of_open)
+                .where(_place.in_(places), _parcel.c.prove_at <= now, _sends())
                 .values(prove_at=until, proof=why, asks=_parcel.c.asks + 1)
             )
 
@@ -168,6 +170,8 @@ class Proofs(Database):
             sorted(things, key=lambda one: (one.job_id, one.destination, one.sop_instance_uid)),
             key=lambda one: (one.job_id, one.destination),
         )
+        if not things:
+            return
         with self._writing() as connection:
             for (job_id, destination), these in by_delivery:
                 job = find_job(connection, job_id)
