@@ -10,32 +10,21 @@ that cannot rename in one step may hide its file until it is whole.
 from __future__ import annotations
 
 import os
-import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from node.accept.header import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    SOP_CLASS_UID,
-    SOP_INSTANCE_UID,
-    plain_uid,
-    read_uids,
-)
+from node.accept.header import SOP_CLASS_UID, SOP_INSTANCE_UID, read_uids
+from node.accept.part10 import MAX_META_BYTES, META_SOP_CLASS, PREAMBLE_BYTES, begin
 from node.accept.store import Request, Spool, Store
 from node.config import AcceptTable, Config, FolderDestination
-from node.errors import AcceptError, ConfigError, MissingIdentity, NotDicom, OutOfSpace
+from node.errors import AcceptError, ConfigError, MissingIdentity, OutOfSpace
 from node.log import describe, get_log
 from node.model import Instance
 
 log = get_log("accept")
 
-_DICOMDIR = "1.2.840.10008.1.3.10"  #: Media Storage Directory Storage, PS3.3 F
-_META_SOP_CLASS, _META_TRANSFER_SYNTAX = 0x0002, 0x0010  #: elements of group 2
-_MAX_META_BYTES = 1 << 20
 _TAKEN, _FAILED = "taken", "failed"
 
 
@@ -73,7 +62,7 @@ def spool_file(path: Path, store: Store) -> tuple[Spool, Request]:
     """
     transfer_syntax_uid, offset, meta = _begin(path)
     uids = read_uids(path, transfer_syntax_uid, offset)
-    sop_class_uid = uids.get(SOP_CLASS_UID) or meta.get(_META_SOP_CLASS, "")
+    sop_class_uid = uids.get(SOP_CLASS_UID) or meta.get(META_SOP_CLASS, "")
     if not sop_class_uid or not uids.get(SOP_INSTANCE_UID):
         raise MissingIdentity("The data set has no SOP Class or Instance UID.", tags=(SOP_INSTANCE_UID,))
     request = Request(
@@ -96,53 +85,8 @@ def spool_file(path: Path, store: Store) -> tuple[Spool, Request]:
 
 
 def _begin(path: Path) -> tuple[str, int, dict[int, str]]:
-    """Return the transfer syntax of a file, where its data set begins, and its meta information."""
     with path.open("rb") as file:
-        head = file.read(132 + _MAX_META_BYTES)
-    if not head:
-        raise NotDicom("The file is empty.")
-    if head[128:132] == b"DICM":
-        start = 132
-    elif head[:2] == b"\x02\x00":
-        start = 0  # the preamble is missing, the meta is there
-    else:
-        return _guess(head), 0, {}
-    meta, offset = _read_meta(head, start)
-    if meta.get(_META_SOP_CLASS) == _DICOMDIR:
-        raise NotDicom("This is a DICOMDIR, a list of other files.")
-    return meta.get(_META_TRANSFER_SYNTAX) or _guess(head[offset:]), offset, meta
-
-
-def _read_meta(head: bytes, at: int) -> tuple[dict[int, str], int]:
-    """Return the UIDs of the file meta information by element number, and where it ends (PS3.10 7.1)."""
-    found: dict[int, str] = {}
-    while head[at : at + 2] == b"\x02\x00" and at + 8 <= len(head):
-        number, vr, length = struct.unpack_from("<H2sH", head, at + 2)
-        at += 8
-        if vr in (b"OB", b"UN"):
-            if at + 4 > len(head):
-                break
-            length = int.from_bytes(head[at : at + 4], "little")
-            at += 4
-        if vr == b"UI":
-            found[number] = plain_uid(head[at : at + length])
-        at += length
-    if at > len(head) or head[at : at + 2] == b"\x02\x00":
-        raise NotDicom("The file ends in the middle of its meta information.")
-    return found, at
-
-
-def _guess(head: bytes) -> str:
-    """Recognise a data set without meta information by its first element, which is of group 8."""
-    group, number, length = struct.unpack("<HHI", head[:8].ljust(8, b"\0"))
-    vr = head[4:6]
-    if group == 0x0008 and vr.isalpha() and vr.isupper():
-        return EXPLICIT_LITTLE
-    if group == 0x0008 and number <= 0x0018 and length <= 128:
-        return IMPLICIT_LITTLE
-    if head[:2] == b"\x00\x08" and vr.isalpha() and vr.isupper():
-        return EXPLICIT_BIG
-    raise NotDicom("This is no DICOM file.")
+        return begin(file.read(PREAMBLE_BYTES + MAX_META_BYTES))
 
 
 def check_inbox(config: Config) -> None:

@@ -1,0 +1,86 @@
+"""Where a file's data set begins, and what its file meta information says (PS3.10 7.1)."""
+
+from __future__ import annotations
+
+import struct
+
+from node.accept.header import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, plain_uid
+from node.errors import NotDicom
+
+META_SOP_CLASS, META_SOP_INSTANCE, META_TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010  #: of group 2
+MAX_META_BYTES = 1 << 20
+PREAMBLE_BYTES = 132  #: with its prefix
+
+_DICOMDIR = "1.2.840.10008.1.3.10"  #: Media Storage Directory Storage, PS3.3 F
+
+
+def read_meta(head: bytes, at: int) -> tuple[dict[int, str], int]:
+    """Return the UIDs of the file meta information by element number, and where it ends.
+
+    When that is not within ``head``, or is its very end, more of the file may be needed.
+    """
+    found: dict[int, str] = {}
+    while head[at : at + 2] == b"\x02\x00" and at + 8 <= len(head):
+        number, vr, length = struct.unpack_from("<H2sH", head, at + 2)
+        at += 8
+        if vr in (b"OB", b"UN"):
+            if at + 4 > len(head):
+                return found, len(head) + 1
+            length = int.from_bytes(head[at : at + 4], "little")
+            at += 4
+        if vr == b"UI":
+            found[number] = plain_uid(head[at : at + length])
+        at += length
+    if head[at : at + 2] == b"\x02\x00":
+        return found, len(head) + 1
+    return found, at
+
+
+def begin(head: bytes) -> tuple[str, int, dict[int, str]]:
+    """Return the transfer syntax of a file, where its data set begins, and its meta information.
+
+    Preamble and meta information may be absent if the file is plainly a data set all the same.
+
+    Parameters
+    ----------
+    head
+        The file, or so much of it that its meta information lies within.
+
+    Raises
+    ------
+    NotDicom
+        Empty, text, a DICOMDIR, cut off, or anything else.
+    """
+    if not head:
+        raise NotDicom("The file is empty.")
+    if head[128:PREAMBLE_BYTES] == b"DICM":
+        start = PREAMBLE_BYTES
+    elif head[:2] == b"\x02\x00":
+        start = 0  # the preamble is missing, the meta is there
+    else:
+        return guess(head), 0, {}
+    meta, offset = read_meta(head, start)
+    if offset > len(head):
+        raise NotDicom("The file ends in the middle of its meta information.")
+    if meta.get(META_SOP_CLASS) == _DICOMDIR:
+        raise NotDicom("This is a DICOMDIR, a list of other files.")
+    return meta.get(META_TRANSFER_SYNTAX) or guess(head[offset:]), offset, meta
+
+
+def guess(head: bytes) -> str:
+    """Recognise a data set without meta information by its first element, which is of group 8.
+
+    Raises
+    ------
+    NotDicom
+        It is none.
+    """
+    group, number, length = struct.unpack("<HHI", head[:8].ljust(8, b"\0"))
+    vr = head[4:6]
+    if group == 0x0008 and vr.isalpha() and vr.isupper():
+        return EXPLICIT_LITTLE
+    if group == 0x0008 and number <= 0x0018 and length <= 128:
+        return IMPLICIT_LITTLE
+    if head[:2] == b"\x00\x08" and vr.isalpha() and vr.isupper():
+        return EXPLICIT_BIG
+    raise NotDicom("This is no DICOM file.")
