@@ -17,15 +17,9 @@ from node.flow import Node
 from node.job import next_try
 from node.journal import Unproved
 from node.log import get_log
+from node.peer.commitment import PROCESSING_FAILURE, SUCCESS, Report
 from node.peer.query import archive_of
-from node.send.commitment import (
-    MOST_ITEMS,
-    PROCESSING_FAILURE,
-    SUCCESS,
-    Report,
-    failure_of,
-    request_commitment,
-)
+from node.send.commitment import MOST_ITEMS, failure_of, request_commitment
 from node.send.read_back import look_again_at, present
 
 log = get_log("prove")

@@ -20,35 +20,20 @@ from node.config import Config, DimseDestination
 from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.peer.association import associated
+from node.peer.commitment import PROCESSING_FAILURE, PUSH_MODEL, SUCCESS, Hear, heard
 from node.peer.tls import client_context
-from node.uid import is_harmless
 
-PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
 INSTANCE: Final = "1.2.840.10008.1.20.1.1"  #: the only one there is (PS3.4 J.3.5)
 #: Proposed beside it, so that an archive without the service can say so.
 _VERIFICATION: Final = "1.2.840.10008.1.1"
 
 REQUEST: Final = 1  #: Action Type ID (PS3.4 Table J.3-1)
-ALL_COMMITTED, SOME_FAILED = 1, 2  #: Event Type ID (PS3.4 Table J.3-3)
 #: Objects in one request: its answer is one message that has to be kept in memory.
 MOST_ITEMS: Final = 500
 LOOK_EVERY_S: Final = 0.2
 
-SUCCESS: Final = 0x0000
-PROCESSING_FAILURE: Final = 0x0110
-NO_SUCH_EVENT: Final = 0x0113
-INVALID_VALUE: Final = 0x0115
 #: Of an N-ACTION: it may be otherwise the next time (PS3.7 10.1.4.1.10).
 _PASSING: Final = frozenset({PROCESSING_FAILURE, 0x0213})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What an archive says about a transaction. It may say it of objects that nobody asked about."""
-
-    transaction_uid: str
-    committed: Mapping[str, str]  #: SOP Instance UID -> SOP Class UID
-    failed: Mapping[str, int]  #: SOP Instance UID -> Failure Reason (0008,1197)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,35 +59,6 @@ FAILURES: Final[Mapping[int, Failure]] = {
 def failure_of(reason: int) -> Failure:
     """Return what a Failure Reason says; of one that the standard does not know, the object is sent again."""
     return FAILURES.get(reason, Failure(then="send", sentence="it does not say why in terms of the standard"))
-
-
-#: Takes a report; returns the status that the archive is answered with.
-Hear = Callable[[Report], int]
-
-
-def read_report(event_type: int | None, told: Dataset) -> Report | int:
-    """Return what an N-EVENT-REPORT says (PS3.4 J.3.3), or the status that refuses it.
-
-    An object that stands among both counts as failed.
-    """
-    if event_type not in (ALL_COMMITTED, SOME_FAILED):
-        return NO_SUCH_EVENT
-    try:
-        transaction_uid = str(told.get("TransactionUID") or "")
-        failed = {
-            str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason") or 0)
-            for item in told.get("FailedSOPSequence") or ()
-        }
-        committed = {
-            str(item.ReferencedSOPInstanceUID): str(item.ReferencedSOPClassUID)
-            for item in told.get("ReferencedSOPSequence") or ()
-        }
-    except (AttributeError, TypeError, ValueError):
-        return INVALID_VALUE
-    if not is_harmless(transaction_uid):
-        return INVALID_VALUE
-    kept = {uid: sop_class for uid, sop_class in committed.items() if uid not in failed}
-    return Report(transaction_uid=transaction_uid, committed=kept, failed=failed)
 
 
 def request_commitment(
@@ -169,16 +125,6 @@ def request_commitment(
         end = time.monotonic() + destination.timeout_s
         while association.is_established and time.monotonic() < end and not enough():
             time.sleep(LOOK_EVERY_S)
-
-
-def heard(event: Any, hear: Hear) -> int:
-    """Return the status for an N-EVENT-REPORT (a pynetdicom event), once it has been heard."""
-    try:
-        told = event.event_information
-    except Exception:  # noqa: BLE001  whatever the peer sent instead of a data set
-        return INVALID_VALUE
-    report = read_report(event.event_type, told)
-    return report if isinstance(report, int) else hear(report)
 
 
 def _request(transaction_uid: str, references: Mapping[str, str]) -> Dataset:
