@@ -21,7 +21,7 @@ from typing import Any
 
 from node.accept import Request, Spool, Store, accept
 from node.around import Around
-from node.assemble import is_settled, load_volumes
+from node.assemble import load_volumes
 from node.assign import Rule, assign_all, places, why_not
 from node.compute import Engine, Report, Staging, Stopwatch, analyze, do, order_for, order_of, write_manifest
 from node.compute.exchange import keep, read_findings, read_volumes, with_results, write_case
@@ -30,7 +30,7 @@ from node.errors import ContentConflict, foreseen
 from node.failpoint import failpoint
 from node.job import Job, after_error, specs_of
 from node.journal import Delivery, Journal, Recorded
-from node.model import Instance, images_of
+from node.model import Instance, Settling, images_of
 from node.send import send
 from node.swap import swap
 from pipelines.contract import Card
@@ -60,18 +60,12 @@ def receive(spool: Spool, request: Request, node: Node) -> Instance:
     return instance
 
 
-def settled(node: Node) -> list[str]:
-    """Return the UIDs of the series that have gone quiet and wait to be planned."""
-    now, quiet_s = node.clock(), node.config.assemble.quiet_s
-    return [a.series_uid for a in node.journal.arriving() if is_settled(a.last_arrival_at, now, quiet_s)]
-
-
-def plan(series_uid: str, node: Node) -> list[Job]:
-    """Turn a settled series into a new revision, and into the jobs that it takes part in."""
+def plan(series_uid: str, node: Node, settling: Settling | None = None) -> list[Job]:
+    """Turn a series that settled (`node.evidence`) into a new revision, and into its jobs."""
     series = node.journal.series(series_uid)
-    if series is None:  # aged out meanwhile
-        return []
-    around = Around(series, node.journal, node.rules)
+    if series is None or (settling and settling.held != len(series.instances)):
+        return []  # aged out meanwhile; or one more has come, so that it is decided anew
+    around = Around(replace(series, settling=settling), node.journal, node.rules)
     routes = assign_all(around.held, node.rules, around)
     failpoint("assign.planned")
     jobs = node.journal.plan(
@@ -80,6 +74,7 @@ def plan(series_uid: str, node: Node) -> list[Job]:
         specs=specs_of(routes, around.series, node.cards),
         reason="" if routes else why_not(series, around.headers, node.rules, node.cards, around.answer),
         now=node.clock(),
+        settling=settling,
         **around.known,
     )
     failpoint("assign.enqueued")
@@ -113,7 +108,7 @@ def load(payload: dict[str, Any], _device: str, report: Report) -> None:
     """In a worker of ours: series in, a case out, which holds nothing that tells who it is."""
     report("load", 0.0)
     order = order_of(payload)
-    volumes = load_volumes(order.inputs, order.card)
+    volumes = load_volumes(order.inputs, order.card, order.cautions)
     failpoint("compute.loaded")
     write_case(with_results(volumes, order.card, order.results), order.exchange)
 

@@ -87,6 +87,7 @@ class JobInput:
     series_uid: str
     revision: int
     sop_instance_uids: tuple[str, ...]  #: the instances the rule selected, sorted
+    caution: str = ""  #: what results must say of the series: `Settling.caution`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ def specs_of(
     made: dict[tuple[str, str], JobSpec] = {}  # a result may be needed in two roles
 
     def add(route: Route) -> JobSpec:
-        card = cards[route.pipeline]
+        route, card = _without_refused(route, series), cards[route.pipeline]
         needed = (
             {}
             if route.lack
@@ -157,6 +158,18 @@ def specs_of(
     for route in routes:
         add(route)
     return list(made.values())
+
+
+def _without_refused(route: Route, series: Mapping[str, Series]) -> Route:
+    """Return a route; where one of its series is refused because some of it is missing, it lacks that."""
+    settlings = {role: series[chosen[0].series_uid].settling for role, chosen in route.inputs.items()}
+    refused = {role: one.sentence for role, one in settlings.items() if one and one.is_refused}
+    if route.lack or not refused:
+        return route
+    sentence = " ".join(
+        told if len(route.inputs) == 1 else f"Input {role!r}: {told}" for role, told in refused.items()
+    )
+    return replace(route, lack=Lack(code="series-incomplete", sentence=sentence, roles=tuple(refused)))
 
 
 def _needed(route: Route, cards: Mapping[str, Card], role: str) -> Route:
@@ -194,8 +207,10 @@ def spec_of(
             series_uid=one.uid,
             revision=one.revision,
             sop_instance_uids=tuple(i.sop_instance_uid for i in chosen),
+            caution=one.settling.caution if one.settling else "",
         )
         content += [[role, i.sop_instance_uid, i.sha256] for i in chosen]
+        content += [[role, "caution", inputs[role].caution]] * bool(inputs[role].caution)
     content += [[role, "result", key] for role, key in needs.items()]
     if route.lack:
         content.append([route.lack.code, route.lack.sentence])

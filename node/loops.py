@@ -13,6 +13,7 @@ from functools import partial
 
 from node import flow
 from node.errors import IllegalTransition, JournalUnavailable
+from node.evidence import Bringing, asked, counter, nobody, settled
 from node.flow import Node
 from node.follow import follow
 from node.job import Job, JobState
@@ -29,10 +30,11 @@ AGE_OUT_AT_ONCE = 5  #: series; senders wait while they go
 CANCEL_EVERY_S = 1.0
 
 
-def loops_of(node: Node, stop: threading.Event) -> list[threading.Thread]:
-    """Return one thread per thing that goes on by itself."""
+def loops_of(node: Node, stop: threading.Event, bringing: Bringing = nobody) -> list[threading.Thread]:
+    """Return one thread per thing that goes on by itself; ``bringing`` tells who still brings what."""
     under_way: set[int] = set()
-    work = [("plan", _planner(node)), ("follow", _follower(node))]
+    work = [("plan", _planner(node, bringing)), ("follow", _follower(node))]
+    work += [(f"count-{name}", counter(node, name)) for name in asked(node.config)]
     work += [("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
     work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
@@ -42,21 +44,21 @@ def loops_of(node: Node, stop: threading.Event) -> list[threading.Thread]:
     return [threading.Thread(target=_loop, args=(once, stop), name=name, daemon=True) for name, once in work]
 
 
-def _planner(node: Node) -> Callable[[], bool]:
+def _planner(node: Node, bringing: Bringing) -> Callable[[], bool]:
     paused_until: dict[str, datetime] = {}
 
     def once() -> bool:
         now = node.clock()
-        due = [uid for uid in flow.settled(node) if paused_until.get(uid, now) <= now]
-        for series_uid in due:
+        due = {uid: one for uid, one in settled(node, bringing).items() if paused_until.get(uid, now) <= now}
+        for series_uid, settling in due.items():
             try:
-                jobs = flow.plan(series_uid, node)
+                jobs = flow.plan(series_uid, node, settling)
             except Exception as error:  # noqa: BLE001  one series must not hold up the others
                 paused_until[series_uid] = now + timedelta(seconds=SERIES_PAUSE_S)
                 log.error("series_not_planned", series_uid=series_uid, error=describe(error))
                 continue
             paused_until.pop(series_uid, None)
-            log.info("series_planned", series_uid=series_uid, count=len(jobs))
+            log.info("series_planned", series_uid=series_uid, count=len(jobs), reason=settling.sentence)
         return bool(due)
 
     return once

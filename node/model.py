@@ -37,13 +37,46 @@ class Series:
     study_uid: str
     revision: int  #: 1 the first time it settled, one more whenever instances came later
     instances: tuple[Instance, ...]
+    settling: Settling | None = None  #: how it settled; None: it still arrives, or nobody decided that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many instances an archive says that a series has."""
+
+    source: str  #: name of [sources.*]
+    instances: int | None  #: 0: it has no such series, or not yet; None: it cannot say
+    since: datetime  #: aware, UTC; when it was first asked and said this
+    asked_at: datetime  #: aware, UTC; when it was last asked, and still said this
+
+
+#: What decided: "quiet": nothing new for long enough; "count": all that an archive counts are here;
+#: "patience": some never came; "operator": a person said so.
+SettledBy = Literal["quiet", "count", "patience", "operator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settling:
+    """Why a series was taken to be whole, or was no longer waited for."""
+
+    by: SettledBy
+    sentence: str  #: for people
+    held: int  #: instances
+    silent_s: float  #: since the newest of them
+    associations: int = 0  #: that brought some and were open
+    #: Name of [sources.*] -> `Count.instances`.
+    counts: Mapping[str, int | None] = field(default_factory=dict)
+    #: What results must say of the series: that some of it is missing, or that nobody could tell; or "".
+    caution: str = ""
+    is_refused: bool = False  #: nothing is computed on it, since it is not whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lack:
     """Why a case is not complete."""
 
-    code: str  #: kebab-case: "input-missing", "several-candidates", "prior-unclear"
+    #: kebab-case: "input-missing", "several-candidates", "prior-unclear", "series-incomplete"
+    code: str
     sentence: str  #: names the role and what the rule wanted
     roles: tuple[str, ...] = ()  #: that are bound to nothing, or not to one series alone
     wait_s: float = 0.0  #: how long it may still become complete

@@ -7,6 +7,8 @@ Called in a worker process that has a deadline and a memory cap; it decodes pixe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,8 +28,15 @@ from node.model import Instance, Volume, Volumes
 from pipelines.contract import Card, Code, Image, InputRefused, InputSpec
 
 
-def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volumes:
+def load_volumes(
+    inputs: Mapping[str, Sequence[Instance]], card: Card, cautions: Mapping[str, str] = MappingProxyType({})
+) -> Volumes:
     """Return one volume per role of a card that takes a series.
+
+    Parameters
+    ----------
+    cautions
+        Role -> what is to be noted of its series.
 
     Raises
     ------
@@ -44,6 +53,8 @@ def load_volumes(inputs: Mapping[str, Sequence[Instance]], card: Card) -> Volume
             if len(card.inputs) == 1:
                 raise
             raise InputRefused(refusal.code, f"Input '{role}': {refusal.sentence}") from refusal
+        if caution := cautions.get(role):
+            volumes[role] = replace(volumes[role], notes=(caution, *volumes[role].notes))
     return with_frames_of_reference(volumes)
 
 

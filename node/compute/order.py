@@ -40,6 +40,7 @@ class Order:
     predecessors: tuple[Predecessor, ...]  #: reports that these results supersede
     #: Role -> what another pipeline made, where that is the input.
     results: Mapping[str, Made] = field(default_factory=dict)
+    cautions: Mapping[str, str] = field(default_factory=dict)  #: role -> what results must say of its series
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def order_for(
         presentation=config.results.presentation,
         predecessors=tuple(predecessors),
         results=dict(results),
+        cautions={role: entry.caution for role, entry in job.spec.inputs.items() if entry.caution},
     )
 
 

@@ -23,7 +23,8 @@ from node.journal.needs import MISSING
 from node.journal.patients import seen_of
 from node.journal.record import Recording
 from node.journal.rows import Arriving, instance_of, job_of
-from node.model import Series
+from node.journal.settlings import counts, keep_settling, orders, settlings_now
+from node.model import Series, Settling
 
 _of_series = schema.job_input.c.series_uid
 
@@ -47,15 +48,19 @@ class Custody(Recording):
             .order_by(table.c.last_arrival_at, table.c.series_uid)
         )
         with self._reading() as connection:
-            return [
-                Arriving(
-                    series_uid=row.series_uid,
-                    study_uid=row.study_uid,
-                    count=row.n,
-                    last_arrival_at=row.last_arrival_at,
-                )
-                for row in connection.execute(query)
-            ]
+            rows = connection.execute(query).all()
+            counted, ordered = (counts(connection), orders(connection)) if rows else ({}, {})
+        return [
+            Arriving(
+                series_uid=row.series_uid,
+                study_uid=row.study_uid,
+                count=row.n,
+                last_arrival_at=row.last_arrival_at,
+                counts=tuple(counted.get(row.series_uid, ())),
+                is_ordered=ordered.get(row.series_uid) == row.n,
+            )
+            for row in rows
+        ]
 
     def series(self, series_uid: str) -> Series | None:
         """Return a series with all instances held now, sorted by SOP Instance UID.
@@ -72,11 +77,13 @@ class Custody(Recording):
             instances = connection.execute(
                 select(table).where(table.c.series_uid == series_uid).order_by(table.c.sop_instance_uid)
             ).all()
+            settled = settlings_now(connection, schema.series.c.series_uid == series_uid)
         return Series(
             uid=series_uid,
             study_uid=row.study_uid,
             revision=row.revision,
             instances=tuple(instance_of(one, self._data) for one in instances),
+            settling=settled.get(series_uid),
         )
 
     def routing(self, series_uid: str) -> str:
@@ -126,6 +133,7 @@ class Custody(Recording):
         patient_key: str = "",
         number: str = "",
         answers: Answers = MappingProxyType({}),
+        settling: Settling | None = None,
     ) -> list[Job]:
         """Settle a series into its next revision and queue the work that it asks for, at once.
 
@@ -150,6 +158,8 @@ class Custody(Recording):
         answers
             What `Followed.answer` said of results that ``specs`` were made with. Nothing happens when
             there are others by now.
+        settling
+            What decided that it is whole, or no longer waited for; None: nobody had to.
 
         Returns
         -------
@@ -182,6 +192,8 @@ class Custody(Recording):
                     patient_key=patient_key,
                 )
             )
+            if settling is not None:
+                keep_settling(connection, series_uid, revision, expected_count, settling, now)
             _supersede(connection, series_uid, revision, wanted, now)
             needed = needed_by(wanted)
             return [

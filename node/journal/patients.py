@@ -23,6 +23,7 @@ from node.job import JobState
 from node.journal import schema
 from node.journal.database import Database
 from node.journal.rows import instance_of
+from node.journal.settlings import settlings_now
 from node.model import Instance, Series
 
 KEY_FILE = "patients.key"
@@ -75,6 +76,7 @@ class Patients(Database):
                 .where(these, ~_series.c.unsettled)
                 .order_by(_instance.c.sop_instance_uid)
             ).all()
+            settled = settlings_now(connection, these)
         by_series: dict[str, list[Instance]] = {}
         for one in held:
             by_series.setdefault(one.series_uid, []).append(instance_of(one, self._data))
@@ -84,6 +86,7 @@ class Patients(Database):
                 study_uid=row.study_uid,
                 revision=row.revision,
                 instances=tuple(by_series.get(row.series_uid, ())),
+                settling=settled.get(row.series_uid),
             )
             for row in rows
         ]

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from node.job import Job, JobInput, JobSpec, JobState
-from node.model import Instance, Lack, Outcome, ResultObject, StandIn
+from node.model import Count, Instance, Lack, Outcome, ResultObject, Settling, StandIn
 
 
 class Recorded(StrEnum):
@@ -31,6 +31,8 @@ class Arriving:
     study_uid: str
     count: int  #: instances held, those of earlier revisions included
     last_arrival_at: datetime  #: aware, UTC
+    counts: tuple[Count, ...] = ()  #: what archives said last
+    is_ordered: bool = False  #: an operator said of just these instances that they will do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,11 @@ def instance_of(row: Row[Any], data: Path) -> Instance:
     )
 
 
+def settling_of(evidence: Mapping[str, Any]) -> Settling:
+    """Return how a series settled, from the column that keeps it."""
+    return Settling(**evidence)
+
+
 def job_of(row: Row[Any]) -> Job:
     """Return a job from its row."""
     inputs = {
@@ -97,6 +104,7 @@ def job_of(row: Row[Any]) -> Job:
             series_uid=entry["series_uid"],
             revision=entry["revision"],
             sop_instance_uids=tuple(entry["sop_instance_uids"]),
+            caution=entry.get("caution", ""),
         )
         for role, entry in row.inputs.items()
     }

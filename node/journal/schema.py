@@ -131,7 +131,7 @@ settling = Table(
     Column("revision", Integer, primary_key=True),
     Column("at", Utc, nullable=False),
     Column("held", Integer, nullable=False),  # instances
-    Column("evidence", Json, nullable=False),  # `node.assemble.settle.Evidence`
+    Column("evidence", Json, nullable=False),  # `node.model.Settling`
 )
 
 #: How many instances an archive says that a series has. No foreign key: asked before the first comes.
@@ -140,8 +140,9 @@ count = Table(
     metadata,
     Column("series_uid", Uid, primary_key=True),
     Column("source", Text, primary_key=True),
-    Column("instances", Integer),  # NULL: it could not say
-    Column("asked_at", Utc, nullable=False),
+    Column("instances", Integer),  # 0: it has no such series, or not yet; NULL: it cannot say
+    Column("since", Utc, nullable=False),  # when it was first asked and said this
+    Column("asked_at", Utc, nullable=False),  # when it was last asked; it said so some time after that
 )
 
 #: What is to be fetched from an archive.

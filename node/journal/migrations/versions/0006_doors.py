@@ -39,6 +39,7 @@ def upgrade() -> None:
         Column("series_uid", String(64), primary_key=True),
         Column("source", Text, primary_key=True),
         Column("instances", Integer),
+        Column("since", String(27), nullable=False),
         Column("asked_at", String(27), nullable=False),
     )
     op.create_table(

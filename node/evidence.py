@@ -1,0 +1,123 @@
+"""What is known of whether a series is whole: gathered here, decided in `node.assemble.settle`.
+
+The door knows who still brings what, archives know how many there are. Each archive is asked by a thread
+of its own, so that one which hangs stops nobody, and what it said last is in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from node.assemble import Decision, Evidence, decide, to_ask
+from node.config import Config
+from node.errors import NodeError
+from node.flow import Node
+from node.journal import Arriving, Journal
+from node.log import get_log
+from node.model import Settling
+from node.peer.query import Archive, archive_of
+
+log = get_log("assemble")
+
+#: Series Instance UID -> open associations that brought an instance of it.
+Bringing = Callable[[], Mapping[str, int]]
+SILENT_PAUSE_S = 30.0  #: an archive that gave no answer is left alone for so long
+
+
+def nobody() -> Mapping[str, int]:
+    """Return that no association is open, as far as anybody knows."""
+    return {}
+
+
+def asked(config: Config) -> tuple[str, ...]:
+    """Return the names of the sources that are asked how many instances a series has."""
+    return tuple(name for name, source in config.sources.items() if source.counts)
+
+
+def settled(node: Node, bringing: Bringing = nobody) -> dict[str, Settling]:
+    """Return Series Instance UID -> why, of the series that may be worked on."""
+    found = decisions(node.journal, node.config, node.clock(), bringing())
+    return {uid: one.settling for uid, (_, one) in found.items() if one.settling is not None}
+
+
+def decisions(
+    journal: Journal, config: Config, now: datetime, open_associations: Mapping[str, int]
+) -> dict[str, tuple[Arriving, Decision]]:
+    """Decide about each series that arrives."""
+    asks = asked(config)
+    return {
+        one.series_uid: (
+            one,
+            decide(
+                Evidence(
+                    last_arrival_at=one.last_arrival_at,
+                    held=one.count,
+                    counts=tuple(count for count in one.counts if count.source in asks),
+                    asks=asks,
+                    open_associations=open_associations.get(one.series_uid, 0),
+                    is_ordered=one.is_ordered,
+                ),
+                now,
+                config.assemble.quiet_s,
+                config.assemble.incomplete,
+            ),
+        )
+        for one in journal.arriving()
+    }
+
+
+def told_of_arriving(journal: Journal, config: Config, now: datetime) -> list[dict[str, Any]]:
+    """Return what each series that arrives waits for, as plain JSON; another process knows no associations.
+
+    Keys: ``series_uid``, ``instances``, ``last_arrival_at``, ``counts`` (source -> instances, or null) and
+    ``waits`` (a sentence).
+    """
+    return [
+        {
+            "series_uid": uid,
+            "instances": one.count,
+            "last_arrival_at": one.last_arrival_at.isoformat(),
+            "counts": {count.source: count.instances for count in one.counts},
+            "waits": decision.sentence,
+        }
+        for uid, (one, decision) in decisions(journal, config, now, {}).items()
+    ]
+
+
+def counter(node: Node, name: str) -> Callable[[], bool]:
+    """Return what asks one archive how many instances the series have that arrive."""
+    quiet_s = node.config.assemble.quiet_s
+    archive: Archive | None = None
+    paused_until: datetime | None = None
+    is_silent = False
+
+    def once() -> bool:
+        nonlocal archive, paused_until, is_silent
+        now = node.clock()
+        if paused_until is not None and now < paused_until <= now + timedelta(seconds=SILENT_PAUSE_S):
+            return False
+        due = [one for one in node.journal.arriving() if _is_due(one, name, now, quiet_s)]
+        try:
+            for one in due[:1]:  # between two questions the node may be told to stop
+                archive = archive or archive_of(node.config.sources[name], node.config)
+                asked_at = node.clock()
+                said = archive.count(one.study_uid, one.series_uid)
+                node.journal.counted(one.series_uid, name, said, asked_at)
+                if is_silent:
+                    log.info("counts_again", name=name)
+                is_silent = False
+        except NodeError as error:
+            if not is_silent:
+                log.warning("no_counts", name=name, code=error.code, reason=str(error))
+            is_silent, paused_until = True, node.clock() + timedelta(seconds=SILENT_PAUSE_S)
+            return False
+        return bool(due)
+
+    return once
+
+
+def _is_due(one: Arriving, name: str, now: datetime, quiet_s: float) -> bool:
+    last = next((count for count in one.counts if count.source == name), None)
+    return to_ask(last, one.last_arrival_at, now, quiet_s)
