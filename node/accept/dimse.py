@@ -171,7 +171,7 @@ class DimseDoor:
             )
         )
 
-    def _on_store(self, event: Any) -> Dataset:
+    def _on_store(self, event: Any) -> Dataset | int:
         """Answer one C-STORE request. Never raises, and never touches the data set itself."""
         spool: Spool | None = event.request._dataset_file
         sop_class_uid = str(event.request.AffectedSOPClassUID)
@@ -187,7 +187,7 @@ class DimseDoor:
             if spool is None:
                 raise NotDicom("The request has no data set.")
             self._receive(spool, request)
-            return _answer(status.SUCCESS)
+            return status.SUCCESS
         except AcceptError as error:
             log.warning("instance_refused", code=error.code, reason=str(error), sender=request.sender)
             return _answer(status.status_of(error), status.comment_of(error), error.tags)

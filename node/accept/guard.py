@@ -25,17 +25,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from pynetdicom import _config
+from pynetdicom import _config, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
 
-from node.accept.answer import encode_success
+from node.accept.answer import decode_request, elements_of, encode_success
 from node.accept.connection import GuardedSocket, Limits
 from node.accept.upper import UpperLayer
 from node.log import describe, get_log
@@ -54,7 +54,7 @@ _PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, con
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
 _MAX_QUEUED = 16
 #: PS3.7 annex E: the Command Fields that we serve, C-STORE-RQ and C-ECHO-RQ.
-_SERVED = frozenset({0x0001, 0x0030})
+_SERVED = frozenset({b"\x01\0", b"\x30\0"})
 
 
 class SpoolFile(Protocol):
@@ -79,7 +79,10 @@ class _Messages(DIMSEServiceProvider):
         self._stall_timeout_s = min(limits.pdu_timeout_s, limits.idle_timeout_s)
         self._open_spool = open_spool
         self._woken = threading.Event()
-        self._file: SpoolFile | None = None  #: of the message that is being received
+        self._command = b""  #: what has come of a command set that is not whole
+        self._request: C_STORE | None = None  #: whose data set is being received ...
+        self._context_id = 0  #: ... in this presentation context ...
+        self._file: SpoolFile | None = None  #: ... into this file
 
     def take(self, body: memoryview) -> None:
         """Take the presentation data values (PS3.8 9.3.5.1) of one P-DATA-TF PDU; never raises."""
@@ -95,7 +98,9 @@ class _Messages(DIMSEServiceProvider):
             if not at:
                 raise ValueError("a PDU without content")
             # The timer that each PDU starts anew: who has begun a message must go on with it.
-            self.assoc.network_timeout = self._stall_timeout_s if self.is_halfway else self._idle_timeout_s
+            timeout_s = self._stall_timeout_s if self.is_halfway else self._idle_timeout_s
+            if self.assoc.network_timeout != timeout_s:
+                self.assoc.network_timeout = timeout_s
         except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
             log.warning("message_refused", error=describe(error))
             self.drop()
@@ -112,6 +117,11 @@ class _Messages(DIMSEServiceProvider):
             )
         )
         self.serve()
+
+    @property
+    def has_request(self) -> bool:
+        """Whether a request is whole."""
+        return bool(self.msg_queue.queue)
 
     def serve(self) -> None:
         """Serve the requests that are whole, in the thread that received them; never raises."""
@@ -131,24 +141,28 @@ class _Messages(DIMSEServiceProvider):
         """End the waiting of `get_msg`."""
         self._woken.set()
 
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; the one that is sent for each instance is put together at once."""
-        encoded = encode_success(primitive)
-        if encoded is None or 0 < self.maximum_pdu_size < len(encoded) + _PDV_HEAD.size:
-            super().send_msg(primitive, context_id)
-            return
-        fragment = P_DATA()
-        fragment.presentation_data_value_list.append((context_id, b"\x03" + encoded))
-        self.dul.send_pdu(fragment)
+    def send_success(self, request: C_STORE, context_id: int) -> None:
+        """Answer a C-STORE request with Success."""
+        encoded = encode_success(request)
+        if 0 < self.maximum_pdu_size < len(encoded) + _PDV_HEAD.size:
+            answer = C_STORE()
+            answer.MessageIDBeingRespondedTo, answer.Status = request.MessageID, 0
+            answer.AffectedSOPClassUID = request.AffectedSOPClassUID
+            answer.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
+            self.send_msg(answer, context_id)
+        elif not cast(UpperLayer, self.dul).send_data(context_id, b"\x03" + encoded):
+            fragment = P_DATA()
+            fragment.presentation_data_value_list.append((context_id, b"\x03" + encoded))
+            self.dul.send_pdu(fragment)
 
     @property
     def is_halfway(self) -> bool:
         """Whether a message has begun and is not whole."""
-        return self.message is not None
+        return bool(self._command) or self._request is not None
 
     def drop(self) -> None:
         """Throw away what was received and not served. Who serves may take some of it meanwhile."""
-        self.message = None
+        self._command, self._request = b"", None
         file, self._file = self._file, None
         if file is not None:
             file.discard()
@@ -160,41 +174,51 @@ class _Messages(DIMSEServiceProvider):
                     file.discard()
 
     def _take(self, context_id: int, control: int, data: memoryview) -> None:
-        if self.message is None:
-            self.message = DIMSEMessage()
-        message = self.message
         # PS3.8 E.2: bit 0 of the control header is "command", bit 1 is "last fragment".
         is_command, is_last = control & 1, control & 2
         if is_command:
-            if type(message) is not DIMSEMessage:
-                raise ValueError("a command inside a data set")
-            if message.encoded_command_set.tell() + len(data) > _MAX_COMMAND_BYTES:
-                raise ValueError("the command set is too long")
-            if self.msg_queue.qsize() >= _MAX_QUEUED:
-                raise ValueError("too many requests at once")
-            if is_last:
-                encoded = message.encoded_command_set.getvalue() + bytes(data)
-                if _command_field(encoded) not in _SERVED:
-                    raise ValueError("no such service here")
-            self._pass_on(context_id, control, bytes(data))
+            self._take_command(context_id, bytes(data), is_last=bool(is_last))
             return
-        if type(message) is not C_STORE_RQ or message.context_id != context_id:
+        if self._request is None or self._context_id != context_id:
             raise ValueError("a data set that belongs to no request")
         if self._file is None:
-            context = self.assoc._accepted_cx[context_id]
-            self._file = self._open_spool(self.assoc, message.command_set, context)
-            message._data_set_file = cast(Any, self._file)  # all that it does with it is in SpoolFile
+            self._file = self._open_spool(self.assoc, self._request, self.assoc._accepted_cx[context_id])
         self._file.write(data)
         if is_last:
-            self._pass_on(context_id, control, b"")
-            # When the message is complete, the file is in the queue with its request.
-            self._file = getattr(self.message, "_data_set_file", None)
+            request, self._request = self._request, None
+            request._dataset_file = cast(Any, self._file)  # all that pynetdicom does with it is in SpoolFile
+            self.msg_queue.put((context_id, request))
+            self._file = None  # it is in the queue with its request
 
-    def _pass_on(self, context_id: int, control: int, data: bytes) -> None:
-        """Have pynetdicom make messages of commands, and of the end of data sets."""
+    def _take_command(self, context_id: int, data: bytes, *, is_last: bool) -> None:
+        if self._request is not None:
+            raise ValueError("a command inside a data set")
+        if len(self._command) + len(data) > _MAX_COMMAND_BYTES:
+            raise ValueError("the command set is too long")
+        if self.msg_queue.qsize() >= _MAX_QUEUED:
+            raise ValueError("too many requests at once")
+        self._command += data
+        if not is_last:
+            return
+        command, self._command = self._command, b""
+        values = elements_of(command)
+        if values.get(0x0100) not in _SERVED:
+            raise ValueError("no such service here")
+        self._request, self._context_id = decode_request(values), context_id
+        if self._request is None:
+            self._pass_on(context_id, command)
+
+    def _pass_on(self, context_id: int, command: bytes) -> None:
+        """Have pynetdicom make a message of a command; that of a data set goes on like any other."""
         fragment = P_DATA()
-        fragment.presentation_data_value_list.append((context_id, bytes([control]) + data))
+        fragment.presentation_data_value_list.append((context_id, b"\x03" + command))
         super().receive_primitive(fragment)
+        message, self.message = self.message, None
+        if message is None:
+            return  # it is whole, and in the queue
+        if type(message) is not C_STORE_RQ:
+            raise ValueError("a data set that belongs to no request")
+        self._request = cast(C_STORE, message.message_to_primitive())
 
 
 class GuardedAssociation(Association):
@@ -263,17 +287,19 @@ class GuardedAssociation(Association):
         if isinstance(msg, C_ECHO):
             VerificationServiceClass(self).SCP(msg, context)
         else:
-            StorageServiceClass(self).SCP(msg, context)
+            self._store(msg, context)
 
-
-def _command_field(encoded: bytes) -> int | None:
-    """Return (0000,0100) of a command set, which is always implicit little endian (PS3.7 6.3.1)."""
-    at = 0
-    while at + 8 <= len(encoded):
-        group, number, length = struct.unpack_from("<HHI", encoded, at)
-        if group != 0:
-            return None
-        if number == 0x0100 and length == 2 and at + 10 <= len(encoded):
-            return int.from_bytes(encoded[at + 8 : at + 10], "little")
-        at += 8 + length
-    return None
+    def _store(self, request: C_STORE, context: PresentationContext) -> None:
+        """Do what pynetdicom's Storage SCP does, without a response to take apart for each Success."""
+        status = evt.trigger(self, evt.EVT_C_STORE, {"request": request, "context": context.as_tuple})
+        if not self.is_established:
+            return
+        context_id = cast(int, context.context_id)
+        if status == 0:
+            self._messages.send_success(request, context_id)
+            return
+        answer = C_STORE()
+        answer.MessageIDBeingRespondedTo = request.MessageID
+        answer.AffectedSOPClassUID = request.AffectedSOPClassUID
+        answer.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
+        self.dimse.send_msg(StorageServiceClass(self).validate_status(cast(int, status), answer), context_id)

@@ -2,11 +2,11 @@
 
 pynetdicom 3.0.4 looks every millisecond whether something has come, in two threads per association,
 and takes every P-DATA-TF PDU through five objects and as many copies. Here a thread sleeps until its
-socket or another thread has something for it, and the fragments of a P-DATA-TF go from one buffer
-straight to where they belong. A request is served where it was received: handing it to another thread
-and its answer back costs more than either, and while it is served nothing more is read, so a peer
-that does not wait for answers is held back by TCP. Everything else, the state machine above all, is
-pynetdicom's own.
+socket or another thread has something for it, reads what has come at once, and the fragments of a
+P-DATA-TF go from that buffer straight to where they belong. A request is served where it was received:
+handing it to another thread and its answer back costs more than either, and while it is served nothing
+more is read, so a peer that does not wait for answers is held back by TCP. Everything else, the state
+machine above all, is pynetdicom's own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import os
 import queue
 import select
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ log = get_log("accept")
 #: How long nothing may happen before timers are looked at.
 _LOOK_EVERY_S = 0.05
 _P_DATA_TF = 0x04  #: PS3.8 9.3.5
+_PDU_HEAD_BYTES = 6  #: PS3.8 9.3.1: type, reserved, and four bytes of length
+_P_DATA_HEAD = struct.Struct(">BBIIB")  #: PS3.8 9.3.5: of a P-DATA-TF and its only value, to the context
 _ESTABLISHED = "Sta6"  #: PS3.8 9.2.1.1: data transfer
 _CLOSING = "Sta13"  #: PS3.8 9.2.1.1: the last word was said
 
@@ -96,6 +99,10 @@ class Messages(Protocol):
     def take(self, body: memoryview) -> None:
         """Take the presentation data values of one P-DATA-TF PDU; never raises."""
 
+    @property
+    def has_request(self) -> bool:
+        """Whether a request is whole."""
+
     def serve(self) -> None:
         """Serve the requests that are whole; never raises."""
 
@@ -135,54 +142,86 @@ class UpperLayer(DULServiceProvider):
         self.connection.begin_pdu()
         super()._read_pdu_data()
 
-    def _is_transport_event(self) -> bool:
-        """Wait until something has come or is to be sent; take data where it is."""
-        if not self.event_queue.empty():
-            return False  # first what has happened already: nothing else may ever come
-        state = self.state_machine.current_state
-        if state != _ESTABLISHED or self.connection.has_heard:
-            if state != _CLOSING:
-                self._wait()
-            return self._process_recv_primitive() or super()._is_transport_event()
-        while self._wait() and not self._kill_thread:
-            if not self._take_data() or not self.event_queue.empty():
-                return True  # there is something for the state machine
-            self._idle_timer.stop()  # nobody is idle while he waits for our answer
-            self._messages.serve()
-            self._idle_timer.restart()
-            if not self.to_provider_queue.empty():
-                break
-        return self._process_recv_primitive()
+    def send_data(self, context_id: int, fragment: bytes) -> bool:
+        """Send a fragment with its control header at once, if that is what would happen next.
 
-    def _take_data(self) -> bool:
-        """Take one P-DATA-TF PDU off the wire; False if something else came, or nothing whole."""
-        self.connection.begin_pdu()
-        try:
-            header = self.connection.recv(6)
-            if len(header) == 6 and header[0] != _P_DATA_TF:
-                self.connection.unread(header)
-                self._read_pdu_data()
-                return False
-            length = int.from_bytes(header[2:], "big")
-            body = self.connection.recv_view(length)
-            if len(header) < 6 or len(body) < length:
-                raise OSError("the peer closed inside a PDU")
-        except OSError:
-            self.event_queue.put("Evt17")  # PS3.8 table 9-10: transport connection closed
+        PS3.8 table 9-10: in Sta6 a P-DATA request (Evt9) is sent and the state stays (DT-1). False if
+        another thread asks, or if something else comes first: then it has to wait for its turn.
+        """
+        if (
+            threading.get_ident() != self.ident
+            or self.state_machine.current_state != _ESTABLISHED
+            or self._is_wanted
+        ):
             return False
-        self._messages.take(body)
+        length = len(fragment) + 1
+        self.connection.send(_P_DATA_HEAD.pack(_P_DATA_TF, 0, length + 4, length, context_id) + fragment)
         return True
 
-    def _wait(self) -> bool:
+    def _is_transport_event(self) -> bool:
+        """Wait until something has come or is to be sent; take data where it is."""
+        if self.event_queue.queue:
+            return False  # first what has happened already: nothing else may ever come
+        state = self.state_machine.current_state
+        if state == _ESTABLISHED:
+            return self._transfer() or self._process_recv_primitive()
+        if state != _CLOSING and not self.connection.has_heard:
+            self._wait(_LOOK_EVERY_S)
+        return self._process_recv_primitive() or super()._is_transport_event()
+
+    def _transfer(self) -> bool:
+        """Take data until the state machine is wanted, or nothing comes; return whether it has an event."""
+        connection = self.connection
+        try:
+            while not self._kill_thread:
+                self._take_pdus()
+                if self._is_wanted:
+                    break
+                left_s = connection.left_s
+                if self._wait(_LOOK_EVERY_S if left_s is None else min(_LOOK_EVERY_S, max(0.0, left_s))):
+                    if not connection.fill():
+                        raise OSError("the peer has closed")
+                elif left_s is None or left_s > 0:
+                    break
+                if left_s is not None and left_s <= 0 and connection.pdu() is None:
+                    connection.give_up()
+                    raise TimeoutError("the PDU did not come in time")
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")  # PS3.8 table 9-10: transport connection closed
+        return bool(self.event_queue.queue)
+
+    def _take_pdus(self) -> None:
+        """Take what is whole, and serve what it asks for."""
+        connection, messages = self.connection, self._messages
+        while (pdu := connection.pdu()) is not None:
+            if pdu[0] != _P_DATA_TF:
+                self._read_pdu_data()
+                return
+            connection.taken(len(pdu))
+            messages.take(pdu[_PDU_HEAD_BYTES:])
+            if messages.has_request:
+                self._idle_timer.stop()  # nobody is idle while he waits for our answer
+                messages.serve()
+                connection.begin_pdu()
+            self._idle_timer.restart()
+            if self._is_wanted:
+                return
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether the state machine has an event, or somebody something to send."""
+        return bool(self.event_queue.queue or self.to_provider_queue.queue)
+
+    def _wait(self, within_s: float) -> bool:
         """Return whether the socket has something, once it has or another thread rings."""
         connection = self.connection.socket
-        if connection is None or self.connection.has_heard:
+        if connection is None or self.connection.is_pending:
             return True
         poll = select.poll()  # select() fails above descriptor 1023
         try:
             poll.register(connection, select.POLLIN)
             poll.register(self._bell.fd, select.POLLIN)
-            seen = {fd for fd, _ in poll.poll(_LOOK_EVERY_S * 1000)}
+            seen = {fd for fd, _ in poll.poll(within_s * 1000)}
         except (OSError, ValueError):
             return True  # closed meanwhile: reading it will tell
         if self._bell.fd in seen:
