@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from node.accept import Request, Spool, Store, accept
@@ -32,7 +31,7 @@ from node.job import Job, after_error, specs_of
 from node.journal import Delivery, Journal, Recorded
 from node.model import Instance, Settling, images_of
 from node.send import send
-from node.swap import swap
+from node.swap import Swap
 from pipelines.contract import Card
 
 
@@ -52,7 +51,7 @@ class Node:
 
 def receive(spool: Spool, request: Request, node: Node) -> Instance:
     """Take custody of one instance: on disk, in the journal; only then may Success be said."""
-    instance = accept(spool, request, node.store, now=node.clock())
+    instance = node.journal.as_asked(accept(spool, request, node.store, now=node.clock()))
     if node.journal.record(instance) is Recorded.CONFLICT:
         node.store.quarantine(instance)
         raise ContentConflict
@@ -132,14 +131,13 @@ def encode(payload: dict[str, Any], _device: str, report: Report) -> None:
 
 def deliver(owed: Delivery, node: Node) -> None:
     """Send what one destination still lacks of one job; receipts are kept one by one."""
-    begun: dict[str, str] = {}
-    swapped = partial(swap, node.journal, node.clock, owed, begun)
+    swap = Swap(node.journal, node.clock, owed)
     try:
-        for one in send(owed.objects, owed.destination, node.config, node.clock, swapped):
+        for one in send(owed.objects, owed.destination, node.config, node.clock, swap):
             proof = node.config.proof(one.via or one.destination)
             node.journal.keep(owed.job_id, one, prove=proof != "none")
             failpoint("send.receipted")
     except Exception as error:  # noqa: BLE001  nothing may hold up the deliveries behind it
-        node.journal.put_off(owed, foreseen(error), node.config.send, node.clock(), begun)
+        node.journal.put_off(owed, foreseen(error), node.config.send, node.clock(), swap.begun)
     node.journal.finish(owed.job_id, node.clock())
     failpoint("send.finished")

@@ -21,6 +21,8 @@ lineage.py   which run took the place of which
 withdrawal.py  results are taken back (given.py: what went where)
 capability.py  what each destination was seen to take
 holdings.py  what is shown to those who ask over DICOMweb
+pulls.py     what is fetched from archives
+sought.py    where earlier studies were looked for
 report.py    how things stand
 """
 
@@ -45,9 +47,11 @@ from node.journal.outbox import Outbox
 from node.journal.patients import Patients
 from node.journal.pauses import Pause, Pauses
 from node.journal.proofs import Proofs, Unproved
+from node.journal.pulls import Pull, Pulls
 from node.journal.report import Report
 from node.journal.rows import Arriving, Delivery, Event, Recorded
 from node.journal.settlings import Settled, Settlings
+from node.journal.sought import Sought
 from node.journal.tries import Tries
 from node.journal.withdrawal import Withdrawals
 
@@ -60,6 +64,7 @@ __all__ = [
     "Holding",
     "Journal",
     "Pause",
+    "Pull",
     "Recorded",
     "Settled",
     "Unproved",
@@ -82,6 +87,8 @@ class Journal(
     Pauses,
     Capabilities,
     Holdings,
+    Pulls,
+    Sought,
     Report,
 ):
     """The journal of one data folder."""

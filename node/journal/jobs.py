@@ -17,6 +17,7 @@ from node.journal.moves import find_job, move_job
 from node.journal.needs import unmade, wake
 from node.journal.outbox import fill_outbox, finish_job, reopen
 from node.journal.rows import Event, event_of, instance_of, job_of, outcome_of, result_of
+from node.journal.sought import looked
 from node.model import Instance, Outcome, ResultObject
 from node.profile import Profile
 from pipelines.contract import InputRefused
@@ -174,7 +175,8 @@ class Jobs(Database):
             An instance has aged out.
         """
         if lack := job.spec.lack:
-            raise InputRefused(lack.code, lack.sentence)
+            with self._reading() as connection:
+                raise InputRefused(lack.code, lack.sentence + looked(connection, job.id))
         given: dict[str, tuple[Instance, ...]] = {}
         with self._reading() as connection:
             for role, entry in job.spec.inputs.items():

@@ -23,6 +23,7 @@ _HELD = select(
     _instance.c.sha256,
     _instance.c.transfer_syntax_uid,
     _instance.c.sop_class_uid,
+    _instance.c.prior,
 ).where(_instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
 _KNOWN = (
     select(_series.c.series_uid, _series.c.study_uid, _series.c.last_arrival_at)
@@ -35,6 +36,7 @@ _AGAIN = (
     .where(_instance.c.sop_instance_uid == bindparam("uid"))
     .values(seen=_instance.c.seen + 1)
 )
+_MEANT = update(_instance).where(_instance.c.sop_instance_uid == bindparam("uid")).values(prior=False)
 _BEGIN = insert(_series)
 _TOUCH = (
     update(_series)
@@ -55,7 +57,8 @@ class Recording(Database):
     def record(self, instance: Instance) -> Recorded:
         """Write down an instance, durably.
 
-        The same bytes in the same encoding are only counted. Anything else under a known SOP
+        The same bytes in the same encoding are only counted; but what was held as a prior alone, and comes
+        from somebody who means it, settles anew. Anything else under a known SOP
         Instance UID, or a known series under another study, is a conflict: it is noted, and what
         we hold stays. What several associations bring at once is one transaction.
         """
@@ -68,7 +71,12 @@ class Recording(Database):
         uids = sorted({new.sop_instance_uid for new in arrived})
         series_uids = sorted({new.series_uid for new in arrived})
         with self._writing() as connection:
-            held = {uid: tuple(content) for uid, *content in connection.execute(_HELD, {"uids": uids})}
+            held: dict[str, tuple[Any, ...]] = {}
+            priors: set[str] = set()
+            for uid, *content, prior in connection.execute(_HELD, {"uids": uids}):
+                held[uid] = tuple(content)
+                if prior:
+                    priors.add(uid)
             known = {
                 uid: (study_uid, last_arrival_at)
                 for uid, study_uid, last_arrival_at in connection.execute(_KNOWN, {"uids": series_uids})
@@ -83,6 +91,9 @@ class Recording(Database):
                     answers.append(_conflict(connection, new, "known SOP Instance UID, other content"))
                 elif new.sop_instance_uid in held:
                     _seen_again(connection, rows, new.sop_instance_uid)
+                    if new.sop_instance_uid in priors and not new.prior:
+                        priors.discard(new.sop_instance_uid)
+                        _meant(connection, rows, new)
                     answers.append(Recorded.SAME)
                 elif study_uid != new.study_uid:
                     answers.append(_conflict(connection, new, "known series, other study"))
@@ -90,6 +101,8 @@ class Recording(Database):
                     held[new.sop_instance_uid] = content
                     known[new.series_uid] = (study_uid, max(last_arrival_at, new.arrived_at))
                     rows.append(self._row(new))
+                    if new.prior:
+                        priors.add(new.sop_instance_uid)
                     answers.append(Recorded.NEW)
             _arrive(connection, rows, known, old_series)
             if rows:
@@ -121,6 +134,16 @@ def _seen_again(connection: Connection, rows: Sequence[dict[str, Any]], uid: str
             row["seen"] += 1
             return
     connection.execute(_AGAIN, {"uid": uid})
+
+
+def _meant(connection: Connection, rows: Sequence[dict[str, Any]], new: Instance) -> None:
+    """Let what was fetched as a prior alone count like any other, now that somebody sent it."""
+    for row in rows:
+        if row["sop_instance_uid"] == new.sop_instance_uid:
+            row["prior"] = False
+            return
+    connection.execute(_MEANT, {"uid": new.sop_instance_uid})
+    connection.execute(_TOUCH, {"uid": new.series_uid, "at": new.arrived_at})
 
 
 def _arrive(

@@ -12,7 +12,10 @@ from node.journal.database import Database
 from node.journal.follow import unfollowed
 from node.journal.lineage import superseded_by
 from node.journal.needs import waiting_for
+from node.journal.pulls import pulls_told
 from node.journal.rows import job_of
+from node.journal.settlings import counts, incomplete
+from node.journal.sought import looked
 from node.journal.standing import standing
 
 #: Lists in a report are cut at this length; the counts beside them are whole.
@@ -26,19 +29,23 @@ class Report(Database):
     def status(self) -> dict[str, Any]:
         """Return what there is, as plain JSON.
 
-        Keys: ``instances``, ``series``, ``arriving`` (list), ``unrouted`` (count, list with
+        Keys: ``instances``, ``series``, ``arriving`` (list), ``incomplete``
+        (the last series that settled without what an archive counts), ``unrouted`` (count, list with
         reasons), ``jobs`` (count by state), ``failed`` and ``refused`` (lists, with series and
         reasons; of the refused the last ones), ``unfollowed`` (count of the jobs that ended and of which
         rules on results were not asked yet), ``waiting`` (list: several series of a study of which
         one is lacking, or jobs that need the result of another), ``withdrawn`` (the last ones),
         ``deliveries`` (objects ``delivered`` and ``pending``, and those ``parked``; ``troubled``
-        lists what failed last), ``destinations`` (as `node.journal.standing`), ``quarantined``, ``events`` (the last ones, newest first).
+        lists what failed last), ``destinations`` (as `node.journal.standing`),
+        ``pulls`` (what is fetched from archives: counts, ``troubled``, and the ``sources`` that cannot be
+        asked), ``quarantined``, ``events`` (the last ones, newest first).
         """
         with self._reading() as connection:
             return {
                 "instances": _count(connection, select(func.count()).select_from(schema.instance)),
                 "series": _count(connection, select(func.count()).select_from(schema.series)),
                 "arriving": _arriving(connection),
+                "incomplete": incomplete(connection, LAST),
                 "unrouted": _unrouted(connection),
                 "jobs": _jobs(connection),
                 "unfollowed": _count(connection, unfollowed()),
@@ -48,6 +55,7 @@ class Report(Database):
                 "withdrawn": _withdrawn(connection),
                 "deliveries": _deliveries(connection),
                 "destinations": standing(connection),
+                "pulls": pulls_told(connection, LONGEST_LIST),
                 "quarantined": _count(connection, select(func.count()).select_from(schema.quarantine)),
                 "events": _events(connection),
             }
@@ -75,13 +83,16 @@ def _arriving(connection: Connection) -> list[dict[str, Any]]:
         .order_by(table.c.last_arrival_at.desc())
         .limit(LONGEST_LIST)
     )
+    rows = connection.execute(query).all()
+    said = counts(connection) if rows else {}
     return [
         {
             "series_uid": row.series_uid,
             "instances": row.instances,
             "last_arrival_at": row.last_arrival_at.isoformat(),
+            "counts": {one.source: one.instances for one in said.get(row.series_uid, ())},
         }
-        for row in connection.execute(query)
+        for row in rows
     ]
 
 
@@ -117,7 +128,11 @@ def _waiting(connection: Connection) -> list[dict[str, Any]]:
     these = table.c.state == JobState.QUEUED, table.c.lack.is_not(None)
     query = select(table).where(*these).order_by(table.c.not_before).limit(LONGEST_LIST)
     lacking = [
-        {**_told(connection, row), "reason": row.lack["sentence"], "until": row.not_before.isoformat()}
+        {
+            **_told(connection, row),
+            "reason": row.lack["sentence"] + looked(connection, row.id),
+            "until": row.not_before.isoformat(),
+        }
         for row in connection.execute(query).all()
     ]
     return lacking + [
