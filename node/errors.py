@@ -199,6 +199,10 @@ class SendError(NodeError):
 
     code = "send"
 
+    def __init__(self, sentence: str = "", *, again_s: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.again_s = again_s  #: it asked to be left alone for so long; 0: it did not say
+
 
 class PeerUnreachable(SendError):
     """The destination could not be reached, or broke the connection."""

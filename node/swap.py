@@ -1,35 +1,66 @@
-"""What goes to a destination in place of what it does not take, written down before it goes."""
+"""What goes to a place in stead of what it does not take, written down before it goes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from node.errors import PeerBusy
 from node.journal import Delivery, Journal
-from node.model import StandIn
+from node.model import ResultObject, StandIn
 
 
-def swap(
-    journal: Journal,
-    clock: Callable[[], datetime],
-    owed: Delivery,
-    begun: dict[str, str],
-    taken: Mapping[str, bool],
-) -> Mapping[str, StandIn]:
-    """Learn which SOP Classes a destination takes; make what goes there in place of what it does not.
+class Swap:
+    """The memory of one delivery; `node.send` calls it for its destination, and for any alternate.
 
-    What goes is written down (and in ``begun``) before it does: its answer may be lost.
-
-    Raises
-    ------
-    IllegalTransition
-        It was withdrawn or cancelled meanwhile: nothing may go.
+    Parameters
+    ----------
+    owed
+        What is delivered.
     """
-    journal.learn(owed.destination, taken, clock())
-    made: Mapping[str, StandIn] = {}
-    if not owed.fits(taken):
-        from node.encode.fallback import stand_ins  # the encoder is loaded when it is needed
 
-        made = journal.keep_stand_ins(owed.job_id, stand_ins(owed.objects, owed.earlier, taken))
-    begun.update(journal.begin(owed, owed.going(taken, made)))
-    return made
+    def __init__(self, journal: Journal, clock: Callable[[], datetime], owed: Delivery) -> None:
+        self._journal, self._clock, self._owed = journal, clock, owed
+        self._went: dict[str, ResultObject] = {}  # result -> the stand-in that went in its place
+        #: SOP Instance UID of a result -> that of what may have arrived since this delivery began.
+        self.begun: dict[str, str] = {}
+
+    def __call__(
+        self,
+        place: str,
+        lacking: Sequence[ResultObject],
+        taken: Mapping[str, bool],
+        hoped: Mapping[str, bool],
+    ) -> Mapping[str, StandIn]:
+        """Learn which SOP Classes a place takes; make what goes there in place of what it does not.
+
+        What goes is written down (and in ``begun``) before it does: its answer may be lost.
+
+        Raises
+        ------
+        IllegalTransition
+            It was withdrawn or cancelled meanwhile: nothing may go.
+        PeerBusy
+            The place is an alternate, and paused.
+        """
+        self._journal.learn(place, taken, self._clock())
+        if not lacking:
+            return {}
+        if place != self._owed.destination and place in self._journal.paused():
+            raise PeerBusy(f"{place} is paused.")
+        known = {**hoped, **taken}
+        went = {uid: thing for uid, thing in self._went.items() if uid not in _uids(lacking)}
+        owed = replace(self._owed, objects=tuple(lacking), earlier={**self._owed.earlier, **went})
+        made: Mapping[str, StandIn] = {}
+        if not owed.fits(known):
+            from node.encode.fallback import stand_ins  # the encoder is loaded when it is needed
+
+            made = self._journal.keep_stand_ins(owed.job_id, stand_ins(owed.objects, owed.earlier, known))
+        self.begun.update(self._journal.begin(owed, owed.going(known, made)))
+        self._went |= {uid: one.thing for uid, one in made.items() if one.thing is not None}
+        return made
+
+
+def _uids(things: Sequence[ResultObject]) -> frozenset[str]:
+    return frozenset(thing.sop_instance_uid for thing in things)

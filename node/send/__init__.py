@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from node.config import Config
-from node.errors import PeerRefused, SendError
+from node.config import Config, TlsTable
+from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
+from node.log import get_log
 from node.model import Receipt, ResultObject, StandIn
-from node.send import dimse, folder
+from node.send import dimse, folder, stow
 from node.send.classes import Negotiated
 
 __all__ = ["TRANSPORTS", "Transport", "in_order", "send"]
@@ -31,16 +34,35 @@ class Transport(Protocol):
         destination: Any,
         *,
         calling_ae: str,
+        tls: TlsTable,
         now: Callable[[], datetime],
         negotiated: Negotiated,
     ) -> Iterator[Receipt]:
         """Yield a receipt per object; raise `SendError` once no further object can be sent."""
 
 
+class Swapping(Protocol):
+    """`Negotiated`, for a place that is named."""
+
+    def __call__(
+        self,
+        place: str,
+        lacking: Sequence[ResultObject],
+        taken: Mapping[str, bool],
+        hoped: Mapping[str, bool],
+    ) -> Mapping[str, StandIn]:
+        """Return what goes there in place of what."""
+
+
 TRANSPORTS: Mapping[str, Transport] = {
     "dimse": dimse.store,
+    "stow": stow.store,
     "folder": folder.write,
 }
+
+NOTHING: Mapping[str, bool] = MappingProxyType({})
+
+_log = get_log("send")
 
 
 def send(
@@ -48,19 +70,22 @@ def send(
     name: str,
     config: Config,
     now: Callable[[], datetime],
-    negotiated: Negotiated = lambda _taken: {},
+    swapping: Swapping = lambda _place, _lacking, _taken, _hoped: {},
 ) -> Iterator[Receipt]:
     """Send objects to one destination; yield a receipt for each as it is answered.
 
     What was yielded counts, whatever comes after it. An object is not sent when one that it
     refers to was refused; those that do not refer to it still are.
 
+    While the destination cannot be reached, or cannot take more, its alternates are given what it
+    lacks, in their order; a receipt says who took it. What it refused is not offered to them.
+
     Parameters
     ----------
     name
         Of one of ``config.destinations``.
-    negotiated
-        Told which SOP Classes the destination takes, says what goes in place of what it does not.
+    swapping
+        Told which SOP Classes a place takes, says what goes in place of what it does not.
 
     Raises
     ------
@@ -75,19 +100,65 @@ def send(
     destination = config.destinations.get(name)
     if destination is None:
         raise PeerRefused(f"The configuration no longer has a destination {name!r}.")
-    ordered = in_order(objects)
-    for thing in ordered:
+    lacking = {thing.sop_instance_uid: thing for thing in in_order(objects)}
+    for thing in lacking.values():
         _check_unchanged(thing)
+    troubles: list[SendError] = []
+    for place in (name, *destination.alternates):
+        try:
+            for one in _sent(tuple(lacking.values()), place, config, now, swapping):
+                del lacking[one.sop_instance_uid]
+                yield one if place == name else replace(one, destination=name, via=place)
+            return
+        except (PeerUnreachable, PeerBusy, PeerRefused) as error:
+            if isinstance(error, PeerRefused) and place == name:
+                raise
+            _log.info("turned_away", destination=name, via=place, code=error.code, reason=str(error))
+            troubles.append(error)
+    raise _summed_up(troubles)
 
-    def whole(taken: Mapping[str, bool]) -> Mapping[str, StandIn]:
-        replaced = negotiated(taken)
+
+def _sent(
+    objects: Sequence[ResultObject],
+    place: str,
+    config: Config,
+    now: Callable[[], datetime],
+    swapping: Swapping,
+) -> Iterator[Receipt]:
+    """Send objects to one place, be it their destination or an alternate."""
+
+    def negotiated(
+        lacking: Sequence[ResultObject], taken: Mapping[str, bool], hoped: Mapping[str, bool] = NOTHING
+    ) -> Mapping[str, StandIn]:
+        replaced = swapping(place, lacking, taken, hoped)
         for one in replaced.values():
             if one.thing is not None:
                 _check_unchanged(one.thing)
         return replaced
 
-    transport, calling_ae = TRANSPORTS[destination.transport], config.node.ae_title
-    yield from transport(ordered, name, destination, calling_ae=calling_ae, now=now, negotiated=whole)
+    destination = config.destinations[place]
+    yield from TRANSPORTS[destination.transport](
+        objects,
+        place,
+        destination,
+        calling_ae=config.node.ae_title,
+        tls=config.tls,
+        now=now,
+        negotiated=negotiated,
+    )
+
+
+def _summed_up(troubles: Sequence[SendError]) -> SendError:
+    """Return one error for a destination and its alternates, none of which took everything.
+
+    Where the answer of one of them may have been lost, it may have what it was sent.
+    """
+    first, *others = troubles
+    if not others:
+        return first
+    lost = any(isinstance(error, PeerUnreachable) for error in troubles)
+    kind = PeerUnreachable if lost else type(first)
+    return kind(" ".join(str(error) for error in troubles), again_s=first.again_s)
 
 
 def in_order(objects: Sequence[ResultObject]) -> tuple[ResultObject, ...]:

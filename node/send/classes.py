@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from pydicom.uid import (
     UID,
@@ -25,9 +26,28 @@ from pydicom.uid import (
 from node.model import ResultObject, StandIn
 from node.profile import EXTRAS, LABELMAP_CLASS, Extra
 
-#: A transport calls it when the peer has said which SOP Classes it takes; it returns what goes in
-#: place of what: SOP Instance UID -> stand-in, for all that cannot go as it is.
-Negotiated = Callable[[Mapping[str, bool]], Mapping[str, StandIn]]
+
+class Negotiated(Protocol):
+    """What a transport calls before it sends, and whenever it has learnt what the peer takes."""
+
+    def __call__(
+        self,
+        lacking: Sequence[ResultObject],
+        taken: Mapping[str, bool],
+        hoped: Mapping[str, bool] = MappingProxyType({}),
+    ) -> Mapping[str, StandIn]:
+        """Return what goes in place of what: SOP Instance UID -> stand-in, for all that cannot go as it is.
+
+        Parameters
+        ----------
+        lacking
+            What is still to be sent. Nothing: there is only something to be remembered.
+        taken
+            SOP Class UID -> whether the peer takes it, as far as that was seen.
+        hoped
+            The same where it was not.
+        """
+
 
 #: What we send or could send, and its name for people in a word or two.
 RESULT_CLASSES: Mapping[str, str] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from node.config import FolderDestination
+from node.config import FolderDestination, TlsTable
 from node.durable import sync_folder
 from node.errors import PeerBusy, PeerUnreachable, SendError
 from node.failpoint import failpoint
@@ -24,6 +24,7 @@ def write(
     destination: FolderDestination,
     *,
     calling_ae: str,
+    tls: TlsTable,
     now: Callable[[], datetime],
     negotiated: Negotiated,
 ) -> Iterator[Receipt]:
@@ -41,11 +42,11 @@ def write(
     PeerBusy
         Its disk is full.
     """
-    del calling_ae  # a folder has no use for it
+    del calling_ae, tls  # a folder has no use for them
     try:
         destination.path.mkdir(exist_ok=True)
         failpoint("send.connected")
-        replaced = negotiated({})
+        replaced = negotiated(objects, {})
         for thing in objects:
             stand_in = replaced.get(thing.sop_instance_uid, StandIn(thing=thing, sentence=""))
             sent = stand_in.thing or thing

@@ -1,4 +1,4 @@
-"""What a C-STORE status means for us, each with its clause.
+"""What a C-STORE status or a reason of STOW-RS means for us, each with its clause.
 
 The status families are those of PS3.4 Table B.2-1; the general ones are in PS3.7 Annex C.
 What the peer writes in Error Comment (0000,0902) is never told on: it may quote a header.
@@ -27,6 +27,17 @@ class Family(NamedTuple):
     verdict: Verdict
     sentence: str  #: "" for plain success
     clause: str
+
+    def stored(self, name: str, code: str) -> str:
+        """Return what is to be known of an object that was stored; "" for plain success."""
+        if self.verdict is Verdict.WARNED:
+            return f"{name} stored it, but {self.sentence} ({code})."
+        return f"{name}: {self.sentence} ({code})." if self.sentence else ""
+
+    def unstored(self, name: str, what: str, code: str) -> str:
+        """Return why something was not stored."""
+        did = f"did not store {what}" if self.verdict is Verdict.BUSY else f"refused {what} for good"
+        return f"{name} {did}: {self.sentence} ({code})."
 
 
 #: Earlier entries win.
@@ -65,3 +76,26 @@ def family_of(status: int) -> Family:
         if family.first <= status <= family.last:
             return family
     return Family(status, status, Verdict.BUSY, "it answered with a status that DICOM does not know", "none")
+
+
+#: What stands in the Failed SOP Sequence of STOW-RS (PS3.18 I.2.2) and is no status of C-STORE.
+_FAILURES = {
+    # A warning by its number; as a failure it is said of what was stored before. Ours never change.
+    0xB00E: Family(
+        0xB00E, 0xB00E, Verdict.STORED, "it already had this SOP Instance", "microsoft/dicom-server"
+    ),
+    0xC122: Family(0xC122, 0xC122, Verdict.REFUSED, "it does not take this transfer syntax", "PS3.18 I.2.2"),
+}
+
+
+def failure_of(reason: int | None) -> Family:
+    """Return what a Failure Reason (0008,1197) means; None: there was none.
+
+    What is no failure by its number did fail all the same, and is tried again.
+    """
+    if reason is None:
+        return Family(0, 0, Verdict.BUSY, "it did not say why", "none")
+    found = _FAILURES.get(reason) or family_of(reason)
+    if reason == 0 or found.verdict is Verdict.WARNED:
+        return Family(reason, reason, Verdict.BUSY, "it failed for a reason that is none", "none")
+    return found

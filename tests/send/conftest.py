@@ -108,7 +108,8 @@ def deliver():
             transport="dimse", ae_title=peer.ae_title, host=peer.host, port=peer.port, timeout_s=timeout_s
         )
         config = Config(destinations={"archive": destination})
-        for receipt in send(objects, "archive", config, lambda: NOON, negotiated):
+        swapping = lambda _place, _lacking, taken, _hoped: negotiated(taken)  # noqa: E731
+        for receipt in send(objects, "archive", config, lambda: NOON, swapping):
             receipts.append(receipt)
         return receipts
 
