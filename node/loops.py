@@ -138,12 +138,19 @@ def _sender(node: Node, destination: str | None, stop: threading.Event) -> Calla
 
 def age_out(node: Node) -> None:
     """Let go of what retention no longer keeps; nothing with open work goes."""
+    read: set[str] = set()  # series that somebody downloads: they go another time
     while True:
         with node.store.gate.alone():  # what came again a moment ago has not expired any more
-            some = node.journal.expired(node.clock(), node.config.keep)[:AGE_OUT_AT_ONCE]
+            expired = node.journal.expired(node.clock(), node.config.keep)
+            some = [uid for uid in expired if uid not in read][:AGE_OUT_AT_ONCE]
             for series_uid in some:
-                files = node.journal.forget(series_uid)
-                node.store.remove(set(files) - node.staging.remove(files))
+                series = node.journal.series(series_uid)
+                with node.store.leases.ending(series.study_uid if series else "") as is_free:
+                    if not is_free:
+                        read.add(series_uid)
+                        continue
+                    files = node.journal.forget(series_uid)
+                    node.store.remove(set(files) - node.staging.remove(files))
                 log.info("series_aged_out", series_uid=series_uid, count=len(files))
         if not some:
             return

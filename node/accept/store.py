@@ -32,6 +32,7 @@ from node.config import AcceptTable
 from node.durable import sync_folder
 from node.errors import OutOfSpace
 from node.failpoint import failpoint
+from node.lease import Leases
 from node.model import Instance
 
 #: How many bytes may be written between two looks at the free space.
@@ -189,11 +190,14 @@ class Store:
     gate
         Shared from before `keep` until the journal knows the file; held alone from before the
         journal forgets a file until `remove` is done.
+    leases
+        Of studies that somebody reads, which are removed later.
     """
 
     def __init__(self, data: Path, config: AcceptTable) -> None:
         root = data.resolve()
         self.gate = Gate()
+        self.leases = Leases()
         self._spool = root / "spool"
         self.instances = root / "instances"
         self._quarantine = root / "quarantine"
