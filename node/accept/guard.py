@@ -6,8 +6,8 @@ may bring, and leaves half received files behind. Here instead
 * a PDU is measured before it is read, and must be whole within a deadline (`node.accept.connection`);
 * threads wait instead of looking, data go straight to their file, and a request is served in the
   thread that received it (`node.accept.upper`);
-* a command set has a largest size, only C-ECHO and C-STORE are understood, and a data set goes
-  fragment by fragment into a file of ours (`_Messages`);
+* a command set has a largest size, only C-ECHO, C-STORE and notices of storage commitment are
+  understood, and a data set goes fragment by fragment into a file of ours (`_Messages`);
 * nothing that a peer sends ends in a stack trace, and whatever was half received when an
   association ends is thrown away (`GuardedAssociation`).
 
@@ -29,14 +29,15 @@ from pynetdicom import _config, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, N_EVENT_REPORT_RQ
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
 
 from node.accept.answer import decode_request, elements_of, encode_success
 from node.accept.connection import GuardedSocket, Limits
+from node.accept.notice import NOTICES, Notice, NoticeService, check_notice
 from node.accept.upper import UpperLayer
 from node.log import describe, get_log
 
@@ -53,8 +54,8 @@ _LOOK_EVERY_S = 0.05
 _PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, context, control header
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
 _MAX_QUEUED = 16
-#: PS3.7 annex E: the Command Fields that we serve, C-STORE-RQ and C-ECHO-RQ.
-_SERVED = frozenset({b"\x01\0", b"\x30\0"})
+#: PS3.7 annex E: the Command Fields that we serve: C-STORE-RQ, C-ECHO-RQ, and notices.
+_SERVED = frozenset({b"\x01\0", b"\x30\0", *NOTICES})
 
 
 class SpoolFile(Protocol):
@@ -70,6 +71,9 @@ class SpoolFile(Protocol):
 OpenSpool = Callable[[Association, Any, PresentationContext], SpoolFile]
 
 
+_Request = C_STORE | N_ACTION | N_EVENT_REPORT
+
+
 class _Messages(DIMSEServiceProvider):
     """Takes messages apart by fragment, so that each can be refused before it is stored."""
 
@@ -80,7 +84,7 @@ class _Messages(DIMSEServiceProvider):
         self._open_spool = open_spool
         self._woken = threading.Event()
         self._command = b""  #: what has come of a command set that is not whole
-        self._request: C_STORE | None = None  #: whose data set is being received ...
+        self._request: _Request | None = None  #: whose data set is being received ...
         self._context_id = 0  #: ... in this presentation context ...
         self._file: SpoolFile | None = None  #: ... into this file
 
@@ -182,11 +186,16 @@ class _Messages(DIMSEServiceProvider):
         if self._request is None or self._context_id != context_id:
             raise ValueError("a data set that belongs to no request")
         if self._file is None:
-            self._file = self._open_spool(self.assoc, self._request, self.assoc._accepted_cx[context_id])
+            context = self.assoc._accepted_cx[context_id]
+            is_store = isinstance(self._request, C_STORE)
+            self._file = self._open_spool(self.assoc, self._request, context) if is_store else Notice()
         self._file.write(data)
         if is_last:
             request, self._request = self._request, None
-            request._dataset_file = cast(Any, self._file)  # all that pynetdicom does with it is in SpoolFile
+            if isinstance(request, C_STORE):
+                request._dataset_file = cast(Any, self._file)  # what pynetdicom wants is in SpoolFile
+            elif isinstance(self._file, Notice):
+                self._file.into(request)
             self.msg_queue.put((context_id, request))
             self._file = None  # it is in the queue with its request
 
@@ -204,6 +213,8 @@ class _Messages(DIMSEServiceProvider):
         values = elements_of(command)
         if values.get(0x0100) not in _SERVED:
             raise ValueError("no such service here")
+        if values[0x0100] in NOTICES:
+            check_notice(values, self.assoc._accepted_cx.get(context_id))
         self._request, self._context_id = decode_request(values), context_id
         if self._request is None:
             self._pass_on(context_id, command)
@@ -216,9 +227,9 @@ class _Messages(DIMSEServiceProvider):
         message, self.message = self.message, None
         if message is None:
             return  # it is whole, and in the queue
-        if type(message) is not C_STORE_RQ:
+        if type(message) not in (C_STORE_RQ, N_ACTION_RQ, N_EVENT_REPORT_RQ):
             raise ValueError("a data set that belongs to no request")
-        self._request = cast(C_STORE, message.message_to_primitive())
+        self._request = cast(_Request, message.message_to_primitive())
 
 
 class GuardedAssociation(Association):
@@ -231,6 +242,8 @@ class GuardedAssociation(Association):
         self.acse_timeout = limits.request_timeout_s
         self.network_timeout = limits.idle_timeout_s
         self.is_shed = False
+        self.policy = ""  #: that let it in, see `node.accept.policy`
+        self.fingerprint = ""  #: of the certificate that the peer showed
         self.is_serving = False
 
     def use(self, connection: GuardedSocket) -> None:
@@ -279,15 +292,17 @@ class GuardedAssociation(Association):
 
     def _serve(self, msg: Any, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)
-        if context is None or not isinstance(msg, C_ECHO | C_STORE) or not msg.is_valid_request:
+        if context is None or not isinstance(msg, C_ECHO | _Request) or not msg.is_valid_request:
             self.abort(block=False)  # to wait for its end would be to wait for oneself
             return
         self.is_serving = True
         # By message and not by SOP class: pynetdicom does not know every storage class.
         if isinstance(msg, C_ECHO):
             VerificationServiceClass(self).SCP(msg, context)
-        else:
+        elif isinstance(msg, C_STORE):
             self._store(msg, context)
+        else:
+            NoticeService(self).SCP(msg, context)
 
     def _store(self, request: C_STORE, context: PresentationContext) -> None:
         """Do what pynetdicom's Storage SCP does, without a response to take apart for each Success."""
