@@ -127,7 +127,7 @@ def _ask_to_commit(
         node.config,
         hear=lambda report: hear(report, node),
         enough=lambda: (
-            stopping() or place in node.journal.paused() or not node.journal.asked(transaction_uid)[0]
+            stopping() or place in node.journal.paused() or not node.journal.awaits(transaction_uid)
         ),
     )
 

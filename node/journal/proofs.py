@@ -108,6 +108,13 @@ class Proofs(Database):
             found = _read(connection, query.where(_place == _asked.c.destination)) if place else []
         return (place or "", found) if found else ("", [])
 
+    def awaits(self, transaction_uid: str) -> bool:
+        """Return whether something was asked in a transaction and no report on it has come."""
+        this = _asked.c.transaction_uid == transaction_uid, _asked.c.answered_at.is_(None)
+        open_item = exists().where(_item.c.transaction_uid == transaction_uid)
+        with self._reading() as connection:
+            return bool(connection.scalar(select(and_(exists().where(*this), open_item))))
+
     def answered(self, transaction_uid: str, now: datetime) -> None:
         """Write down that a report on a transaction came, whatever it said."""
         this = _asked.c.transaction_uid == transaction_uid, _asked.c.answered_at.is_(None)
