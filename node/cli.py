@@ -29,6 +29,7 @@ from node.explain import explained
 from node.job import Job, Withdrawal
 from node.journal import Journal
 from node.model import Outcome
+from node.pause import pause, resume, standing_lines
 from node.profile import EXTRAS, Coordinates, Report, Segmentation
 from node.serve import serve as run_node
 from node.serve import utc_now
@@ -41,6 +42,8 @@ app = typer.Typer(
     help="DICOM analysis node. Research software: results are not for diagnosis.",
 )
 app.add_typer(pipelines, name="pipelines")
+app.command()(pause)
+app.command()(resume)
 
 JobNumber = Annotated[int, typer.Argument(help="Number of the job, as `radnode status` shows it.")]
 
@@ -171,6 +174,8 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
     _tell_jobs("Last withdrawn jobs", report["withdrawn"])
     trouble = ("job", "destination", "tries", "next_try", "code", "reason")
     _list("Deliveries in trouble", sent["troubled"], trouble)
+    for line in standing_lines(report["destinations"]):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
     _list("Unrouted series", report["unrouted"]["series"], ("series_uid", "reason"))
     _list("Last events", report["events"], ("at", "job", "pipeline", "to", "reason"))
 
