@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from node import __version__, flow
-from node.accept import DimseDoor, FolderDoor, Request, Spool, Store, check_inbox
+from node.accept import DimseDoor, FolderDoor, Request, Spool, Store, StowDoor, check_inbox
 from node.accept.dimse import Receive
 from node.assign import parse_rules
 from node.compute import Engine, LocalEngine, Staging, installed
@@ -23,6 +23,8 @@ from node.journal import Journal, lock_data
 from node.log import get_log
 from node.loops import POLL_S, loops_of
 from node.model import Instance
+from node.peer.tls import server_context
+from node.show import Shown, WebDoor, make_app
 from pipelines.contract import Card
 
 log = get_log("serve")
@@ -132,11 +134,14 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
         receive = _receiver(node)
         door = DimseDoor(config.accept, config.node.ae_title, node.store, receive)
         folder = FolderDoor(config.accept, node.store, receive)
+        web = _web_door(node, receive)
         loops = loops_of(node, stop)
         ports = []
         try:
             if config.accept.dimse.enabled:
                 ports.append(f"dimse={door.start()}")
+            if config.show.enabled:
+                ports.append(f"web={web.start()}")
             folder.start()
             for loop in loops:
                 loop.start()
@@ -145,19 +150,42 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
             stop.wait()
         finally:
             stop.set()
-            _drain(door, folder, loops, node, hurry)
+            _drain(door, web, folder, loops, node, hurry)
     log.info("stopped")
     return 0
 
 
+def _web_door(node: Node, receive: Receive) -> WebDoor:
+    """Return the HTTP door with all that it shows."""
+    config = node.config
+    shown = Shown(
+        config=config,
+        journal=node.journal,
+        clock=node.clock,
+        spare_bytes=node.store.spare_bytes,
+        bring=StowDoor(config.accept, node.store, receive).arriving,
+    )
+    tls = None if config.show.tls == "off" else server_context(config.tls, config.show.tls)
+    return WebDoor(config.show, make_app(shown), tls)
+
+
 def _drain(
-    door: DimseDoor, folder: FolderDoor, loops: list[threading.Thread], node: Node, hurry: threading.Event
+    door: DimseDoor,
+    web: WebDoor,
+    folder: FolderDoor,
+    loops: list[threading.Thread],
+    node: Node,
+    hurry: threading.Event,
 ) -> None:
     """Give what is under way its time, then end the workers; the next start takes up their jobs."""
     log.info("draining")
     end = time.monotonic() + node.config.node.drain_s
+    leaving = threading.Thread(target=web.drain, args=(node.config.node.drain_s, hurry))
+    leaving.start()
     door.drain(node.config.node.drain_s, hurry)
+    leaving.join()
     door.stop()
+    web.stop()
     folder.stop()
     while any(loop.is_alive() for loop in loops) and time.monotonic() < end and not hurry.is_set():
         time.sleep(POLL_S)

@@ -1,6 +1,6 @@
 """An instance arrives and becomes ours.
 
-A door (`DimseDoor`, `FolderDoor`) receives an object into a `Spool` and hands it to the flow,
+A door (`DimseDoor`, `FolderDoor`, `StowDoor`) receives an object into a `Spool` and hands it to the flow,
 which calls `accept` and writes the journal. Until both are done nothing is promised to the
 sender; from then on the instance is in our custody.
 """
@@ -13,6 +13,7 @@ from node.accept.dimse import DimseDoor
 from node.accept.folder import FolderDoor, check_inbox, find_files, spool_file
 from node.accept.port import listen_on
 from node.accept.store import Request, Spool, Store
+from node.accept.stow import StowDoor
 from node.accept.syntaxes import decodable_syntaxes
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Request",
     "Spool",
     "Store",
+    "StowDoor",
     "accept",
     "check_inbox",
     "chosen_classes",

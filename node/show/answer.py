@@ -35,9 +35,15 @@ def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None
     )
 
 
-def dicom_json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def dicom_json(
+    data: Any,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = DICOM_JSON,
+) -> Response:
     """Return a DICOM JSON Model object, or an array of them (PS3.18 F)."""
-    return JSONResponse(data, status_code=status, headers=dict(headers or {}), media_type=DICOM_JSON)
+    return JSONResponse(data, status_code=status, headers=dict(headers or {}), media_type=media_type)
 
 
 def answer_error(_request: Request, error: Exception) -> Response:

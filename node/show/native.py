@@ -1,0 +1,46 @@
+"""The Native DICOM Model (PS3.19 A.1), for those who prefer XML, from the DICOM JSON Model (PS3.18 F)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from pydicom.datadict import keyword_for_tag
+
+_NAME_PARTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
+
+
+def native_model(data: Mapping[str, Any]) -> bytes:
+    """Return an XML document of one data set."""
+    root = ElementTree.Element("NativeDicomModel", {"xml:space": "preserve"})
+    _fill(root, data)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def _fill(parent: ElementTree.Element, data: Mapping[str, Any]) -> None:
+    for tag, element in sorted(data.items()):
+        about = {"tag": tag, "vr": element["vr"]}
+        if keyword := keyword_for_tag(int(tag, 16)):
+            about["keyword"] = keyword
+        attribute = ElementTree.SubElement(parent, "DicomAttribute", about)
+        if "InlineBinary" in element:
+            ElementTree.SubElement(attribute, "InlineBinary").text = element["InlineBinary"]
+        elif "BulkDataURI" in element:
+            ElementTree.SubElement(attribute, "BulkData", {"uri": element["BulkDataURI"]})
+        for number, value in enumerate(element.get("Value", ()), 1):
+            _value(attribute, element["vr"], str(number), value)
+
+
+def _value(attribute: ElementTree.Element, vr: str, number: str, value: Any) -> None:
+    if vr == "SQ":
+        _fill(ElementTree.SubElement(attribute, "Item", {"number": number}), value)
+    elif vr == "PN":
+        name = ElementTree.SubElement(attribute, "PersonName", {"number": number})
+        for group, text in (value or {}).items():
+            within = ElementTree.SubElement(name, group)
+            for part, said in zip(_NAME_PARTS, text.split("^"), strict=False):
+                if said:
+                    ElementTree.SubElement(within, part).text = said
+    elif value is not None:
+        ElementTree.SubElement(attribute, "Value", {"number": number}).text = str(value)
