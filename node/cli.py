@@ -232,6 +232,10 @@ def _say(sentence: str) -> None:
     Console(stderr=True).print(escape(sentence), soft_wrap=True)
 
 
+app.command()(pause)
+app.command()(resume)
+
+
 @app.command()
 def check(config: ConfigPath = None) -> None:
     """Examine configuration, disk, decoders, pipelines and destinations; every complaint at once."""
