@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from node import __version__, log
+from node import __version__, evidence, log
 from node.adding.commands import app as pipelines
 from node.analyze import Analysis, analyze
 from node.assign import render, render_cases
@@ -155,8 +155,9 @@ def _by_role(words: list[str]) -> dict[str, Path]:
 @app.command()
 def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
     """Show series, jobs by state, and deliveries."""
-    with _journal(read_chosen(config)) as journal:
-        report = journal.status()
+    chosen = read_chosen(config)
+    with _journal(chosen) as journal:
+        report = evidence.status(journal, chosen, utc_now())
     if as_json:
         print(json.dumps(report))
         return
@@ -168,6 +169,8 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
         )
     sent = report["deliveries"]
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
+    _tell_arriving("Series that arrive (radnode settle SERIES_UID)", report["arriving"], "waits")
+    _tell_arriving("Last series that went on without what an archive counts", report["incomplete"], "reason")
     _tell_jobs("Jobs that wait for a series, or for the result of another", report["waiting"])
     _tell_jobs("Failed jobs (radnode retry JOB)", report["failed"])
     _tell_jobs("Last refused jobs (the series is not fit for the pipeline)", report["refused"])
@@ -186,18 +189,29 @@ def explain_command(
     config: ConfigPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say for each rule whether it matches, by which clause and value, and what became of the jobs."""
+    """Say why a series settled, whether each rule matches, by which value, and what became of the jobs."""
     found = explained(what, read_chosen(config))
     if as_json:
         print(json.dumps({told.series.uid: told.as_dict() for told in found}))
         return
     for told in found:
         out.print(f"[b]Series {told.series.uid}[/b], {len(told.series.instances)} instances", soft_wrap=True)
-        out.print("\n".join([*told.unreadable, render(told.rules)]), markup=False, soft_wrap=True)
+        lines = [*told.how_it_settled, *told.unreadable, render(told.rules)]
+        out.print("\n".join(lines), markup=False, soft_wrap=True)
         _tell_jobs("Jobs", told.jobs)
     for study_uid, cases in {told.series.study_uid: told.cases for told in found if told.cases}.items():
         out.print(f"[b]Study {study_uid}[/b]", soft_wrap=True)
         out.print(render_cases(cases), markup=False, soft_wrap=True)
+
+
+@app.command()
+def settle(
+    series_uid: Annotated[str, typer.Argument(help="A series that arrives.")], config: ConfigPath = None
+) -> None:
+    """Wait no longer for a series: work on what is held of it now."""
+    with _journal(read_chosen(config)) as journal:
+        held = journal.settle(series_uid, utc_now())
+    out.print(f"Series {series_uid} goes on with the {held} instances held.", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -266,6 +280,14 @@ def _list(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> N
     for row in rows:
         table.add_row(*(escape(str(row.get(column, "") or "")) for column in columns))
     out.print(table)
+
+
+def _tell_arriving(title: str, series: list[dict[str, Any]], why: str) -> None:
+    if series:
+        out.print(f"[i]{title}[/i]", soft_wrap=True)
+    for one in series:
+        told = f"  {one['series_uid']}  {one['instances']} instances: {one[why]}"
+        out.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell_jobs(title: str, jobs: list[dict[str, Any]]) -> None:

@@ -68,22 +68,17 @@ def decisions(
     }
 
 
-def told_of_arriving(journal: Journal, config: Config, now: datetime) -> list[dict[str, Any]]:
-    """Return what each series that arrives waits for, as plain JSON; another process knows no associations.
+def status(journal: Journal, config: Config, now: datetime) -> dict[str, Any]:
+    """Return what `Journal.status` tells, and in addition what each series in ``arriving`` ``waits`` for.
 
-    Keys: ``series_uid``, ``instances``, ``last_arrival_at``, ``counts`` (source -> instances, or null) and
-    ``waits`` (a sentence).
+    Another process than the node does not know which associations are open, and says so nowhere.
     """
-    return [
-        {
-            "series_uid": uid,
-            "instances": one.count,
-            "last_arrival_at": one.last_arrival_at.isoformat(),
-            "counts": {count.source: count.instances for count in one.counts},
-            "waits": decision.sentence,
-        }
-        for uid, (one, decision) in decisions(journal, config, now, {}).items()
-    ]
+    report = journal.status()
+    found = decisions(journal, config, now, {})
+    for one in report["arriving"]:
+        decided = found.get(one["series_uid"])
+        one["waits"] = decided[1].sentence if decided else ""
+    return report
 
 
 def counter(node: Node, name: str) -> Callable[[], bool]:

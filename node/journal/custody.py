@@ -193,7 +193,7 @@ class Custody(Recording):
                 )
             )
             if settling is not None:
-                keep_settling(connection, series_uid, revision, expected_count, settling, now)
+                keep_settling(connection, series_uid, revision, settling, now)
             _supersede(connection, series_uid, revision, wanted, now)
             needed = needed_by(wanted)
             return [

@@ -92,9 +92,9 @@ def instance_of(row: Row[Any], data: Path) -> Instance:
     )
 
 
-def settling_of(evidence: Mapping[str, Any]) -> Settling:
-    """Return how a series settled, from the column that keeps it."""
-    return Settling(**evidence)
+def settling_of(row: Row[Any]) -> Settling:
+    """Return how a series settled, from its row."""
+    return Settling(by=row.decided_by, held=row.held, **row.evidence)
 
 
 def job_of(row: Row[Any]) -> Job:

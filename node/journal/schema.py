@@ -131,7 +131,8 @@ settling = Table(
     Column("revision", Integer, primary_key=True),
     Column("at", Utc, nullable=False),
     Column("held", Integer, nullable=False),  # instances
-    Column("evidence", Json, nullable=False),  # `node.model.Settling`
+    Column("decided_by", String(16), nullable=False),  # "quiet", "count", "patience", "operator"
+    Column("evidence", Json, nullable=False),  # what else is in `node.model.Settling`
 )
 
 #: How many instances an archive says that a series has. No foreign key: asked before the first comes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
@@ -15,7 +16,12 @@ from node.journal.rows import settling_of
 from node.model import Count, Settling
 
 _series, _instance, _settling, _count = schema.series, schema.instance, schema.settling, schema.count
-_ORDER = Settling(by="operator", sentence="An operator said so.", held=0, silent_s=0.0)
+_told: tuple[ColumnElement[Any], ...] = (
+    _settling.c.series_uid,
+    _settling.c.held,
+    _settling.c.decided_by,
+    _settling.c.evidence,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,42 +70,44 @@ class Settlings(Database):
                 raise NodeError(f"Series {series_uid} is not waited for: it has settled.")
             mine = select(func.count()).where(_instance.c.series_uid == series_uid)
             held = int(connection.scalar(mine) or 0)
-            keep_settling(connection, series_uid, row.revision + 1, held, _ORDER, now)
+            order = Settling(by="operator", sentence="An operator said so.", held=held, silent_s=0.0)
+            keep_settling(connection, series_uid, row.revision + 1, order, now)
             return held
 
     def settlings(self, series_uid: str) -> list[Settled]:
         """Return what decided about each revision of a series, oldest first."""
         query = (
-            select(_settling.c.revision, _settling.c.at, _settling.c.evidence)
+            select(*_told, _settling.c.revision, _settling.c.at)
             .join(_series, _series.c.series_uid == _settling.c.series_uid)
             .where(_settling.c.series_uid == series_uid, _settling.c.revision <= _series.c.revision)
             .order_by(_settling.c.revision)
         )
         with self._reading() as connection:
             return [
-                Settled(revision=row.revision, at=row.at, settling=settling_of(row.evidence))
+                Settled(revision=row.revision, at=row.at, settling=settling_of(row))
                 for row in connection.execute(query)
             ]
 
 
 def keep_settling(
-    connection: Connection, series_uid: str, revision: int, held: int, settling: Settling, now: datetime
+    connection: Connection, series_uid: str, revision: int, settling: Settling, now: datetime
 ) -> None:
     """Write down what decided about a revision; what an operator had said of it is taken up in that."""
     this = _settling.c.series_uid == series_uid, _settling.c.revision == revision
     connection.execute(delete(_settling).where(*this))
-    row = {"series_uid": series_uid, "revision": revision, "at": now, "held": held}
-    connection.execute(insert(_settling).values(**row, evidence=asdict(settling)))
+    evidence = asdict(settling)
+    row = {"held": evidence.pop("held"), "decided_by": evidence.pop("by"), "evidence": evidence}
+    connection.execute(insert(_settling).values(series_uid=series_uid, revision=revision, at=now, **row))
 
 
 def settlings_now(connection: Connection, these: ColumnElement[bool]) -> dict[str, Settling]:
     """Return Series Instance UID -> what decided about its present revision, of the settled among these."""
     query = (
-        select(_settling.c.series_uid, _settling.c.evidence)
+        select(*_told)
         .join(_series, _series.c.series_uid == _settling.c.series_uid)
         .where(these, ~_series.c.unsettled, _settling.c.revision == _series.c.revision)
     )
-    return {row.series_uid: settling_of(row.evidence) for row in connection.execute(query)}
+    return {row.series_uid: settling_of(row) for row in connection.execute(query)}
 
 
 def orders(connection: Connection) -> Mapping[str, int]:
@@ -108,10 +116,32 @@ def orders(connection: Connection) -> Mapping[str, int]:
         _series.c.unsettled,
         _settling.c.series_uid == _series.c.series_uid,
         _settling.c.revision == _series.c.revision + 1,
+        _settling.c.decided_by == "operator",
     )
-    query = select(_settling.c.series_uid, _settling.c.held, _settling.c.evidence).where(ordered)
-    rows = connection.execute(query)
-    return {row.series_uid: row.held for row in rows if settling_of(row.evidence).by == "operator"}
+    query = select(_settling.c.series_uid, _settling.c.held).where(ordered)
+    return {row.series_uid: row.held for row in connection.execute(query)}
+
+
+def incomplete(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the series that settled without what an archive counts, as they stand, the last one first."""
+    query = (
+        select(*_told, _settling.c.revision, _settling.c.at)
+        .join(_series, _series.c.series_uid == _settling.c.series_uid)
+        .where(_settling.c.revision == _series.c.revision, _settling.c.decided_by == "patience")
+        .order_by(_settling.c.at.desc())
+        .limit(limit)
+    )
+    return [
+        {
+            "series_uid": row.series_uid,
+            "revision": row.revision,
+            "at": row.at.isoformat(),
+            "instances": row.held,
+            "counts": row.evidence["counts"],
+            "reason": row.evidence["sentence"],
+        }
+        for row in connection.execute(query)
+    ]
 
 
 def counts(connection: Connection) -> Mapping[str, list[Count]]:

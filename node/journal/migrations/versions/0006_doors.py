@@ -32,6 +32,7 @@ def upgrade() -> None:
         Column("revision", Integer, primary_key=True),
         Column("at", String(27), nullable=False),
         Column("held", Integer, nullable=False),
+        Column("decided_by", String(16), nullable=False),
         Column("evidence", Text, nullable=False),
     )
     op.create_table(
