@@ -103,7 +103,7 @@ class Holdings(Database):
         with self._reading() as connection:
             rows = connection.execute(came.order_by(_instance.c.series_uid, _instance.c.sop_instance_uid))
             found = [self._holding(row, study_uid) for row in rows]
-            results = self._standing(connection, [study_uid])
+            results = list(self._standing(connection, [study_uid]))
         return found + [
             one
             for one in results

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node.config import ShowTable
 from node.log import describe, get_log
-from node.show import stow
+from node.show import query, stow
 from node.show.answer import answer_error
 from node.show.auth import Admission
 from node.show.capabilities import by_path, capabilities, front_page, health
@@ -35,6 +35,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource(path="/", method="GET", name="FrontPage", endpoint=front_page, gives=("text/html",)),
     Resource(path="/healthz", method="GET", name="Health", endpoint=health, gives=("application/json",)),
     *stow.RESOURCES,
+    *query.RESOURCES,
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})

@@ -20,6 +20,7 @@ from node.errors import NodeError
 from node.journal import Journal
 
 if TYPE_CHECKING:
+    from node.show.origin import Origin
     from node.show.stow import Bring
 
 DICOM_WEB = "/dicom-web"  #: where the services of PS3.18 begin
@@ -58,6 +59,7 @@ class Shown:
     clock: Callable[[], datetime]  #: aware, UTC
     spare_bytes: Callable[[], int]  #: free disk above the reserve
     bring: Bring  #: takes in what STOW-RS brings
+    origin: Origin | None = None  #: what is given from; None: nothing is
 
 
 class Problem(NodeError):
