@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, select, true, update
 
 from node.config import SendTable
-from node.errors import IllegalTransition, NodeError, PeerBusy, PeerRefused
+from node.errors import IllegalTransition, NodeError, PeerBusy, PeerRefused, SendError
 from node.job import JobState, next_try
 from node.journal import schema
 from node.journal.database import Database
@@ -76,7 +76,12 @@ class Tries(Database):
             self._disbelieve(owed, begun)
         tries = owed.tries + 1
         if error.then == "retry" and tries < settings.tries:
-            not_before = next_try(now, tries, settings.first_retry_s, settings.longest_retry_s)
+            # A destination may say when it wants to be asked again; it cannot put us off for ever.
+            asked_s = min(error.again_s if isinstance(error, SendError) else 0.0, settings.longest_retry_s)
+            not_before = max(
+                next_try(now, tries, settings.first_retry_s, settings.longest_retry_s),
+                now + timedelta(seconds=asked_s),
+            )
             self.postpone(job_id, place, not_before=not_before, seen=owed, **told)
         else:
             self.park(job_id, place, seen=owed, **told)

@@ -27,6 +27,10 @@ class StoreAnswer:
     failed: Mapping[str, int | None]  #: -> Failure Reason (0008,1197), None without one
     others: tuple[int | None, ...]  #: Failure Reasons of what is not named
 
+    def names(self, sop_instance_uid: str) -> bool:
+        """Return whether it says what became of an instance."""
+        return sop_instance_uid in self.stored or sop_instance_uid in self.failed
+
 
 def read_answer(body: bytes) -> StoreAnswer | None:
     """Return what an answer says; None where it is none, be it a page for people or nothing at all."""

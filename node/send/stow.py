@@ -173,16 +173,24 @@ class _Door:
             if answer.status in _ONE_BY_ONE:
                 return self._whole(things[0], answer) if alone else self._one_by_one(things)
             return self._unnamed(things, answer)
-        if said.others and not alone:
-            return self._one_by_one(things)
-        outcomes = {thing.sop_instance_uid: self._judged(thing, answer, said, alone) for thing in things}
-        return outcomes | self._in_plain(things, outcomes)
+        unnamed = (
+            []
+            if said.others and alone
+            else [thing for thing in things if not said.names(thing.sop_instance_uid)]
+        )
+        if alone and unnamed and answer.status in _ONE_BY_ONE:
+            return self._whole(things[0], answer)
+        outcomes = {thing.sop_instance_uid: self._judged(thing, answer, said) for thing in things}
+        outcomes |= self._in_plain(things, outcomes)
+        # There are servers that leave out what they did not understand.
+        more = not alone and (said.others or answer.status in _ONE_BY_ONE)
+        return outcomes | self._one_by_one(unnamed if more else [])
 
     def _one_by_one(self, things: Sequence[ResultObject]) -> dict[str, Outcome]:
         return {uid: outcome for thing in things for uid, outcome in self.post([thing]).items()}
 
-    def _judged(self, thing: ResultObject, answer: WebAnswer, said: StoreAnswer, alone: bool) -> Outcome:
-        """Return what an answer says of one object."""
+    def _judged(self, thing: ResultObject, answer: WebAnswer, said: StoreAnswer) -> Outcome:
+        """Return what an answer says of one object; what it cannot name is the only one it was sent."""
         uid, what = thing.sop_instance_uid, f"{thing.kind} {thing.sop_instance_uid}"
         if uid in said.stored:
             reason = said.stored[uid]
@@ -190,7 +198,7 @@ class _Door:
             if family.verdict not in (Verdict.STORED, Verdict.WARNED):  # it says that it is stored
                 family = Family(reason, reason, Verdict.WARNED, "it warned without saying of what", "none")
             return Outcome(family, family.stored(self._name, f"warning reason {reason:04X}"), reason)
-        if uid not in said.failed and not (alone and said.others):
+        if uid not in said.failed and not said.others:
             family = Family(0, 0, Verdict.BUSY, "its answer does not name it", "PS3.18 10.5.3.3")
             return Outcome(family, family.unstored(self._name, what, f"status {answer.status}"))
         failure = said.failed[uid] if uid in said.failed else said.others[0]
