@@ -62,6 +62,9 @@ reserve_gb = 0.2
 [accept.dimse]
 port = 0                      # any free port
 
+[show]
+port = 0
+
 [assemble]
 quiet_s = 2
 

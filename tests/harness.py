@@ -13,6 +13,8 @@ from typing import IO, Any
 
 from node.journal import Journal
 
+#: Several nodes run at once, so each takes a free port for HTTP; a file that names one is overruled.
+FREE_PORTS = {"RADNODE_SHOW__PORT": "0"}
 RADNODE = Path(sys.executable).with_name("radnode")
 PATIENCE_S = 120.0
 
@@ -28,7 +30,7 @@ def wait_until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S
 
 
 class NodeProcess:
-    """``radnode serve`` on a free port."""
+    """``radnode serve`` on free ports."""
 
     def __init__(self, folder: Path, config: str) -> None:
         self.folder = folder
@@ -37,6 +39,7 @@ class NodeProcess:
         self.config.write_text(config, encoding="utf-8")
         self.log = folder / "node.log"
         self.port = 0
+        self.web = 0
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, env: Mapping[str, str] | None = None, *, stderr: IO[bytes] | None = None) -> None:
@@ -47,11 +50,12 @@ class NodeProcess:
                 stdout=subprocess.PIPE,
                 stderr=stderr or log,
                 text=True,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **FREE_PORTS, **(env or {})},
             )
         line = self._process.stdout.readline()
         assert line.startswith("ready"), f"the node did not start: {self.log.read_text()[-2000:]}"
-        self.port = int(dict(word.split("=") for word in line.split()[1:]).get("dimse", 0))
+        ports = dict(word.split("=") for word in line.split()[1:])
+        self.port, self.web = int(ports.get("dimse", 0)), int(ports.get("web", 0))
 
     @property
     def pid(self) -> int:
@@ -80,7 +84,11 @@ class NodeProcess:
     def run(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another radnode command against this node."""
         done = subprocess.run(
-            [RADNODE, *words, "--config", self.config], capture_output=True, text=True, timeout=PATIENCE_S
+            [RADNODE, *words, "--config", self.config],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env={**os.environ, **FREE_PORTS},
         )
         assert not ok or done.returncode == 0, done.stderr
         return done

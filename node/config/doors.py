@@ -95,7 +95,7 @@ class AcceptTable(Table):
 class ShowTable(Table):
     """[show]: DICOMweb under /dicom-web, and /healthz."""
 
-    enabled: bool = False
+    enabled: bool = True
     host: str = "127.0.0.1"
     port: Port = 8042
     tls: DoorTls = "off"
