@@ -19,6 +19,7 @@ from node.follow import follow
 from node.job import Job, JobState
 from node.log import describe, get_log
 from node.prove import prove
+from node.pull import pulling
 
 log = get_log("serve")
 
@@ -35,6 +36,7 @@ def loops_of(node: Node, stop: threading.Event, bringing: Bringing = nobody) -> 
     under_way: set[int] = set()
     work = [("plan", _planner(node, bringing)), ("follow", _follower(node))]
     work += [(f"count-{name}", counter(node, name)) for name in asked(node.config)]
+    work += list(pulling(node, stop.is_set))
     work += [("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
     work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]

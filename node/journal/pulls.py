@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -208,25 +208,43 @@ class Pulls(Database):
         with self._reading() as connection:
             return {row.study_uid: row.instances for row in connection.execute(query)}
 
-    def see(self, source: str, studies: Mapping[str, int | None], fetch: Iterable[str], now: datetime) -> int:
-        """Remember what was seen in a source, and have some of it fetched, at once.
+    def see(
+        self,
+        source: str,
+        fresh: Mapping[str, int | None],
+        now: datetime,
+        *,
+        forgotten: datetime | None = None,
+    ) -> int:
+        """Have fetched what is new in a source, and remember it.
+
+        Parameters
+        ----------
+        fresh
+            Study Instance UID -> how many instances it has now.
+        forgotten
+            What was last seen before is forgotten.
 
         Returns
         -------
         int
             How many studies are to be fetched.
         """
-        asked = [self.ask_pull(source, study_uid, now=now) for study_uid in fetch]
-        rows = [
-            {"source": source, "study_uid": uid, "instances": instances, "seen_at": now}
-            for uid, instances in studies.items()
-        ]
-        these = _watched.c.source == source, _watched.c.study_uid.in_(list(studies))
-        if rows:
-            with self._writing() as connection:
+        for study_uid in fresh:  # before they are remembered: asked for twice is better than never
+            self.ask_pull(source, study_uid, now=now)
+        old = _watched.c.source == source, _watched.c.seen_at < (forgotten or now)
+        with self._writing() as connection:
+            if forgotten is not None:
+                connection.execute(delete(_watched).where(*old))
+            if fresh:
+                these = _watched.c.source == source, _watched.c.study_uid.in_(list(fresh))
                 connection.execute(delete(_watched).where(*these))
+                rows = [
+                    {"source": source, "study_uid": uid, "instances": instances, "seen_at": now}
+                    for uid, instances in fresh.items()
+                ]
                 connection.execute(insert(_watched), rows)
-        return len(asked)
+        return len(fresh)
 
     def complain(self, source: str, sentence: str) -> None:
         """Keep why a source could not be asked the last time, for those who look; "": it could."""

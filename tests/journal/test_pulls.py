@@ -105,11 +105,12 @@ def test_priors_that_are_asked_for_by_name_settle_anew(journal: Journal) -> None
     assert len(journal.arriving()) == 1
 
 
-def test_studies_that_were_seen_are_remembered_with_their_size(journal: Journal) -> None:
-    assert journal.see("archive", {"1.1": 10, "1.2": None}, ["1.1"], NOON) == 1
+def test_studies_that_are_new_are_asked_for_and_remembered_with_their_size(journal: Journal) -> None:
+    assert journal.see("archive", {"1.1": 10, "1.2": None}, NOON) == 2
+    assert journal.due_pull("archive", NOON).study_uid == "1.1"
     assert journal.watched("archive") == {"1.1": 10, "1.2": None} and journal.watched("cloud") == {}
-    journal.see("archive", {"1.1": 12}, [], after(1))
-    assert journal.watched("archive")["1.1"] == 12
+    journal.see("archive", {"1.1": 12}, after(60), forgotten=after(30))
+    assert journal.watched("archive") == {"1.1": 12}
 
 
 def test_why_a_source_cannot_be_asked_is_told_until_it_can(journal: Journal) -> None:
