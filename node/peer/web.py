@@ -7,19 +7,16 @@ host that is spoken with is the one in the configuration.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -28,18 +25,13 @@ from urllib3.response import HTTPResponse
 
 from node import IMPLEMENTATION_VERSION_NAME
 from node.errors import PeerRefused, PeerUnreachable, SendError
+from node.peer.patience import CHUNK_BYTES, Patience
 from node.peer.tls import reason_of
 
-#: A peer that moves less than this is as good as gone.
-SLOWEST_BYTES_PER_S = 50_000
-#: What a peer was sent it may digest at this rate, beyond the time limit, before it answers.
-DIGESTED_BYTES_PER_S = 1_000_000
-CHUNK_BYTES = 1 << 16
 LONGEST_TOKEN = 16_384
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 2.1
 
-_Count = TypeVar("_Count", int, "int | None")
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
@@ -54,12 +46,15 @@ class WebAnswer(NamedTuple):
 class WebStream:
     """An answer whose content is still to come."""
 
-    def __init__(self, response: HTTPResponse, place: str, most_bytes: int) -> None:
+    def __init__(
+        self, response: HTTPResponse, place: str, most_bytes: int, moved: Callable[[int], None]
+    ) -> None:
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.headers.items()}
         self._response = response
         self._place = place
         self._left_bytes = most_bytes
+        self._moved = moved
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the content in pieces of at most `CHUNK_BYTES`.
@@ -76,6 +71,7 @@ class WebStream:
                 f"{self._place} compresses its answers; switch that off there, or in its proxy."
             )
         while chunk := self._read():
+            self._moved(len(chunk))
             self._left_bytes -= len(chunk)
             if self._left_bytes < 0:
                 raise PeerRefused(
@@ -85,7 +81,8 @@ class WebStream:
 
     def _read(self) -> bytes:
         with _told(self._place, "broke off in the middle of its answer"):
-            return self._response.read(CHUNK_BYTES, decode_content=False)
+            # Not `read`: the library would read a chunk that says to have -1 bytes to its end, at once.
+            return self._response.read1(CHUNK_BYTES, decode_content=False)
 
 
 class Web:
@@ -97,7 +94,7 @@ class Web:
         http or https, a host, and the path that all others are below.
     timeout_s
         For the connection, and for any standstill after it. As a whole an exchange may take a few
-        times this, and what is moved may take its time at `SLOWEST_BYTES_PER_S`.
+        times this, and what is moved may take its time at `node.peer.patience.SLOWEST_BYTES_PER_S`.
     token_file
         Holds a bearer token (RFC 6750); read for every request, so that it may be replaced.
     tls
@@ -177,8 +174,7 @@ class Web:
         with closing(self._connection()) as connection:
             with _told(self.place, "cannot be reached"):
                 connection.connect()
-            pace = _Pace(connection.sock, self._timeout_s)
-            connection.sock = pace
+            connection.sock = patience = Patience(connection.sock, self._timeout_s)
             with _told(place, "broke the connection"):
                 try:
                     connection.request(
@@ -191,7 +187,7 @@ class Web:
                 else:
                     response = connection.getresponse()
             try:
-                yield WebStream(response, place, most_bytes)
+                yield WebStream(response, place, most_bytes, patience.moved)
             finally:
                 response.close()
 
@@ -213,68 +209,6 @@ class Web:
         if not _TOKEN.fullmatch(token):
             raise PeerUnreachable(f"{self._token_file} holds no bearer token for {self.place}.")
         return {"Authorization": f"Bearer {token}"}
-
-
-class _Pace:
-    """A socket that waits for its peer for as long as what has been moved is worth, and no longer.
-
-    Time that we need ourselves between two pieces does not count.
-    """
-
-    def __init__(self, connected: Any, timeout_s: float) -> None:
-        self._socket: socket.socket = connected
-        self._stall_s = timeout_s
-        self._full_s = self._left_s = 2 * timeout_s
-
-    def sendall(self, data: bytes) -> None:
-        """Send all of it, or raise ``OSError``."""
-        rest = memoryview(data)
-        while rest:
-            count = self._waiting(partial(self._socket.send, rest), self._stall_s)
-            self._left_s += count / SLOWEST_BYTES_PER_S
-            self._stall_s += count / DIGESTED_BYTES_PER_S
-            rest = rest[count:]
-
-    def makefile(self, _mode: str, *_more: Any) -> io.BufferedReader:
-        """Return what the answer is read from."""
-        return io.BufferedReader(_Paced(self._socket.makefile("rb", buffering=0), self.received))
-
-    def received(self, into: Callable[[], int | None]) -> int | None:
-        """Read some, within what time there is; what comes afterwards is as urgent again."""
-        count = self._waiting(into, self._stall_s)
-        self._left_s = min(self._left_s + (count or 0) / SLOWEST_BYTES_PER_S, self._full_s)
-        self._stall_s = self._full_s / 2
-        return count
-
-    def _waiting(self, act: Callable[[], _Count], stall_s: float) -> _Count:
-        if self._left_s <= 0:
-            raise TimeoutError("the peer is too slow")
-        self._socket.settimeout(min(stall_s, self._left_s))
-        begun = time.monotonic()
-        try:
-            return act()
-        finally:
-            self._left_s -= time.monotonic() - begun
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-
-class _Paced(io.RawIOBase):
-    """What comes in over a `_Pace`."""
-
-    def __init__(self, raw: Any, received: Callable[[Callable[[], int | None]], int | None]) -> None:
-        self._raw, self._received = raw, received
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        return self._received(lambda: self._raw.readinto(buffer))
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
 
 
 def _said_before(connection: HTTPConnection, error: OSError) -> HTTPResponse:
