@@ -20,7 +20,8 @@ _job, _parcel, _result, _stand_in = schema.job, schema.parcel, schema.result, sc
 def unrejected(connection: Connection, job_id: int, data: Path) -> dict[str, tuple[ResultObject, ...]]:
     """Return destination -> what it took or may have, as it went there, and what no note refers to.
 
-    It may have what it was sent and did not answer for. A note counts once it was taken, and before
+    It may have what it was sent and did not answer for, and what an alternate took in its place, which
+    has it as well: alternates pass on what they were given. A note counts once it was taken, and before
     that as long as it is being sent: one that waits for a person, or was given up, rejects nothing.
     A destination with nothing of that kind is not in it.
     """
@@ -35,13 +36,14 @@ def unrejected(connection: Connection, job_id: int, data: Path) -> dict[str, tup
     given: dict[str, set[str]] = {}
     rejected: dict[str, set[str]] = {}
     for row in connection.execute(select(_parcel).where(_parcel.c.job_id == job_id)):
-        uid, place = row.sop_instance_uid, row.destination
+        uid, place = row.sop_instance_uid, row.via or row.destination
         if things[uid].kind == REJECTION:
             counts = row.delivered_at is not None or being_sent
             (rejected if counts else given).setdefault(place, set()).update(things[uid].refers_to)
         else:
             went = {row.sent_as if row.sent_as in things else uid} if row.delivered_at else set()
-            given.setdefault(place, set()).update(went, row.tried)
+            given.setdefault(place, set()).update(went)
+            given.setdefault(row.destination, set()).update(went, row.tried)
     left = {place: uids - rejected.get(place, set()) for place, uids in given.items()}
     return {
         place: tuple(things[uid] for uid in sorted(left[place], key=lambda uid: (order[uid], uid)))

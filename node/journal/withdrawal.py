@@ -141,15 +141,15 @@ class Withdrawals(Database):
                 )
             )
         for place, note in notes.items():
+            this = _delivery.c.job_id == job_id, _delivery.c.destination == place
+            fresh = {"tries": 0, "not_before": now, "parked": False, "code": "", "reason": ""}
+            if not connection.execute(update(_delivery).where(*this).values(**fresh)).rowcount:
+                # An alternate, which was owed nothing before.
+                connection.execute(insert(_delivery).values(job_id=job_id, destination=place, **fresh))
             connection.execute(
                 insert(_parcel).values(
                     job_id=job_id, destination=place, sop_instance_uid=note.sop_instance_uid, sentence=""
                 )
-            )
-            connection.execute(
-                update(_delivery)
-                .where(_delivery.c.job_id == job_id, _delivery.c.destination == place)
-                .values(tries=0, not_before=now, parked=False, code="", reason="")
             )
 
 
