@@ -137,6 +137,8 @@ def deliver(owed: Delivery, node: Node) -> None:
             proof = node.config.proof(one.via or one.destination)
             node.journal.keep(owed.job_id, one, prove=proof != "none")
             failpoint("send.receipted")
+            if owed.destination in node.journal.paused():
+                break
     except Exception as error:  # noqa: BLE001  nothing may hold up the deliveries behind it
         node.journal.put_off(owed, foreseen(error), node.config.send, node.clock(), swap.begun)
     node.journal.finish(owed.job_id, node.clock())
