@@ -14,19 +14,19 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from node.assemble.colour import eight_bits, grey_of
+from node.assemble.display import groups_of, looks_of, palette_for
 from node.assemble.distance import Distance, common, distance_of
 from node.assemble.facts import NO_UNITS, facts_of
 from node.assemble.frames import Facts, accepted_modality, patient_of
-from node.assemble.look import Look, look_of
+from node.assemble.look import Look
 from node.assemble.order import check_card
 from node.assemble.pixels import COLOUR_COST, MAX_VOXELS, PixelFormat, pixel_format, read_frames
 from node.assemble.reason import Reason, refused, some
-from node.assemble.table import Table, palette_of
-from node.header.read import Parsed, parse
-from node.header.value import integer_of, items_of, text_of
+from node.assemble.table import Table
+from node.header.read import parse
+from node.header.value import integer_of, text_of
 from node.model import Instance, Slice, Volume
 from pipelines.contract import Image, InputSpec
 
@@ -117,8 +117,8 @@ def _read(instance: Instance, modalities: Collection[str]) -> _Picture:
     # Above the grey values of such an image lie the colours of a supplemental palette (C.8.16.2.1.1).
     if not format_.is_colour and text_of(ds, "PixelPresentation").upper() in ("COLOR", "MIXED"):
         raise refused(Reason.COLOUR_UNKNOWN, "The images mix grey values and the colours of a palette.")
-    groups = _groups(ds, format_.frames)
-    looks, notes = _looks(ds, format_, groups)
+    groups = groups_of(ds, format_.frames)
+    looks, notes = looks_of(ds, format_, groups)
     distances = [distance_of(ds, format_.rows, format_.columns, group) for group in groups]
     facts = facts_of(ds) | {name: text for name in _VIEW if (text := text_of(ds, name))}
     if facts.get("PresentationIntentType") == "FOR PROCESSING":
@@ -130,44 +130,12 @@ def _read(instance: Instance, modalities: Collection[str]) -> _Picture:
         modality=modality,
         number=integer_of(ds, "InstanceNumber"),
         looks=looks,
-        palette=_palette(parsed, format_),
+        palette=palette_for(parsed, format_),
         distance=common(distances),
         frame_of_reference_uid=text_of(ds, "FrameOfReferenceUID"),
         facts=facts,
         notes=tuple(dict.fromkeys(notes)),
     )
-
-
-def _groups(ds: Dataset, frames: int) -> list[tuple[Dataset, ...]]:
-    """Return the functional groups of every frame, or once for all where frames have none of their own."""
-    shared = items_of(ds, "SharedFunctionalGroupsSequence")[:1]
-    own = items_of(ds, "PerFrameFunctionalGroupsSequence")
-    return [(one, *shared) for one in own] if len(own) == frames else [tuple(shared)]
-
-
-def _looks(
-    ds: Dataset, format_: PixelFormat, groups: Sequence[Sequence[Dataset]]
-) -> tuple[tuple[Look, ...], list[str]]:
-    if format_.is_colour:
-        return (), []
-    looks, notes = [], []
-    for group in groups:
-        look, said = look_of(ds, format_, group)
-        looks.append(look)
-        notes += said
-    if any(look.voi is None for look in looks):
-        notes.append("No window is given: the darkest and the brightest pixel became black and white")
-    return tuple(looks), notes
-
-
-def _palette(parsed: Parsed, format_: PixelFormat) -> Table | None:
-    if format_.photometric != "PALETTE COLOR":
-        return None
-    ds = parsed.dataset
-    palette = palette_of(ds, signed=format_.signed, little=ds.original_encoding[1] is not False)
-    if palette is None:
-        raise refused(Reason.COLOUR_UNKNOWN, "The palette of the images is missing or broken.")
-    return palette
 
 
 def _check(pictures: Sequence[_Picture], spec: InputSpec) -> None:

@@ -128,6 +128,18 @@ def choose(ranges: Sequence[MediaType], offers: Sequence[Offer]) -> Offer:
     raise Problem(406, f"None of the media types asked for can be given; there is: {there_is}.")
 
 
+def liked(ranges: Sequence[MediaType], offers: Sequence[Offer]) -> Iterator[tuple[Offer, str]]:
+    """Yield the offers that lie in a range, best first, each with the transfer syntax that this range asks for.
+
+    For resources whose transfer syntax follows from what is asked: the offers name none.
+    """
+    unwanted = {(one.kind, one.part) for one in ranges if one.quality == 0}
+    for one in ranges or [MediaType("*/*")]:
+        for offer in offers:
+            if one.quality > 0 and _fits(one, offer) and (offer.kind, offer.part) not in unwanted:
+                yield offer, one.transfer_syntax
+
+
 def _fits(wanted: MediaType, offer: Offer) -> bool:
     """Say whether an offer lies in a range."""
     if wanted.kind == offer.kind:

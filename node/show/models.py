@@ -14,6 +14,8 @@ from node.show.media import DICOM_JSON, DICOM_XML, RELATED, Offer
 from node.show.multipart import Part, related
 from node.show.native import native_model
 
+_PIECE_BYTES: Final = 1 << 16
+
 MODELS: Final = (Offer(DICOM_JSON), Offer("application/json"), Offer(RELATED, DICOM_XML))
 
 
@@ -31,10 +33,13 @@ def given(
 
 
 def _array(models: Iterable[Model]) -> Iterator[bytes]:
-    mark = b"["
-    for model in models:
-        yield mark + json.dumps(model, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
-            "utf-8", "replace"
-        )
-        mark = b",\n"
-    yield b"[]" if mark == b"[" else b"]"
+    """Yield a JSON array in pieces that are worth sending."""
+    waiting = bytearray(b"[")
+    for number, model in enumerate(models):
+        text = json.dumps(model, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        waiting += b",\n" if number else b""
+        waiting += text.encode("utf-8", "replace")
+        if len(waiting) > _PIECE_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+    yield bytes(waiting) + b"]"

@@ -5,8 +5,7 @@ Pixels are decoded elsewhere: `Develop` is a process that may crash or hang with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +63,29 @@ class Origin:
             raise Problem(410, f"This {what} was held here and is not any more.")
         raise Problem(404, f"This {what} is not held here.")
 
-    @contextmanager
-    def reading(self, study: str) -> Iterator[None]:
-        """Keep a study from retention.
+    def lease(self, study: str) -> Lease:
+        """Keep a study from retention, as long as what is returned is held by anybody.
 
         Raises
         ------
         Problem
             410: retention is at it.
         """
-        if not self._leases.take(study):
+        return Lease(self._leases, study)
+
+
+class Lease:
+    """Ends when nobody holds it any more: an answer that is never begun has no other end."""
+
+    def __init__(self, leases: Leases, study: str) -> None:
+        self._leases, self._study = leases, study
+        self._is_taken = leases.take(study)
+        if not self._is_taken:
             raise Problem(410, "This study was held here and is not any more.")
-        try:
-            yield
-        finally:
-            self._leases.give_back(study)
+
+    def __del__(self) -> None:
+        if self._is_taken:
+            self._leases.give_back(self._study)
 
 
 def origin_of(request: Request) -> Origin:

@@ -47,7 +47,7 @@ class Row:
         return _values([as_model(self.header(), tags=[place[0]])], place)
 
     def model(self, keywords: Iterable[str], include: Iterable[Place] = ()) -> Model:
-        """Return attributes, in the order of their tags; those of lower levels are in no header of this one."""
+        """Return attributes, in the order of their tags, beside all that is included."""
         model: Model = {}
         for tag in sorted({*map(tag_of, keywords), *(place[0] for place in include)}):
             keyword = keyword_or_none(tag) or ""
