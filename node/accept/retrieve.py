@@ -245,7 +245,7 @@ def _follow(answers: Iterator[tuple[Dataset, Dataset | None]], came: Came, place
         code = int(answer.Status)
         failed = answer.get("NumberOfFailedSuboperations")
         came.failed = failed if isinstance(failed, int) else came.failed
-    told = f"{place} did not send all that was asked for (status {code:04X})."
+    told = f"{place} did not send all that was asked for (status {code:04X}). {came.note}".strip()
     if code in (0x0000, 0xB000):
         return
     if code == 0xA801:
