@@ -1,14 +1,15 @@
-"""The DIMSE door: Verification and Storage SCP (PS3.4 A and B).
+"""The DIMSE door: Verification and Storage SCP (PS3.4 A and B), and an ear for storage commitment (J).
 
-What strangers can do to it is the business of `node.accept.guard`; here a request becomes a
-file, a call of ``receive``, and a status.
+What strangers can do to it is the business of `node.accept.guard`, who may come in that of
+`node.accept.policy`; here a request becomes a file, a call of ``receive``, and a status.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,26 +22,38 @@ from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.accept import status
 from node.accept.classes import chosen_classes
 from node.accept.connection import Limits
+from node.accept.guard import GuardedAssociation
 from node.accept.listener import Listener
+from node.accept.pace import Pace
+from node.accept.policy import Admitted, Caller, Rejected, admit
 from node.accept.store import Request, Spool, Store
 from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes, in_order
-from node.config import AcceptTable
+from node.config import AcceptTable, TlsTable
 from node.errors import AcceptError, NotDicom
 from node.log import describe, get_log
 from node.model import Instance
+from node.peer.commitment import PUSH_MODEL, Report, heard
+from node.peer.tls import server_context
 
 log = get_log("accept")
 
 #: Takes custody of what was received, or raises; Success is answered only after it returns.
 Receive = Callable[[Spool, Request], Instance]
+#: Takes a storage commitment report and the AE title of who brought it; returns a status (PS3.7 C).
+OnCommitment = Callable[[Report, str], int]
 
 _VERIFICATION = "1.2.840.10008.1.1"
 #: While draining, an association that is silent for this long between two requests is ended.
 _LINGER_S = 2.0
+#: Of so many series an association is remembered to have brought an instance, the last ones.
+_MOST_SERIES = 1000
+#: PS3.4 B.3.1: we keep all attributes (level 2), bit by bit (signature level 3), and coerce none.
+_EXTENDED_ANSWER = bytes((2, 0, 3, 0, 0, 0))
+_NO_REASON = (2, 2, 1)  #: PS3.8 Table 9-21: rejected transient, by ACSE, no reason given
 
 
 class DimseDoor:
-    """Listens for C-ECHO and C-STORE.
+    """Listens for C-ECHO and C-STORE, and for N-EVENT-REPORT of storage commitment.
 
     Parameters
     ----------
@@ -55,11 +68,15 @@ class DimseDoor:
         raises, the file is discarded and the sender gets `node.accept.status.status_of`.
     syntaxes
         Transfer syntaxes to accept, best first; None: those that a decoder is seen to decode.
+    tls
+        Table [tls], where ``config.dimse.tls`` asks for it.
+    on_commitment
+        Hears what archives report of storage commitment; None: nobody asks them for any.
 
     Raises
     ------
     ConfigError
-        ``sop_classes`` names something that is no storage class.
+        ``sop_classes`` names something that is no storage class, or a file of [tls] cannot be used.
     """
 
     def __init__(
@@ -69,14 +86,27 @@ class DimseDoor:
         store: Store,
         receive: Receive,
         syntaxes: Sequence[str] | None = None,
+        *,
+        tls: TlsTable | None = None,
+        on_commitment: OnCommitment | None = None,
     ) -> None:
         self._config = config
+        self._ae_title = ae_title
         self._store = store
         self._receive = receive
         self._syntaxes = syntaxes
-        self._classes = chosen_classes(config.dimse.sop_classes)
-        self._listener: Listener | None = None
+        self._on_commitment = on_commitment
         door = config.dimse
+        self._classes = frozenset(chosen_classes(door.sop_classes))
+        self._tls = None if door.tls == "off" else server_context(tls or TlsTable(), door.tls)
+        self._paces = {
+            name: Pace(policy.instances_per_minute)
+            for name, policy in config.policies.items()
+            if policy.instances_per_minute
+        }
+        self._turn = threading.Lock()  #: over admissions and paces
+        self._hurry = threading.Event()  #: no answer waits any more
+        self._listener: Listener | None = None
         ae = ApplicationEntity(ae_title)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -84,8 +114,6 @@ class DimseDoor:
         ae.acse_timeout = door.request_timeout_s
         ae.network_timeout = door.idle_timeout_s
         ae.dimse_timeout = door.idle_timeout_s
-        ae.require_calling_aet = list(config.callers)
-        ae.require_called_aet = door.check_called_ae
         self._ae = ae
 
     def start(self) -> int:
@@ -108,20 +136,29 @@ class DimseDoor:
         )
         contexts = [
             _context(_VERIFICATION, UNCOMPRESSED),
-            *(_context(uid, syntaxes) for uid in self._classes),
+            *(_context(uid, syntaxes) for uid in sorted(self._classes)),
         ]
+        if self._on_commitment is not None:
+            contexts.append(_context(PUSH_MODEL, UNCOMPRESSED))
         handlers = [
-            (evt.EVT_REQUESTED, _on_requested),
-            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_SOP_EXTENDED, self._on_extended),
             (evt.EVT_ACCEPTED, _on_accepted),
-            (evt.EVT_REJECTED, _on_rejected),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_EVENT_REPORT, self._on_report),
         ]
         self._listener = Listener(
-            self._ae, (door.host, door.port), contexts, handlers, limits, self._open_spool
+            self._ae, (door.host, door.port), contexts, handlers, limits, self._open_spool, self._tls
         )
         self._listener.start()
         log.info("door_open", port=self._listener.port, syntaxes=list(syntaxes), count=len(self._classes))
         return self._listener.port
+
+    def bringing(self) -> Mapping[str, int]:
+        """Return, by Series Instance UID, how many associations have brought of it and have not ended."""
+        if self._listener is None:
+            return {}
+        return Counter(uid for one in self._listener.associations() for uid in list(one.series))
 
     def drain(self, timeout_s: float, hurry: threading.Event | None = None) -> bool:
         """Take no more associations and let those in flight finish.
@@ -137,6 +174,7 @@ class DimseDoor:
             Whether all have ended within the time.
         """
         hurry = hurry or threading.Event()
+        self._hurry.set()
         listener = self._listener
         if listener is None:
             return True
@@ -152,6 +190,7 @@ class DimseDoor:
 
     def stop(self) -> None:
         """Close the door now; what is being received is given up, unacknowledged."""
+        self._hurry.set()
         if self._listener is None:
             return
         self._listener.close()
@@ -161,32 +200,61 @@ class DimseDoor:
             association.join(timeout=5.0)
         self._listener = None
 
-    def _open_spool(self, association: Any, command: Any, context: PresentationContext) -> Spool:
-        return self._store.spool(
-            Request(
-                sender=_printable(association.requestor.ae_title),
-                sop_class_uid=str(command.AffectedSOPClassUID),
-                sop_instance_uid=str(command.AffectedSOPInstanceUID),
-                transfer_syntax_uid=str(context.transfer_syntax[0]),
-            )
+    def _on_requested(self, event: Any) -> None:
+        """Let somebody in or not, and say what he may propose."""
+        association: GuardedAssociation = event.assoc
+        asked: Any = association.requestor.primitive
+        caller = Caller(
+            calling=(asked.calling_ae_title or "").strip(),
+            called=(asked.called_ae_title or "").strip(),
+            host=str(association.requestor.address),
+            fingerprint=association.fingerprint,
         )
+        try:
+            with self._turn:
+                verdict = admit(self._config, self._ae_title, caller, self._open_now())
+                if isinstance(verdict, Admitted):
+                    association.policy = verdict.policy
+            _prefer(association)
+        except Exception as error:  # noqa: BLE001 - pynetdicom would let him in
+            log.error("admission_failed", error=describe(error))
+            verdict = Rejected(_NO_REASON, "the node stumbled")
+        if isinstance(verdict, Rejected):
+            log.warning(
+                "association_rejected",
+                ae_title=_printable(caller.calling),
+                host=caller.host,
+                reason=verdict.sentence,
+                code="-".join(map(str, verdict.answer)),
+            )
+            association.acse.send_reject(*verdict.answer)
+            association.kill()
+
+    def _open_now(self) -> Mapping[str, int]:
+        listener = self._listener
+        return Counter(one.policy for one in (listener.associations() if listener else ()) if not one.is_shed)
+
+    def _on_extended(self, event: Any) -> dict[str, bytes]:
+        """Answer SOP Class Extended Negotiation (PS3.7 D.3.3.5) for what we store."""
+        return {str(uid): _EXTENDED_ANSWER for uid in event.app_info if str(uid) in self._classes}
+
+    def _open_spool(self, association: Any, command: Any, context: PresentationContext) -> Spool:
+        return self._store.spool(_request(association, command, str(context.transfer_syntax[0])))
 
     def _on_store(self, event: Any) -> Dataset | int:
         """Answer one C-STORE request. Never raises, and never touches the data set itself."""
         spool: Spool | None = event.request._dataset_file
-        sop_class_uid = str(event.request.AffectedSOPClassUID)
-        request = Request(
-            sender=_printable(event.assoc.requestor.ae_title),
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
-            transfer_syntax_uid=str(event.context.transfer_syntax),
-        )
+        association: GuardedAssociation = event.assoc
+        request = _request(association, event.request, str(event.context.transfer_syntax))
         try:
-            if sop_class_uid != event.context.abstract_syntax:
+            sop_class_uid = request.sop_class_uid
+            if sop_class_uid != event.context.abstract_syntax or sop_class_uid not in self._classes:
                 return _answer(status.SOP_CLASS_NOT_SUPPORTED, "Not the SOP class that was agreed on.")
             if spool is None:
                 raise NotDicom("The request has no data set.")
-            self._receive(spool, request)
+            instance = self._receive(spool, request)
+            _remember(association.series, instance.series_uid)
+            self._hurry.wait(self._delay_s(association.policy))
             return status.SUCCESS
         except AcceptError as error:
             log.warning("instance_refused", code=error.code, reason=str(error), sender=request.sender)
@@ -198,20 +266,58 @@ class DimseDoor:
             if spool is not None:
                 spool.discard()
 
+    def _delay_s(self, policy: str) -> float:
+        pace = self._paces.get(policy)
+        if pace is None:
+            return 0.0
+        with self._turn:
+            return pace.delay_s(time.monotonic())
+
+    def _on_report(self, event: Any) -> tuple[int, None]:
+        """Have a storage commitment report heard, and answer it (PS3.4 J.3.3)."""
+        caller = _printable(event.assoc.requestor.ae_title)
+        hear = self._on_commitment
+
+        def told(report: Report) -> int:
+            return hear(report, caller) if hear is not None else status.SOP_CLASS_NOT_SUPPORTED
+
+        code = heard(event, told)
+        log.info("commitment_reported", ae_title=caller, status=f"{code:04X}")
+        return code, None
+
+
+def _request(association: GuardedAssociation, command: Any, transfer_syntax_uid: str) -> Request:
+    return Request(
+        sender=_printable(association.requestor.ae_title),
+        sop_class_uid=str(command.AffectedSOPClassUID),
+        sop_instance_uid=str(command.AffectedSOPInstanceUID),
+        transfer_syntax_uid=transfer_syntax_uid,
+        policy=association.policy,
+    )
+
+
+def _remember(series: dict[str, None], uid: str) -> None:
+    series.pop(uid, None)
+    series[uid] = None  # last
+    if len(series) > _MOST_SERIES:
+        del series[next(iter(series))]
+
 
 @lru_cache(maxsize=4096)  # shared and never written to: see `Listener`; to make 128 takes 20 ms
 def _context(sop_class_uid: str, syntaxes: tuple[str, ...]) -> PresentationContext:
     context = PresentationContext()
     context.abstract_syntax = sop_class_uid
     context.transfer_syntax = list(syntaxes)
+    if sop_class_uid == PUSH_MODEL:  # whoever proposes to be its SCP may be, and nobody its SCU
+        context.scu_role, context.scp_role = False, True
     return context
 
 
-def _on_requested(event: Any) -> None:
+def _prefer(association: GuardedAssociation) -> None:
     """Put the transfer syntaxes of what is proposed in the order that suits this sender."""
-    association = event.assoc
     proposed: dict[str, list[str]] = {}
-    for context in association.requestor.primitive.presentation_context_definition_list:
+    asked: Any = association.requestor.primitive
+    for context in asked.presentation_context_definition_list:
         proposed.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
     association.acceptor.supported_contexts = [
         _context(uid, in_order(proposed[uid], [str(known) for known in context.transfer_syntax]))
@@ -235,8 +341,6 @@ def _printable(ae_title: str | None) -> str:
 
 
 def _on_accepted(event: Any) -> None:
-    log.info("association_accepted", ae_title=_printable(event.assoc.requestor.ae_title))
-
-
-def _on_rejected(event: Any) -> None:
-    log.warning("association_rejected", ae_title=_printable(event.assoc.requestor.ae_title))
+    log.info(
+        "association_accepted", ae_title=_printable(event.assoc.requestor.ae_title), name=event.assoc.policy
+    )

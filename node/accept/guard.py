@@ -243,8 +243,12 @@ class GuardedAssociation(Association):
         self.network_timeout = limits.idle_timeout_s
         self.is_shed = False
         self.policy = ""  #: that let it in, see `node.accept.policy`
+        self.series: dict[str, None] = {}  #: UIDs of those that it brought instances of
         self.fingerprint = ""  #: of the certificate that the peer showed
         self.is_serving = False
+        self._may_serve = threading.Event()  # a request may come before the association knows that it is one
+        self._may_serve_within_s = limits.request_timeout_s
+        self.bind(evt.EVT_ESTABLISHED, lambda _event: self._may_serve.set())
 
     def use(self, connection: GuardedSocket) -> None:
         """Take the connection, once."""
@@ -273,6 +277,7 @@ class GuardedAssociation(Association):
         except Exception as error:  # noqa: BLE001 - see UpperLayer.run_reactor
             log.warning("association_broken", error=describe(error))
         finally:
+            self._may_serve.set()
             self.dul.kill_dul()
             self.cut()
             self.dul.join(timeout=5.0)
@@ -291,6 +296,7 @@ class GuardedAssociation(Association):
                 file.discard()
 
     def _serve(self, msg: Any, context_id: int) -> None:
+        self._may_serve.wait(self._may_serve_within_s)
         context = self._accepted_cx.get(context_id)
         if context is None or not isinstance(msg, C_ECHO | _Request) or not msg.is_valid_request:
             self.abort(block=False)  # to wait for its end would be to wait for oneself

@@ -4,19 +4,19 @@ pynetdicom's own server starts two threads and copies every presentation context
 somebody connects, and counts connections that have said nothing as associations. Here a
 connection sits in the waiting room, without threads, until its A-ASSOCIATE-RQ is whole. There
 is a deadline, a number of seats, and who has waited longest makes room; so those who only
-connect cannot keep out those who have something to say.
+connect cannot keep out those who have something to say. With TLS the handshake is made in the
+waiting room too, under the same deadline, so that nobody waits for a slow or silent one.
 """
 
 from __future__ import annotations
 
 import selectors
-import socket
+import ssl
 import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from pynetdicom.presentation import PresentationContext
@@ -25,13 +25,12 @@ from pynetdicom.transport import AddressInformation
 from node.accept.connection import A_ABORT, GuardedSocket, Limits, hang_up, say
 from node.accept.guard import GuardedAssociation, OpenSpool
 from node.accept.port import listen_on
+from node.accept.waiting import MAX_REQUEST_BYTES, Heard, Waiting
 from node.log import describe, get_log
+from node.peer.tls import fingerprint
 
 log = get_log("accept")
 
-#: PS3.8 9.3.1: an A-ASSOCIATE-RQ; 128 contexts with 20 transfer syntaxes each make about 80 KiB.
-_REQUEST_PDU = 0x01
-_MAX_REQUEST_BYTES = 256 << 10
 #: Seats of the waiting room.
 _MAX_WAITING = 200
 #: When all associations are taken, one that is silent for this long makes room ...
@@ -39,20 +38,6 @@ _SHED_AFTER_S = 10.0
 #: ... and sooner in the middle of a message, or when its peer holds more than half of all.
 _SHED_SOON_S = 1.0
 _TRY_LATER = struct.pack(">BBLBBBB", 0x03, 0, 4, 0, 2, 3, 2)  #: PS3.8 9.3.4, local-limit-exceeded
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A connection that has not yet said what it wants."""
-
-    connection: socket.socket
-    address: tuple[Any, ...]
-    deadline: float  #: monotonic
-    heard: bytearray = field(default_factory=bytearray)
-
-    @property
-    def peer(self) -> str:
-        return str(self.address[0])
 
 
 class Listener:
@@ -69,6 +54,8 @@ class Listener:
         For pynetdicom's events.
     open_spool
         Opens the file that one data set goes to; called with association, command set, context.
+    tls
+        From `node.peer.tls.server_context`; None: no TLS at this door.
     """
 
     def __init__(
@@ -79,18 +66,20 @@ class Listener:
         handlers: Sequence[tuple[Any, Callable[[Any], Any]]],
         limits: Limits,
         open_spool: OpenSpool,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._ae = ae
         self._contexts = contexts
         self._handlers = handlers
         self._limits = limits
         self._open_spool = open_spool
+        self._tls = tls
         self._socket = listen_on(*address)
         self._socket.setblocking(False)
         self.port = int(self._socket.getsockname()[1])
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._socket, selectors.EVENT_READ)
-        self._waiting: dict[_Waiting, None] = {}  # in order of arrival
+        self._waiting: dict[Waiting, None] = {}  # in order of arrival
         self._associations: list[GuardedAssociation] = []
         self._lock = threading.Lock()  #: over the list of associations
         self._closing = threading.Event()
@@ -122,6 +111,8 @@ class Listener:
                         self._listen_to(key.data)
                 now = time.monotonic()
                 for one in [one for one in self._waiting if one.deadline <= now]:
+                    if one.is_shaking:
+                        log.warning("tls_refused", reason="it did not finish in time", host=one.peer)
                     self._dismiss(one)
             except Exception as error:  # noqa: BLE001 - no connection may stop the door
                 log.error("listener_stumbled", error=describe(error))
@@ -144,7 +135,6 @@ class Listener:
                 self._dismiss(one)
             time.sleep(0.05)
             return
-        _prepare(connection, self._limits)
         peer = str(address[0])
         crowd = Counter(one.peer for one in self._waiting)
         associated = sum(a.requestor.address == peer for a in self.associations())
@@ -156,47 +146,51 @@ class Listener:
         elif len(self._waiting) >= _MAX_WAITING:
             largest = crowd.most_common(1)[0][0]
             self._dismiss(next(one for one in self._waiting if one.peer == largest))
-        one = _Waiting(connection, address, time.monotonic() + self._limits.request_timeout_s)
-        self._waiting[one] = None
-        self._selector.register(connection, selectors.EVENT_READ, one)
-
-    def _listen_to(self, one: _Waiting) -> None:
-        """Read what is there of the first PDU, and no more than that PDU."""
-        heard = one.heard
+        deadline = time.monotonic() + self._limits.request_timeout_s
         try:
-            data = one.connection.recv(_missing(heard))
-        except BlockingIOError:
-            return
+            one = Waiting(connection, address, deadline, self._limits, self._tls)
         except OSError:
-            data = b""
-        heard += data
-        if not data:
-            self._dismiss(one)
-        elif len(heard) >= 6 and (
-            heard[0] != _REQUEST_PDU or len(heard) + _missing(heard) > _MAX_REQUEST_BYTES
-        ):
-            log.warning("not_a_request", bytes=len(heard) + _missing(heard), limit=_MAX_REQUEST_BYTES)
-            say(one.connection, A_ABORT)
-            self._dismiss(one)
-        elif len(heard) >= 6 and not _missing(heard):
-            self._leave(one)
-            self._associate(one)
+            hang_up(connection)  # it is gone already
+            return
+        self._waiting[one] = None
+        self._selector.register(one.connection, one.wants, one)
 
-    def _leave(self, one: _Waiting) -> None:
+    def _listen_to(self, one: Waiting) -> None:
+        """Take what has come of the first PDU, and see whether that is all."""
+        wanted = one.wants
+        match one.hear():
+            case Heard.PART:
+                if one.wants != wanted:
+                    self._selector.modify(one.connection, one.wants, one)
+            case Heard.ALL:
+                self._leave(one)
+                self._associate(one)
+            case Heard.WRONG:
+                log.warning("not_a_request", bytes=one.announced_bytes, limit=MAX_REQUEST_BYTES)
+                say(one.connection, A_ABORT)
+                self._dismiss(one)
+            case Heard.END:
+                if one.is_shaking:
+                    log.warning("tls_refused", reason=one.reason or "it is gone", host=one.peer)
+                self._dismiss(one)
+
+    def _leave(self, one: Waiting) -> None:
         del self._waiting[one]
         self._selector.unregister(one.connection)
 
-    def _dismiss(self, one: _Waiting) -> None:
+    def _dismiss(self, one: Waiting) -> None:
         self._leave(one)
         hang_up(one.connection)
 
-    def _associate(self, one: _Waiting) -> None:
+    def _associate(self, one: Waiting) -> None:
         if not self._has_room():
             log.warning("association_refused", reason="all associations are taken")
             say(one.connection, _TRY_LATER)
             hang_up(one.connection)
             return
         association = GuardedAssociation(self._ae, self._limits, self._open_spool)
+        if isinstance(one.connection, ssl.SSLSocket):
+            association.fingerprint = fingerprint(one.connection)
         association.name = f"accept-association-{self.port}"
         association.use(GuardedSocket(association, one.connection, bytes(one.heard), self._limits))
         local = association.acceptor
@@ -232,21 +226,3 @@ class Listener:
         laziest.is_shed = True
         laziest.abort(block=False)
         return True
-
-
-def _missing(heard: bytearray) -> int:
-    """Return how many bytes of the first PDU are still to come (PS3.8 9.3.1: 6 bytes, then the length)."""
-    if len(heard) < 6:
-        return 6 - len(heard)
-    return max(0, 6 + int.from_bytes(heard[2:6], "big") - len(heard))
-
-
-def _prepare(connection: socket.socket, limits: Limits) -> None:
-    connection.setblocking(False)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # A peer that lost power is noticed: unanswered data, or unanswered probes while silent.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.idle_timeout_s * 1000))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(limits.idle_timeout_s / 4)))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(limits.idle_timeout_s / 8)))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
