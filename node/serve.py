@@ -163,7 +163,7 @@ def _web_door(node: Node, receive: Receive) -> WebDoor:
         journal=node.journal,
         clock=node.clock,
         spare_bytes=node.store.spare_bytes,
-        bring=StowDoor(config.accept, node.store, receive).arriving,
+        bring=StowDoor(config.accept, config.node.ae_title, node.store, receive),
     )
     tls = None if config.show.tls == "off" else server_context(config.tls, config.show.tls)
     return WebDoor(config.show, make_app(shown), tls)

@@ -71,13 +71,13 @@ class House:
         self.store = Store(data, self.config.accept)
         self.journal = Journal.open(data)
         self.before_receiving: Callable[[], None] = lambda: None
-        self.stow = StowDoor(self.config.accept, self.store, self._receive, decodable_syntaxes())
+        self.stow = StowDoor(self.config.accept, "RADNODE", self.store, self._receive, decodable_syntaxes())
         self.shown = Shown(
             config=self.config,
             journal=self.journal,
             clock=lambda: datetime.now(UTC),
             spare_bytes=self.store.spare_bytes,
-            bring=self.stow.arriving,
+            bring=self.stow,
         )
         self.app = app or make_app(self.shown)
         self.door = WebDoor(self.config.show, self.app, tls)

@@ -7,12 +7,15 @@ on disk and in the journal.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from node.accept import status
 from node.accept.classes import chosen_classes
 from node.accept.header import SERIES_UID, STUDY_UID, read_uids
+from node.accept.pace import Pace
 from node.accept.part10 import (
     MAX_META_BYTES,
     META_SOP_CLASS,
@@ -22,6 +25,7 @@ from node.accept.part10 import (
     begin,
     read_meta,
 )
+from node.accept.policy import Caller, Rejected, admit
 from node.accept.store import Request, Spool, Store
 from node.accept.syntaxes import decodable_syntaxes
 from node.config import AcceptTable
@@ -55,7 +59,9 @@ class StowDoor:
     Parameters
     ----------
     config
-        [accept]; classes are those of [accept.dimse].
+        [accept]; classes are those of [accept.dimse], and policies hold for whoever brings something.
+    ae_title
+        Our own: what a policy may ask for as the called one.
     store
         Gives the files that data sets are received into.
     receive
@@ -72,16 +78,45 @@ class StowDoor:
     def __init__(
         self,
         config: AcceptTable,
+        ae_title: str,
         store: Store,
         receive: Callable[[Spool, Request], Instance],
         syntaxes: Sequence[str] | None = None,
     ) -> None:
         self._classes = frozenset(chosen_classes(config.dimse.sop_classes))
         self._syntaxes = syntaxes
+        # Whom [accept] callers names are titles, which nobody has over HTTP.
+        self._config = config.model_copy(update={"callers": ()})
+        self._ae_title = ae_title
+        self._paces = {
+            name: Pace(policy.instances_per_minute)
+            for name, policy in config.policies.items()
+            if policy.instances_per_minute
+        }
+        self._turn = threading.Lock()  #: over the paces
         self.store = store
         self.receive = receive
 
-    def arriving(self, study_uid: str = "") -> Arriving:
+    def policy_of(self, host: str, fingerprint: str) -> str | None:
+        """Return the policy under which somebody may bring something; None: he may not.
+
+        Where there are no policies, that is "".
+
+        Parameters
+        ----------
+        host
+            Address.
+        fingerprint
+            SHA-256 of the certificate that was shown, or "".
+        """
+        caller = Caller(calling="", called=self._ae_title, host=host, fingerprint=fingerprint)
+        verdict = admit(self._config, self._ae_title, caller, {})
+        if isinstance(verdict, Rejected):
+            log.warning("sender_refused", host=host, reason=verdict.sentence, sender=SENDER)
+            return None
+        return verdict.policy
+
+    def arriving(self, study_uid: str = "", policy: str = "") -> Arriving:
         """Begin to take in one object.
 
         Parameters
@@ -89,7 +124,15 @@ class StowDoor:
         study_uid
             The study that it must be of; "": any.
         """
-        return Arriving(self, study_uid)
+        return Arriving(self, study_uid, policy)
+
+    def delay_s(self, policy: str) -> float:
+        """Count one object under a policy; return how long the next is to wait."""
+        pace = self._paces.get(policy)
+        if pace is None:
+            return 0.0
+        with self._turn:
+            return pace.delay_s(time.monotonic())
 
     def check(self, request: Request) -> None:
         """Refuse what no data set could make good.
@@ -119,9 +162,10 @@ class StowError(AcceptError):
 class Arriving:
     """One object on its way in. Nothing here raises: what went wrong first is told by `end`."""
 
-    def __init__(self, door: StowDoor, study_uid: str) -> None:
+    def __init__(self, door: StowDoor, study_uid: str, policy: str) -> None:
         self._door = door
         self._study_uid = study_uid
+        self._policy = policy
         self._head = bytearray()  #: until the data set begins
         self._look_at = _FIRST_LOOK_BYTES
         self._spool: Spool | None = None
@@ -194,6 +238,7 @@ class Arriving:
             sop_class_uid=meta.get(META_SOP_CLASS, ""),
             sop_instance_uid=meta.get(META_SOP_INSTANCE, ""),
             transfer_syntax_uid=meta[META_TRANSFER_SYNTAX],
+            policy=self._policy,
         )
         if not (is_harmless(request.sop_class_uid) and is_harmless(request.sop_instance_uid)):
             raise MissingIdentity("The file meta information has no SOP Class or Instance UID.")

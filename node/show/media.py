@@ -5,6 +5,7 @@ What a resource can give are `Offer`s, best first; `choose` picks the one that t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ DEFAULT_SYNTAX = {
     "image/jphc": "1.2.840.10008.1.2.4.203",
 }
 
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _MAX_RANGES = 100
 _MAX_CHARACTERS = 8192
 
@@ -54,10 +56,8 @@ class MediaType:
     @property
     def quality(self) -> float:
         """How much it is liked, 0 to 1 (RFC 9110 12.4.2); what cannot be read is 1."""
-        try:
-            return min(1.0, max(0.0, float(self.parameters.get("q", "1"))))
-        except ValueError:
-            return 1.0
+        q = self.parameters.get("q", "")
+        return float(q) if _QUALITY.fullmatch(q) else 1.0
 
 
 @dataclass(frozen=True, slots=True)

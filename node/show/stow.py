@@ -8,6 +8,7 @@ tell.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -57,19 +58,22 @@ class Arriving(Protocol):
 
 
 class Bring(Protocol):
-    """Begins to take in one object, of one study if it names one."""
+    """Takes in what is brought; see `node.accept.stow.StowDoor`."""
 
-    def __call__(self, study_uid: str = "") -> Arriving: ...
+    def policy_of(self, host: str, fingerprint: str) -> str | None: ...
+    def arriving(self, study_uid: str = "", policy: str = "") -> Arriving: ...
+    def delay_s(self, policy: str) -> float: ...
 
 
 class _Body:
     """Takes apart what comes of one request. Its methods wait for the disk."""
 
-    def __init__(self, bring: Bring, study_uid: str, boundary: str | None) -> None:
+    def __init__(self, bring: Bring, study_uid: str, policy: str, boundary: str | None) -> None:
         self.taken: list[Taken] = []
-        self._bring, self._study_uid = bring, study_uid
+        self.delay_s = 0.0  #: how long the sender is to wait before it may go on
+        self._bring, self._study_uid, self._policy = bring, study_uid, policy
         self._reader = None if boundary is None else Reader(boundary)
-        self._object = bring(study_uid) if self._reader is None else None
+        self._object = bring.arriving(study_uid, policy) if self._reader is None else None
 
     def feed(self, data: bytes) -> None:
         """Take the next octets of the body."""
@@ -106,7 +110,7 @@ class _Body:
     def _begin(self, part: Begun) -> None:
         if len(self.taken) >= _MOST_OBJECTS:
             raise Problem(413, f"One request may bring {_MOST_OBJECTS} objects; send more in another.")
-        self._object = self._bring(self._study_uid)
+        self._object = self._bring.arriving(self._study_uid, self._policy)
         kind = parse(part.headers.get("content-type", DICOM)).kind
         encoding = part.headers.get("content-transfer-encoding", "binary").lower()
         if kind != DICOM:
@@ -122,17 +126,24 @@ class _Body:
         if self._object is not None:
             one, self._object = self._object, None
             self.taken.append(one.end())
+            self.delay_s = self._bring.delay_s(self._policy)
 
 
 async def store(request: Request) -> Response:
     """Store instances, and tell what became of each (PS3.18 10.5.3)."""
     kind = choose(wanted(request), [Offer(DICOM_JSON), Offer(DICOM_XML), Offer("application/json")]).kind
-    body = _Body(shown_by(request).bring, request.path_params.get("study", ""), _boundary(request))
+    bring = shown_by(request).bring
+    policy = bring.policy_of(request.client.host if request.client else "", request.state.certificate)
+    if policy is None:
+        raise Problem(403, "No policy of this node lets you bring it anything.")
+    body = _Body(bring, request.path_params.get("study", ""), policy, _boundary(request))
     status, sentence = 0, ""
     try:
         async for data in request.stream():
             if data:
                 await run_in_threadpool(body.feed, data)
+                await asyncio.sleep(body.delay_s)
+                body.delay_s = 0.0
         await run_in_threadpool(body.finish)
     except MultipartError as error:
         status, sentence = 400, str(error)

@@ -6,6 +6,7 @@ import http.client
 import io
 import socket
 import threading
+import time
 from collections.abc import Callable
 from xml.etree import ElementTree
 
@@ -315,3 +316,35 @@ def test_a_part_of_a_gigabyte_takes_no_memory(house: House) -> None:
     answer = house.ask("POST", "/dicom-web/studies", pieces(), 300, Content_Type=RELATED)
     assert answer.status == 409  # its data set is nonsense, which is known at its end
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_who_brings_something_is_under_the_policy_that_fits_him(open_house: Callable[..., House]) -> None:
+    house = open_house(
+        accept={
+            "policies": {
+                "scanners": {"calling": ["CT1"]},
+                "elsewhere": {"hosts": ["10.0.0.0/8"]},
+                "here": {"hosts": ["127.0.0.0/8"], "called": ["RADNODE"]},
+            }
+        }
+    )
+    assert house.bring(make_file()).status == 200
+    assert house.journal.series(SERIES).instances[0].policy == "here"
+
+
+def test_who_fits_no_policy_may_bring_nothing(open_house: Callable[..., House]) -> None:
+    house = open_house(accept={"policies": {"scanners": {"calling": ["CT1"]}}})
+    answer = house.bring(make_file())
+    assert answer.status == 403 and "policy" in answer.json["detail"]
+    assert not house.held(SERIES)
+
+
+def test_titles_of_callers_do_not_matter_over_http(open_house: Callable[..., House]) -> None:
+    assert open_house(accept={"callers": ["CT1"]}).bring(make_file()).status == 200
+
+
+def test_a_policy_slows_down_who_brings_too_much(open_house: Callable[..., House]) -> None:
+    house = open_house(accept={"policies": {"slow": {"instances_per_minute": 60}}})
+    begun = time.monotonic()
+    assert house.bring(*(make_file() for _ in range(3))).status == 200
+    assert time.monotonic() - begun > 1.5
