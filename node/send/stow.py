@@ -81,7 +81,7 @@ def store(
     waiting = list(objects)
     most_bytes = int(destination.max_request_mb * 1e6)
     while pack := _pack(waiting, trip, most_bytes):
-        waiting = [thing for thing in waiting if thing not in pack]
+        waiting = waiting[len(pack) :]
         sent = {thing.sop_instance_uid: one for thing in pack if (one := trip.going(thing)) is not None}
         outcomes = door.post(list(sent.values())) if sent else {}
         again, later = [], ""
@@ -116,13 +116,14 @@ def _pack(waiting: Sequence[ResultObject], trip: Trip, most_bytes: int) -> list[
     What is refused is known then before anything goes that is about it.
     """
     pack: list[ResultObject] = []
+    here: set[str] = set()
     size = 0
     for thing in waiting:
-        here = {one.sop_instance_uid for one in pack}
         size += (trip.standing_for(thing) or thing).path.stat().st_size + FRAME_BYTES
         if pack and (size > most_bytes or not here.isdisjoint(thing.refers_to)):
             break
         pack.append(thing)
+        here.add(thing.sop_instance_uid)
     return pack
 
 
