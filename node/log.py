@@ -77,7 +77,8 @@ class _Lines:
         """Write a line. It may be lost where the disk is full, or whoever read it is gone."""
         if sys.stderr is not None:  # as it is when the node was started without one
             with self._turn, suppress(OSError, ValueError):  # ValueError: it is closed
-                print(line, file=sys.stderr, flush=True)  # noqa: T201
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
 
     debug = info = warning = critical = error
 
@@ -88,7 +89,9 @@ def _only_known_keys(_logger: Any, _method: str, event: MutableMapping[str, Any]
 
 def _short(value: Any) -> Any:
     if isinstance(value, str):
-        printable = "".join(c if c.isprintable() else " " for c in value)
+        printable = value
+        if not value.isprintable():
+            printable = "".join(c if c.isprintable() else " " for c in value)
         return printable if len(printable) <= LONGEST_VALUE else printable[:LONGEST_VALUE] + "..."
     if isinstance(value, bool | int | float) or value is None:
         return value

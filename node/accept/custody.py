@@ -54,7 +54,9 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
     """
     try:
         spool.finish()
-        uids = read_uids(spool.path, request.transfer_syntax_uid, spool.offset)
+        uids = read_uids(
+            spool.path, request.transfer_syntax_uid, spool.offset, spool.beginning, spool.size_bytes
+        )
         _check(uids, request)
         path = store.keep(spool)
     except BaseException:

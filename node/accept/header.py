@@ -34,6 +34,8 @@ _UNDEFINED = 0xFFFFFFFF
 #: PS3.5 table 7.1-2: value representations with a 16-bit length. All others have 32 bits.
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_USUAL = _SHORT | _LONG
+_LITTLE = struct.Struct("<HHI")
 
 _MAX_DEPTH = 100  #: sequences within sequences; real objects stay below 20
 _MAX_ELEMENTS = 5_000_000
@@ -135,7 +137,9 @@ class _Level:
     tag: int  #: of the sequence
 
 
-def read_uids(path: Path, transfer_syntax_uid: str, offset: int) -> dict[int, str]:
+def read_uids(
+    path: Path, transfer_syntax_uid: str, offset: int, beginning: bytes = b"", size_bytes: int | None = None
+) -> dict[int, str]:
     """Follow a data set to its end and return the UIDs that identify it.
 
     Parameters
@@ -144,6 +148,11 @@ def read_uids(path: Path, transfer_syntax_uid: str, offset: int) -> dict[int, st
         The file; from ``offset`` on it holds one data set.
     transfer_syntax_uid
         Tells byte order and deflation; whether the VRs are explicit is looked at.
+    beginning
+        The first bytes of the data set, where they are at hand: mostly they tell everything, and the
+        file is not opened.
+    size_bytes
+        Of the data set, where it is known.
 
     Returns
     -------
@@ -156,21 +165,66 @@ def read_uids(path: Path, transfer_syntax_uid: str, offset: int) -> dict[int, st
     NotDicom
         The data set is cut off, nested too deep, ambiguous, or no data set at all.
     """
+    is_plain = transfer_syntax_uid not in (DEFLATED, EXPLICIT_BIG)
+    if size_bytes is None:
+        size_bytes = max(0, path.stat().st_size - offset)
+    skimmed = _skim(beginning if is_plain else b"", size_bytes)
+    if 0 < size_bytes == skimmed.at:
+        return skimmed.found
     with path.open("rb") as file:
-        size_bytes = path.stat().st_size - offset
-        file.seek(offset)
+        file.seek(offset + skimmed.at)
         source: _Source = (
-            _Inflating(file) if transfer_syntax_uid == DEFLATED else _Plain(file, max(0, size_bytes))
+            _Inflating(file) if transfer_syntax_uid == DEFLATED else _Plain(file, size_bytes - skimmed.at)
         )
-        return _Walk(source, little=transfer_syntax_uid != EXPLICIT_BIG).uids()
+        return _Walk(source, skimmed, little=transfer_syntax_uid != EXPLICIT_BIG).uids()
+
+
+@dataclass(frozen=True, slots=True)
+class _Skimmed:
+    """How far a data set was followed: to the beginning of an element at its top."""
+
+    at: int
+    implicit: bool
+    found: dict[int, str]
+
+
+def _skim(data: bytes, size_bytes: int) -> _Skimmed:
+    """Follow the first elements of a little endian data set, as long as there is nothing special about them.
+
+    Whatever has no length, is cut off, comes twice or is no usual element is left to `_Walk`, which goes
+    on there.
+    """
+    at, found = 0, {}
+    implicit = data[4:6] not in _USUAL
+    while at + 12 <= len(data):
+        group, number, length = _LITTLE.unpack_from(data, at)
+        tag, value_at = group << 16 | number, at + 8
+        if not implicit:
+            vr = data[at + 4 : at + 6]
+            if vr in _SHORT:
+                length >>= 16
+            elif vr in _LONG:
+                length, value_at = int.from_bytes(data[at + 8 : at + 12], "little"), at + 12
+            else:
+                break
+        end = value_at + length
+        if group in (0, 0xFFFE) or length == _UNDEFINED or end > size_bytes:
+            break
+        if tag in _WANTED:
+            if tag in found or length > _MAX_UID_BYTES or end > len(data):
+                break
+            found[tag] = plain_uid(data[value_at:end])
+        at = end
+    return _Skimmed(at, implicit, found)
 
 
 class _Walk:
-    def __init__(self, source: _Source, *, little: bool) -> None:
+    def __init__(self, source: _Source, skimmed: _Skimmed, *, little: bool) -> None:
         self._source = source
+        self._skimmed = skimmed
         self._order = "<" if little else ">"
         self._at = 0  #: tag of the element being read, for the complaint
-        self._found: dict[int, str] = {}
+        self._found = dict(skimmed.found)
 
     def uids(self) -> dict[int, str]:
         if self._source.at_end():
@@ -187,7 +241,8 @@ class _Walk:
     def _follow(self) -> None:
         raw = self._source.read(8)
         # Senders get this wrong, so the first element is asked and not the transfer syntax.
-        levels = [_Level("elements", raw[4:6] not in _SHORT | _LONG, 0)]
+        implicit = self._skimmed.implicit if self._skimmed.at else raw[4:6] not in _USUAL
+        levels = [_Level("elements", implicit, 0)]
         for _ in range(_MAX_ELEMENTS):
             level = levels[-1]
             if level.holds == "elements":

@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import struct
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -37,6 +36,8 @@ from node.model import Instance
 
 #: How many bytes may be written between two looks at the free space.
 _LOOK_EVERY_BYTES = 16 << 20
+#: So much of a data set is kept in memory: mostly its header, which is read again at once.
+_BEGINNING_BYTES = 16 << 10
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -64,6 +65,7 @@ class Spool:
         self.path = path
         self.offset = len(head)  #: where in the file the data set begins
         self.size_bytes = 0  #: of the data set so far
+        self.beginning = b""  #: of the data set
         self._max_bytes = max_bytes
         self._spare_bytes = spare_bytes
         self._look_at = 0
@@ -109,6 +111,8 @@ class Spool:
                 self._look()
                 self._put(data)
                 self._digest.update(data)
+                if self.size_bytes < _BEGINNING_BYTES:
+                    self.beginning += bytes(data[: _BEGINNING_BYTES - self.size_bytes])
                 self.size_bytes += len(data)
             except (OSError, OutOfSpace) as error:
                 self._give_up(error)
@@ -205,6 +209,9 @@ class Store:
         self._max_object_bytes = int(config.max_object_gb * 1e9)
         for folder in (self._spool, self.instances, self._quarantine):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        for number in range(256):
+            (self.instances / f"{number:02x}").mkdir(mode=0o750, exist_ok=True)
+        sync_folder(self.instances)
         sync_folder(root)
 
     def spool(self, request: Request) -> Spool:
@@ -218,7 +225,8 @@ class Store:
 
     def spare_bytes(self) -> int:
         """Return the free disk space above the reserve; negative below it."""
-        return shutil.disk_usage(self._spool).free - self._reserve_bytes
+        disk = os.statvfs(self._spool)
+        return disk.f_bavail * disk.f_frsize - self._reserve_bytes
 
     def keep(self, spool: Spool) -> Path:
         """Make what was received durable under the name of its content.
@@ -241,9 +249,6 @@ class Store:
         failpoint("accept.synced")
         digest = spool.file_digest
         folder = self.instances / digest[:2]
-        if not folder.is_dir():
-            folder.mkdir(mode=0o750, exist_ok=True)
-            sync_folder(self.instances)
         path = folder / f"{digest}.dcm"
         spool.path.rename(path)
         spool.moved()
