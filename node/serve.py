@@ -132,10 +132,10 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
         signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
     with open_node(config) as node:
         receive = _receiver(node)
-        door = DimseDoor(config.accept, config.node.ae_title, node.store, receive)
+        door = _dimse_door(node, receive)
         folder = FolderDoor(config.accept, node.store, receive)
         web = _web_door(node, receive)
-        loops = loops_of(node, stop)
+        loops = loops_of(node, stop, door.bringing)
         ports = []
         try:
             if config.accept.dimse.enabled:
@@ -153,6 +153,20 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
             _drain(door, web, folder, loops, node, hurry)
     log.info("stopped")
     return 0
+
+
+def _dimse_door(node: Node, receive: Receive) -> DimseDoor:
+    """Return the DIMSE door; it hears of storage commitment where a destination is asked for it."""
+    config = node.config
+    is_asked = any(config.proof(name) == "commitment" for name in config.destinations)
+    return DimseDoor(
+        config.accept,
+        config.node.ae_title,
+        node.store,
+        receive,
+        tls=config.tls,
+        on_commitment=(lambda report, caller: hear(report, node, caller)) if is_asked else None,
+    )
 
 
 def _web_door(node: Node, receive: Receive) -> WebDoor:
