@@ -24,6 +24,7 @@ from node.log import get_log
 from node.loops import POLL_S, loops_of
 from node.model import Instance
 from node.peer.tls import server_context
+from node.prove import hear
 from node.show import Shown, WebDoor, make_app
 from pipelines.contract import Card
 

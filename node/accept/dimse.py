@@ -275,7 +275,7 @@ class DimseDoor:
 
     def _on_report(self, event: Any) -> tuple[int, None]:
         """Have a storage commitment report heard, and answer it (PS3.4 J.3.3)."""
-        caller = _printable(event.assoc.requestor.ae_title)
+        caller = _printable(event.assoc.requestor.ae_title) or "?"
         hear = self._on_commitment
 
         def told(report: Report) -> int:
