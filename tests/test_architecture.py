@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("accept", "assemble", "assign", "compute", "encode", "send", "show")
 TOP = tuple(
     "around evidence flow follow swap pull prove loops serve"
-    " analyze explain check conformance withdraw adding cli".split()
+    " analyze explain check conformance withdraw darkroom develop adding cli".split()
 )
 #: third-party package -> the places that may import it
 MAP = {

@@ -84,6 +84,11 @@ _PLUGINS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+def decodable() -> frozenset[str]:
+    """Return the transfer syntaxes of which pixels can be decoded."""
+    return frozenset(map(str, (*_NATIVE, *_PLUGINS)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelFormat:
     """How the pixel data of one instance are encoded (PS3.3 C.7.6.3)."""
