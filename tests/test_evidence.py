@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE
 
 from node import evidence
 from node.config import read_config
@@ -223,6 +225,25 @@ def test_what_never_comes_is_gone_without_and_the_report_says_so(node, orthanc, 
     assert settled(node, uid, 2).by == "count"
     ended(node, uid, 2)
     assert uid not in [one["series_uid"] for one in node.status()["incomplete"]]
+
+
+def test_an_association_that_is_open_holds_back_what_it_brought(node, tmp_path):
+    files = small_ct(tmp_path, seed="open")
+    uid = series_of(files[0])
+    scanner = AE("SCANNER")
+    scanner.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    association = scanner.associate("127.0.0.1", node.port, ae_title="RADNODE")
+    for file in files[:5]:
+        assert association.send_c_store(pydicom.dcmread(file)).Status == 0x0000
+    time.sleep(1.5 * QUIET_S)
+    assert waits(node, uid), "longer than the quiet time"
+    for file in files[5:]:
+        assert association.send_c_store(pydicom.dcmread(file)).Status == 0x0000
+    association.release()
+    told = settled(node, uid)
+    assert (told.by, told.held, told.associations) == ("quiet", 8, 0)
+    with journal_of(node) as journal:
+        assert len(journal.settlings(uid)) == 1
 
 
 def test_what_the_archive_does_not_know_settles_by_the_clock_and_the_report_says_so(node, viewer, tmp_path):
