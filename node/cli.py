@@ -31,6 +31,7 @@ from node.journal import Journal
 from node.model import Outcome
 from node.pause import pause, resume, standing_lines
 from node.profile import EXTRAS, Coordinates, Report, Segmentation
+from node.pull.commands import pull, pull_lines
 from node.serve import serve as run_node
 from node.serve import utc_now
 from node.terminal import AsJson, ConfigPath, out, progress, read_chosen
@@ -169,6 +170,8 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
         )
     sent = report["deliveries"]
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
+    for line in pull_lines(report["pulls"]):
+        out.print(line, markup=False, soft_wrap=True)
     _tell_arriving("Series that arrive (radnode settle SERIES_UID)", report["arriving"], "waits")
     _tell_arriving("Last series that went on without what an archive counts", report["incomplete"], "reason")
     _tell_jobs("Jobs that wait for a series, or for the result of another", report["waiting"])
@@ -248,6 +251,7 @@ def _say(sentence: str) -> None:
 
 app.command()(pause)
 app.command()(resume)
+app.command()(pull)
 
 
 @app.command()

@@ -39,6 +39,11 @@ class Series:
     instances: tuple[Instance, ...]
     settling: Settling | None = None  #: how it settled; None: it still arrives, or nobody decided that
 
+    @property
+    def is_prior(self) -> bool:
+        """Whether all of it was fetched as an earlier study of something else: it starts nothing."""
+        return bool(self.instances) and all(one.prior for one in self.instances)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:

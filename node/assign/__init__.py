@@ -52,7 +52,7 @@ def assign(
     """Return what the rules of a single series ask for, in the order of the rules.
 
     Rules that ask for the same pipeline on the same instances give one route, which carries all
-    their names and destinations. Own results never match.
+    their names and destinations. Own results never match, and what was fetched as a prior starts nothing.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def assign(
         What other pipelines said.
     """
     routes: dict[tuple[str, tuple[str, ...]], Route] = {}
-    for rule in rules:
+    for rule in rules if not series.is_prior else ():
         if rule.is_case:
             continue
         (want,) = rule.wants

@@ -118,14 +118,16 @@ def assign_cases(settled: Held, rules: Sequence[Rule], around: Around) -> list[R
     """Return what the rules of several series ask for, now that a series has settled.
 
     One route for every case that the series may belong to: of its own study, or of a later one of
-    the patient which has waited for it. It is complete, or says what it lacks.
+    the patient which has waited for it. It is complete, or says what it lacks. What was fetched as a prior
+    begins no case of its own study.
     """
     routes = []
     for rule in rules:
         if not rule.is_case:
             continue
         studies = set(around.touched(rule.name))
-        if any(settled.fits(want) for want in rule.wants if want.study == "current"):
+        current = () if settled.series.is_prior else (w for w in rule.wants if w.study == "current")
+        if any(settled.fits(want) for want in current):
             studies.add(settled.series.study_uid)
         routes += [route for uid in sorted(studies) if (route := bind(rule, uid, around)) is not None]
     return routes

@@ -53,6 +53,12 @@ class Explanation:
     total: int
 
 
+PRIOR = (
+    "The series was fetched as an earlier study of another one; it starts nothing of its own until somebody "
+    "sends it."
+)
+
+
 def explain(
     series: Series,
     headers: Mapping[str, Dataset],
@@ -69,14 +75,16 @@ def explain(
             _clause(clause, verdicts, series, headers)
             for clause, verdicts in zip(want.clauses, judgement.by_clause, strict=True)
         )
+        starts_nothing = series.is_prior and want.study == "current"
+        why = _why(judgement, clauses, len(headers)) + _why_results(judgement, results)
         explanations.append(
             Explanation(
                 rule=rule.name,
                 role=want.role if rule.is_case else "",
                 pipeline=rule.pipeline,
                 title=cards[rule.pipeline].title,
-                matched=judgement.matched and hold(results),
-                why=_why(judgement, clauses, len(headers)) + _why_results(judgement, results),
+                matched=judgement.matched and hold(results) and not starts_nothing,
+                why=PRIOR if starts_nothing else why,
                 clauses=clauses,
                 results=results,
                 selected=judgement.by_instance.count(Verdict.YES) if judgement.matched else 0,

@@ -41,7 +41,7 @@ from node.journal.follow import Basis, Followed
 from node.journal.holdings import HeldSeries, Holding, Holdings
 from node.journal.jobs import Jobs
 from node.journal.lineage import Lineage
-from node.journal.lock import lock_data
+from node.journal.lock import is_locked, lock_data
 from node.journal.needs import Needs
 from node.journal.outbox import Outbox
 from node.journal.patients import Patients
@@ -68,6 +68,7 @@ __all__ = [
     "Recorded",
     "Settled",
     "Unproved",
+    "is_locked",
     "lock_data",
 ]
 

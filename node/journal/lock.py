@@ -11,6 +11,21 @@ from pathlib import Path
 from node.errors import ConfigError
 
 
+def is_locked(data: Path) -> bool:
+    """Return whether a node works on a data folder just now."""
+    try:
+        handle = os.open(data / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextmanager
 def lock_data(data: Path) -> Iterator[None]:
     """Hold ``data/lock`` for as long as the block runs.
