@@ -184,6 +184,7 @@ class _Skimmed:
     """How far a data set was followed: to the beginning of an element at its top."""
 
     at: int
+    tag: int  #: of the last one
     implicit: bool
     found: dict[int, str]
 
@@ -194,7 +195,7 @@ def _skim(data: bytes, size_bytes: int) -> _Skimmed:
     Whatever has no length, is cut off, comes twice or is no usual element is left to `_Walk`, which goes
     on there.
     """
-    at, found = 0, {}
+    at, last, found = 0, 0, {}
     implicit = data[4:6] not in _USUAL
     while at + 12 <= len(data):
         group, number, length = _LITTLE.unpack_from(data, at)
@@ -214,8 +215,8 @@ def _skim(data: bytes, size_bytes: int) -> _Skimmed:
             if tag in found or length > _MAX_UID_BYTES or end > len(data):
                 break
             found[tag] = plain_uid(data[value_at:end])
-        at = end
-    return _Skimmed(at, implicit, found)
+        at, last = end, tag
+    return _Skimmed(at, last, implicit, found)
 
 
 class _Walk:
@@ -223,7 +224,7 @@ class _Walk:
         self._source = source
         self._skimmed = skimmed
         self._order = "<" if little else ">"
-        self._at = 0  #: tag of the element being read, for the complaint
+        self._at = skimmed.tag  #: of the element being read, for the complaint
         self._found = dict(skimmed.found)
 
     def uids(self) -> dict[int, str]:
