@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node.config import ShowTable
 from node.log import describe, get_log
-from node.show import query, stow
+from node.show import frames, metadata, query, rendered, stow, wado
 from node.show.answer import answer_error
 from node.show.auth import Admission
 from node.show.capabilities import by_path, capabilities, front_page, health
@@ -36,6 +36,10 @@ RESOURCES: tuple[Resource, ...] = (
     Resource(path="/healthz", method="GET", name="Health", endpoint=health, gives=("application/json",)),
     *stow.RESOURCES,
     *query.RESOURCES,
+    *wado.RESOURCES,
+    *metadata.RESOURCES,
+    *frames.RESOURCES,
+    *rendered.RESOURCES,
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
