@@ -55,6 +55,9 @@ def standing_lines(destinations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         }
         told = ", ".join(f"{one[key]} {words}" for key, words in counts.items() if one[key])
         yield f"{one['destination']}: {told or 'nothing owed'}"
+        if one["via"]:
+            by = ", ".join(f"{count} by {alternate}" for alternate, count in one["via"].items())
+            yield f"  taken in its place: {by}"
         if one["since"]:
             why = f": {one['why']}" if one["why"] else ""
             yield f"  not proved since {one['since'][:19]}Z, next asked at {one['next_ask'][:19]}Z{why}"

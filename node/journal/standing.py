@@ -17,8 +17,8 @@ def standing(connection: Connection) -> list[dict[str, Any]]:
 
     Keys: ``destination``; ``owed``, ``unproved`` (it took them and is not known to have them),
     ``proved`` and ``taken`` (no proof was wanted), counts of objects; ``since`` (the oldest of the
-    unproved was taken), ``next_ask``, ``why`` (what is known of that one); ``paused_since`` and
-    ``pause``, the reason for it.
+    unproved was taken), ``next_ask``, ``why`` (what is known of that one); ``via``, how many objects
+    each alternate took in its place; ``paused_since`` and ``pause``, the reason for it.
     """
     open_job = _job.c.state.in_([JobState.SENDING, JobState.FAILED])
     owed = and_(_parcel.c.delivered_at.is_(None), open_job)
@@ -48,12 +48,22 @@ def standing(connection: Connection) -> list[dict[str, Any]]:
         told = {"since": row.delivered_at.isoformat(), "next_ask": row.prove_at.isoformat(), "why": row.proof}
         first = oldest.setdefault(row.destination, told)
         first["next_ask"] = min(first["next_ask"], told["next_ask"])
+    elsewhere = (
+        select(_parcel.c.destination, _parcel.c.via, func.count().label("count"))
+        .where(_parcel.c.via != "", _parcel.c.delivered_at.is_not(None))
+        .group_by(_parcel.c.destination, _parcel.c.via)
+        .order_by(_parcel.c.via)
+    )
+    via: dict[str, dict[str, int]] = {}
+    for destination, alternate, count in connection.execute(elsewhere):
+        via.setdefault(destination, {})[alternate] = int(count)
     pauses = {row.destination: row for row in connection.execute(select(_pause))}
     return [
         {
             "destination": name,
             **(found.get(name) or dict.fromkeys(counts, 0)),
             **(oldest.get(name) or {"since": None, "next_ask": None, "why": ""}),
+            "via": via.get(name, {}),
             "paused_since": pauses[name].since.isoformat() if name in pauses else None,
             "pause": pauses[name].reason if name in pauses else "",
         }
