@@ -28,12 +28,13 @@ class OpenDoor:
 
     def __init__(self, data: Path, **tables: Any) -> None:
         door = {"port": 0, **tables.pop("dimse", {})}
+        of_door = {key: tables.pop(key) for key in ("tls", "on_commitment") if key in tables}
         config = AcceptTable.model_validate({"reserve_gb": 0, **tables, "dimse": door})
         self.data = data
         self.store = Store(data, config)
         self.kept: list[Instance] = []
         self.before_keeping: Callable[[], None] = lambda: None
-        self.door = DimseDoor(config, "RADNODE", self.store, self.receive, decodable_syntaxes())
+        self.door = DimseDoor(config, "RADNODE", self.store, self.receive, decodable_syntaxes(), **of_door)
         self.port = self.door.start()
 
     def receive(self, spool: Spool, request: Request) -> Instance:
