@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from node.show.media import RELATED
 
@@ -35,14 +37,32 @@ def related(parts: Iterable[Part], media_type: str, *, status: int = 200) -> Str
         Of the parts: the ``type`` of the whole.
     """
     boundary = secrets.token_hex(16)
-    return StreamingResponse(
+    return Streamed(
         written(parts, boundary),
         status_code=status,
         media_type=f'{RELATED}; type="{media_type}"; boundary={boundary}',
     )
 
 
-def written(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
+class Streamed(StreamingResponse):
+    """An answer that comes piece by piece out of a generator, which is closed however it ends.
+
+    It runs in threads, and holds a file open meanwhile; a caller who leaves must not leave that behind.
+    """
+
+    def __init__(self, pieces: Generator[bytes], **more: Any) -> None:
+        self._pieces = pieces
+        super().__init__(pieces, **more)
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().stream_response(send)
+        finally:
+            self._pieces.close()
+
+
+def written(parts: Iterable[Part], boundary: str) -> Generator[bytes]:
     """Yield the octets of a multipart body."""
     for part in parts:
         yield _head(part, boundary)
