@@ -23,6 +23,7 @@ class Swap:
     def __init__(self, journal: Journal, clock: Callable[[], datetime], owed: Delivery) -> None:
         self._journal, self._clock, self._owed = journal, clock, owed
         self._went: dict[str, ResultObject] = {}  # result -> the stand-in that went in its place
+        self._place = ""  # that was asked last
         #: SOP Instance UID of a result -> that of what may have arrived since this delivery began.
         self.begun: dict[str, str] = {}
 
@@ -49,6 +50,10 @@ class Swap:
             return {}
         if place != self._owed.destination and place in self._journal.paused():
             raise PeerBusy(f"{place} is paused.")
+        if place == self._place:  # it has said no to these, or was not sent them
+            here = {uid: self.begun.pop(uid) for uid in _uids(lacking) if uid in self.begun}
+            self._journal.disbelieve(self._owed, here)
+        self._place = place
         known = {**hoped, **taken}
         went = {uid: thing for uid, thing in self._went.items() if uid not in _uids(lacking)}
         owed = replace(self._owed, objects=tuple(lacking), earlier={**self._owed.earlier, **went})

@@ -73,7 +73,7 @@ class Tries(Database):
             return
         job_id, place, told = owed.job_id, owed.destination, {"code": error.code, "reason": str(error)}
         if isinstance(error, PeerBusy | PeerRefused):
-            self._disbelieve(owed, begun)
+            self.disbelieve(owed, begun)
         tries = owed.tries + 1
         if error.then == "retry" and tries < settings.tries:
             # A destination may say when it wants to be asked again; it cannot put us off for ever.
@@ -86,8 +86,14 @@ class Tries(Database):
         else:
             self.park(job_id, place, seen=owed, **told)
 
-    def _disbelieve(self, owed: Delivery, begun: Mapping[str, str]) -> None:
-        """Strike what was begun and has not been taken: the destination answered that it did not."""
+    def disbelieve(self, owed: Delivery, begun: Mapping[str, str]) -> None:
+        """Strike what was begun and has not been taken: the destination answered that it did not.
+
+        Parameters
+        ----------
+        begun
+            What `begin` returned, or some of it.
+        """
         if not begun:
             return
         with self._writing() as connection:
