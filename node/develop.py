@@ -65,14 +65,14 @@ def dataset(payload: dict[str, Any], _device: str, _report: Report) -> None:
     path = Path(payload["path"])
     parsed = parse(path)
     whole, written = parsed.dataset, _folder(payload) / "object"
-    whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    whole.file_meta.MediaStorageSOPClassUID = whole.SOPClassUID
-    whole.file_meta.MediaStorageSOPInstanceUID = whole.SOPInstanceUID
-    whole.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    whole.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     try:
         if parsed.pixels is not None:
             _put_pixels(whole, parsed.pixels, payload["syntax"], parsed, path)
+        whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        whole.file_meta.MediaStorageSOPClassUID = whole.SOPClassUID
+        whole.file_meta.MediaStorageSOPInstanceUID = whole.SOPInstanceUID
+        whole.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+        whole.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
         whole.save_as(written, implicit_vr=False, little_endian=True, enforce_file_format=True)
     except PARSE_ERRORS as error:
         kind = type(error).__name__

@@ -17,6 +17,7 @@ from node.assign import parse_rules
 from node.compute import Engine, LocalEngine, Staging, installed
 from node.compute.sandbox.probe import probe, unconfined
 from node.config import Config
+from node.darkroom import DECODABLE, Darkroom
 from node.errors import ConfigError
 from node.flow import Node
 from node.journal import Journal, lock_data
@@ -25,7 +26,7 @@ from node.loops import POLL_S, loops_of
 from node.model import Instance
 from node.peer.tls import server_context
 from node.prove import hear
-from node.show import Shown, WebDoor, make_app
+from node.show import Origin, Shown, WebDoor, make_app
 from pipelines.contract import Card
 
 log = get_log("serve")
@@ -131,11 +132,11 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
     stop, hurry = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
-    with open_node(config) as node:
+    with open_node(config) as node, _origin(node) as origin:
         receive = _receiver(node)
         door = _dimse_door(node, receive)
         folder = FolderDoor(config.accept, node.store, receive)
-        web = _web_door(node, receive)
+        web = _web_door(node, receive, origin)
         loops = loops_of(node, stop, door.bringing)
         ports = []
         try:
@@ -170,7 +171,7 @@ def _dimse_door(node: Node, receive: Receive) -> DimseDoor:
     )
 
 
-def _web_door(node: Node, receive: Receive) -> WebDoor:
+def _web_door(node: Node, receive: Receive, origin: Origin | None) -> WebDoor:
     """Return the HTTP door with all that it shows."""
     config = node.config
     shown = Shown(
@@ -179,9 +180,28 @@ def _web_door(node: Node, receive: Receive) -> WebDoor:
         clock=node.clock,
         spare_bytes=node.store.spare_bytes,
         bring=StowDoor(config.accept, config.node.ae_title, node.store, receive),
+        origin=origin,
     )
     tls = None if config.show.tls == "off" else server_context(config.tls, config.show.tls)
     return WebDoor(config.show, make_app(shown), tls)
+
+
+@contextmanager
+def _origin(node: Node) -> Iterator[Origin | None]:
+    """Open what is shown: an index of headers, and workers that decode pixels; None where nobody can look."""
+    config = node.config
+    if not config.show.enabled:
+        yield None
+        return
+    sources = node.store.instances, node.staging.results
+    darkroom = Darkroom(config.node.data / "scratch" / "show", sources, config.compute.isolation)
+    origin = Origin(node.journal, node.store.leases, darkroom.develop, DECODABLE)
+    origin.start()
+    try:
+        yield origin
+    finally:
+        origin.stop()
+        darkroom.close()
 
 
 def _drain(

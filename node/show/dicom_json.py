@@ -35,7 +35,7 @@ _DEEPEST: Final = 32
 _CHARACTER_SET: Final = 0x00080005
 _UTF8: Final[Element] = {"vr": "CS", "Value": ["ISO_IR 192"]}  #: JSON is nothing else
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-_BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _ONE_TEXT: Final = frozenset({"LT", "ST", "UR", "UT"})  # a backslash is a letter (PS3.5 6.2)
 _TEXT: Final = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "SH", "TM", "UC", "UI"})
 #: Of these alone a byte beyond ASCII or an escape sequence is text in a character set.
@@ -85,7 +85,7 @@ def _element(
             plain = _plain(raw.value or b"", vr, little=raw.is_little_endian)
             if plain is not None:
                 return {"vr": vr, "Value": plain} if plain else {"vr": vr}
-            if vr in _BINARY:
+            if vr in BINARY:
                 return _binary(raw.value or b"", vr, locate, path, little=raw.is_little_endian)
     element = ds[tag]
     vr, value = str(element.VR), element.value
@@ -99,7 +99,7 @@ def _element(
             for number, item in enumerate(value)
         ]
         return {"vr": vr, "Value": items} if items else {"vr": vr}
-    if vr in _BINARY:
+    if vr in BINARY:
         return _binary(bytes(value or b""), vr, locate, path, little=True)
     values = _values(value, vr)
     return {"vr": vr, "Value": values} if values else {"vr": vr}
@@ -117,7 +117,7 @@ def _plain(data: bytes, vr: str, *, little: bool) -> list[Any] | None:
             return None
         words = struct.unpack(f"{'<' if little else '>'}{len(data) // 2}H", data)
         return [f"{words[i]:04X}{words[i + 1]:04X}" for i in range(0, len(words), 2)]
-    if vr in _BINARY or not data.isascii() or (vr in _IN_CHARACTER_SET and b"\x1b" in data):
+    if vr in BINARY or not data.isascii() or (vr in _IN_CHARACTER_SET and b"\x1b" in data):
         return None
     return texts_as(data.decode("ascii"), vr)
 

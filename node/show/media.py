@@ -129,7 +129,7 @@ def choose(ranges: Sequence[MediaType], offers: Sequence[Offer]) -> Offer:
 
 
 def liked(ranges: Sequence[MediaType], offers: Sequence[Offer]) -> Iterator[tuple[Offer, str]]:
-    """Yield the offers that lie in a range, best first, each with the transfer syntax that this range asks for.
+    """Yield the offers that lie in a range, best first, each with the transfer syntax asked for there.
 
     For resources whose transfer syntax follows from what is asked: the offers name none.
     """

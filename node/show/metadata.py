@@ -14,7 +14,7 @@ from starlette.responses import Response
 from node.header import parse
 from node.header.value import PARSE_ERRORS
 from node.journal import Holding
-from node.show.dicom_json import Model, as_little, as_model
+from node.show.dicom_json import BINARY, Model, as_little, as_model
 from node.show.frames import all_frames, format_of
 from node.show.media import OCTETS, RELATED, Offer, choose, wanted
 from node.show.models import MODELS, given
@@ -97,7 +97,8 @@ def _value(ds: Dataset, place: str) -> bytes | None:
             value, vr, little = raw.value, str(raw.VR), True
     except (*PARSE_ERRORS, KeyError):
         return None
-    return as_little(value, vr.split(" or ")[-1], little=little) if isinstance(value, bytes) else None
+    vr = vr.split(" or ")[-1]
+    return as_little(value, vr, little=little) if isinstance(value, bytes) and vr in BINARY else None
 
 
 RESOURCES: Final = (

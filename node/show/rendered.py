@@ -29,6 +29,7 @@ _PDF: Final = "application/pdf"
 _ENCAPSULATED_PDF: Final = "1.2.840.10008.5.1.4.1.1.104.1"
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 _LARGEST_PX: Final = 8192
+_FARTHEST: Final = 1e9  #: no centre and no width of a window is larger
 _THUMBNAIL_PX: Final = 200
 _QUALITY: Final = 90
 _ANNOTATIONS: Final = frozenset({"patient", "technique"})
@@ -124,16 +125,15 @@ def _window(text: str) -> tuple[float, float, str] | None:
     """Return centre, width and function; None: as the header says (PS3.18 8.3.5.1.4)."""
     if not text:
         return None
-    pieces = text.split(",")
-    numbers = [_number(one) for one in pieces[:2]]
-    function = (
-        _FUNCTIONS.get(pieces[2].lower()) if len(pieces) == 3 else "LINEAR" if len(pieces) == 2 else None
-    )
-    if function is None or None in numbers or abs(numbers[0] or 0) > 1e9 or not 0 < (numbers[1] or 0) <= 1e9:
+    centre, width, function, *more = [*text.split(","), "linear", ""][: max(3, text.count(",") + 1)]
+    numbers = _number(centre), _number(width)
+    known = _FUNCTIONS.get(function.lower())
+    if more or known is None or None in numbers:
         raise Problem(400, "window is to be centre, width and linear, linear-exact or sigmoid.")
-    if function == "LINEAR" and (numbers[1] or 0) < 1:
-        raise Problem(400, "A linear window is at least 1 wide.")
-    return numbers[0] or 0.0, numbers[1] or 0.0, function
+    at, wide = numbers[0] or 0.0, numbers[1] or 0.0
+    if abs(at) > _FARTHEST or not (1 if known == "LINEAR" else 1 / _FARTHEST) <= wide <= _FARTHEST:
+        raise Problem(400, "No image has such a window; a linear one is at least 1 wide.")
+    return at, wide, known
 
 
 def _viewport(text: str) -> tuple[float, ...] | None:

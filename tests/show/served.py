@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,14 +41,14 @@ class Answer:
 class Served:
     """A data folder whose origin server runs; a context manager."""
 
-    def __init__(self, data: Path, develop: Develop | None = None) -> None:
+    def __init__(self, data: Path, develop: Develop | None = None, decodable: Collection[str] = ()) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self.config = Config.model_validate(
             {"node": {"data": data}, "accept": {"reserve_gb": 0}, "show": {"enabled": True, "port": 0}}
         )
         self.store = Store(data, self.config.accept)
         self.journal = Journal.open(data.resolve())
-        self.origin = Origin(self.journal, self.store.leases, develop)
+        self.origin = Origin(self.journal, self.store.leases, develop, decodable)
         shown = Shown(
             config=self.config,
             journal=self.journal,
