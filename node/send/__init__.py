@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from node.config import Config, TlsTable
 from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
+from node.journal.given import REJECTION
 from node.log import get_log
 from node.model import Receipt, ResultObject, StandIn
 from node.send import dimse, folder, stow
@@ -105,11 +106,14 @@ def send(
         _check_unchanged(thing)
     troubles: list[SendError] = []
     for place in (name, *destination.alternates):
+        # What takes results back goes where these went, however long that takes.
+        offered = [thing for thing in lacking.values() if place == name or thing.kind != REJECTION]
         try:
-            for one in _sent(tuple(lacking.values()), place, config, now, swapping):
+            for one in _sent(offered, place, config, now, swapping) if offered else ():
                 del lacking[one.sop_instance_uid]
                 yield one if place == name else replace(one, destination=name, via=place)
-            return
+            if not lacking:
+                return
         except (PeerUnreachable, PeerBusy, PeerRefused) as error:
             if isinstance(error, PeerRefused) and place == name:
                 raise
