@@ -25,7 +25,7 @@ from node.assign import Rule, assign_all, places, why_not
 from node.compute import Engine, Report, Staging, Stopwatch, analyze, do, order_for, order_of, write_manifest
 from node.compute.exchange import keep, read_findings, read_volumes, with_results, write_case
 from node.config import Config, profiles_of
-from node.errors import ContentConflict, foreseen
+from node.errors import ContentConflict, EncodeError, IllegalTransition, foreseen
 from node.failpoint import failpoint
 from node.job import Job, after_error, specs_of
 from node.journal import Delivery, Journal, Recorded
@@ -92,6 +92,8 @@ def compute(job: Job, node: Node, report: Report) -> None:
         node.journal.save_results(job, node.staging.adopt(order.folder), node.clock(), profiles)
         failpoint("compute.committed")
     except Exception as error:  # noqa: BLE001  whatever it was, the job must not wait for ever
+        if isinstance(error, IllegalTransition | EncodeError):  # certainly not committed
+            node.staging.take_back(job)
         give_up(job, error, node)
     finally:
         node.staging.discard(job)

@@ -124,3 +124,19 @@ def test_a_silent_archive_does_not_hold_up_the_end(tmp_path):
             running.kill()
         status = running.status()
     assert status["jobs"]["sending"] == 1, "the next start delivers"
+
+
+def test_results_of_a_job_that_is_cancelled_at_the_very_commit_leave_no_files(node, monkeypatch):
+    job = node.journal.claim(node.clock())
+    adopt = type(node.staging).adopt
+
+    def adopt_and_cancel(staging, folder):
+        outcome = adopt(staging, folder)
+        assert list(staging.results.iterdir())
+        node.journal.cancel(job.id, utc_now())
+        return outcome
+
+    monkeypatch.setattr(type(node.staging), "adopt", adopt_and_cancel)
+    flow.compute(job, node, report=lambda _step, _fraction: None)
+    assert node.journal.job(job.id).state is JobState.CANCELLED
+    assert not list(node.staging.results.iterdir())

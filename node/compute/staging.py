@@ -95,6 +95,10 @@ class Staging:
         for folder in (self._exchange(job), self._staging / _name(job)):
             remove(folder)
 
+    def take_back(self, job: Job) -> None:
+        """Remove the adopted results of a claim that the journal will not have."""
+        remove(self.results / _name(job))
+
     def remove(self, files: Iterable[Path]) -> set[Path]:
         """Remove the result folders that hold any of these files; return those files."""
         mine = {file for file in files if file.parent.parent == self.results}
