@@ -141,4 +141,4 @@ class Surrounding:
 def _template(scope: Scope) -> str:
     """Return the path as it stands in the table, never as it was asked for."""
     route = scope.get("route")
-    return route.path.replace(":uid}", "}") if isinstance(route, Route) else "none"
+    return route.path_format if isinstance(route, Route) else "none"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from node.config import Config
 from node.errors import NodeError
@@ -47,7 +48,7 @@ class Resource:
     @property
     def template(self) -> str:
         """The path as WADL and people write it: ``/studies/{study}``."""
-        return self.path.replace(":uid}", "}").replace(":int}", "}").replace(":path}", "}")
+        return compile_path(self.path)[1]
 
 
 @dataclass(frozen=True, kw_only=True)
