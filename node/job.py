@@ -149,7 +149,7 @@ def specs_of(
         route, card = _without_refused(route, series), cards[route.pipeline]
         needed = (
             {}
-            if route.lack
+            if route.lack and route.lack.then != "proceed"
             else {r: add(_needed(route, cards, r)) for r in card.inputs if card.inputs[r].result}
         )
         spec = spec_of(route, series, card, {role: one.key for role, one in needed.items()})
@@ -164,7 +164,7 @@ def _without_refused(route: Route, series: Mapping[str, Series]) -> Route:
     """Return a route; where one of its series is refused because some of it is missing, it lacks that."""
     settlings = {role: series[chosen[0].series_uid].settling for role, chosen in route.inputs.items()}
     refused = {role: one.sentence for role, one in settlings.items() if one and one.is_refused}
-    if route.lack or not refused:
+    if (route.lack and route.lack.then != "proceed") or not refused:
         return route
     sentence = " ".join(
         told if len(route.inputs) == 1 else f"Input {role!r}: {told}" for role, told in refused.items()
@@ -178,8 +178,8 @@ def _needed(route: Route, cards: Mapping[str, Card], role: str) -> Route:
     needed = cards[card.inputs[role].result]
     first, *others = needed.series_inputs
     inputs = {first: route.inputs[next(iter(card.series_inputs))]}
-    inputs |= {other: route.inputs[other] for other in others}
-    return replace(route, pipeline=needed.name, inputs=inputs, send_to=())
+    inputs |= {other: route.inputs[other] for other in others if other in route.inputs}
+    return replace(route, pipeline=needed.name, inputs=inputs, send_to=(), lack=None)
 
 
 def spec_of(

@@ -85,7 +85,8 @@ class Lack:
     sentence: str  #: names the role and what the rule wanted
     roles: tuple[str, ...] = ()  #: that are bound to nothing, or not to one series alone
     wait_s: float = 0.0  #: how long it may still become complete
-    then: Literal["refuse", "skip"] = "refuse"  #: after that time
+    #: After that time; "proceed": only optional roles are lacking, and it goes on without them.
+    then: Literal["refuse", "skip", "proceed"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ def refuse_unfit(card: Card, case: Case) -> None:
     """
     for role, spec in card.inputs.items():
         image = case.get(role)
+        if image is None and spec.optional:
+            continue
         if image is None:
             raise InputRefused("missing-input", f"{card.title} needs a series for its input {role!r}.")
         _refuse_image(image, spec, card.title)

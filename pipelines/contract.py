@@ -231,6 +231,9 @@ class InputSpec:
     #: a rule's own words on a role replace it.
     select: Mapping[str, Any] = field(default_factory=dict)
     study: Study = "current"  #: "prior": of an earlier study of the patient
+    #: The pipeline can do without: the role is then not in the `Case`, and the report says so. Only where
+    #: a rule asks for it (``incomplete = "proceed"``), and never the first role.
+    optional: bool = False
     #: The grid of the first role: "same" is needed, a different one is refused; "resample": taken to
     #: it, and told; "any": this role has its own.
     grid: GridRule = "same"
@@ -309,6 +312,16 @@ def read_card(path: Path) -> Card:
         raise CardError(f"{path}: its tables are nested too deep") from error
     if not card.inputs:
         raise CardError(f"{path}: [inputs] names no role")
+    for index, (role, spec) in enumerate(card.inputs.items()):
+        if spec.optional and (index == 0 or spec.result or card.bundle):
+            why = (
+                "the first role, which results are filed with"
+                if index == 0
+                else "a result of another pipeline"
+                if spec.result
+                else "a channel of a MONAI bundle, which takes all of them"
+            )
+            raise CardError(f"{path}: [inputs.{role}] cannot be optional: it is {why}")
     if [s.number for s in card.segments] != list(range(1, len(card.segments) + 1)):
         raise CardError(f"{path}: segments must be numbered 1, 2, 3 ... in this order")
     if card.use.count(":") != 1:

@@ -27,8 +27,9 @@ from node.encode.attributes import PATIENT, PATIENT_STUDY, STUDY
 from node.encode.rejection import KEY_OBJECT_SELECTION_CLASS, TITLES, write_rejection
 from node.errors import NodeError
 from node.job import JobInput, JobSpec, JobState, Withdrawal
+from node.loops import age_out
 from node.profile import Presentation
-from node.serve import age_out, open_node, utc_now
+from node.serve import open_node, utc_now
 from node.withdraw import withdraw
 from tests import toy_node
 from tests.encode.helpers import LEFT_LUNG, RIGHT_LUNG, encoded, findings_of, single_frame_volume

@@ -92,6 +92,7 @@ def _input(spec: InputSpec) -> str:
     parts += [f"{axis} spacing {low:g} to {high:g} mm" for axis, (low, high) in spec.spacing_mm.items()]
     parts += ["of an earlier study"] if spec.study == "prior" else []
     parts += [f"outlines of {spec.result}"] if spec.result else []
+    parts += ["optional"] if spec.optional else []
     parts += [f"grid: {spec.grid}"] if spec.grid != "same" else []
     parts += [f"select {json.dumps(spec.select, ensure_ascii=False, default=str)}"] if spec.select else []
     return "; ".join(parts)

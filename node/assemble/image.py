@@ -47,6 +47,8 @@ def load_volumes(
     check_together(inputs, card)
     volumes = {}
     for role, spec in card.series_inputs.items():
+        if spec.optional and not inputs.get(role):
+            continue
         try:
             volumes[role] = load_volume(inputs.get(role, ()), spec)
         except InputRefused as refusal:

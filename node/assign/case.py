@@ -7,7 +7,7 @@ it came. Series Numbers and our own words are all that is told of a series.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -137,9 +137,10 @@ def bind(rule: Rule, study_uid: str, around: Around) -> Route | None:
     """Return the case of a rule on a study, complete or not; None where no series fits any role."""
     study = around.study(study_uid)
     chosen, lack = _current(rule, study)
-    if chosen and lack is None and any(want.study == "prior" for want in rule.wants):
-        prior, lack = _prior(rule, next(iter(chosen.values())), around.patient(study_uid))
+    if chosen and _goes_on(lack) and any(want.study == "prior" for want in rule.wants):
+        prior, other = _prior(rule, next(iter(chosen.values())), around.patient(study_uid))
         chosen |= prior
+        lack = _both(lack, other)
     if not chosen:
         return None
     if rule.results:
@@ -163,11 +164,25 @@ def _current(rule: Rule, study: Sequence[Held]) -> tuple[dict[str, Held], Lack |
     chosen, matching = _matched(wants, study)
     if not matching.missing:
         return chosen, _unclear(matching, wants, study)
-    sentences = dict.fromkeys(_missing(role, matching, wants, study) for role in matching.missing)
-    lack = Lack(
-        code="input-missing", sentence=" ".join(sentences), roles=matching.missing, wait_s=rule.wait_s
-    )
-    return chosen, lack
+    there = _required(wants, study)
+    missing = tuple(role for role in wants if role not in there) if there else matching.missing
+    sentences = dict.fromkeys(_missing(role, matching, wants, study) for role in missing)
+    lack = Lack(code="input-missing", sentence=" ".join(sentences), roles=missing, wait_s=rule.wait_s)
+    if not there:
+        return chosen, lack
+    chosen, without = _matched(there, study)
+    return chosen, _unclear(without, there, study) or replace(lack, then="proceed")
+
+
+def _required(wants: Mapping[str, Want], study: Sequence[Held]) -> dict[str, Want]:
+    """Return the roles that can be filled, those that a case needs among them; {}: not even these."""
+    there = {role: want for role, want in wants.items() if not want.optional}
+    if len(there) == len(wants) or _matched(there, study)[1].missing:
+        return {}
+    for role, want in wants.items():
+        if want.optional and not _matched({**there, role: want}, study)[1].missing:
+            there[role] = want
+    return {role: wants[role] for role in wants if role in there}
 
 
 def _prior(rule: Rule, current: Held, others: Sequence[Held]) -> tuple[dict[str, Held], Lack | None]:
@@ -206,14 +221,26 @@ def _prior(rule: Rule, current: Held, others: Sequence[Held]) -> tuple[dict[str,
         )
     elif dated and not earlier:
         sentence = f"What the node holds of the patient that fits {words} is of later studies."
+    goes_on = all(want.optional for want in wants.values())
     lack = Lack(
         code="input-missing",
         sentence=sentence,
         roles=tuple(wants),
         wait_s=rule.wait_s,
-        then=rule.without_prior,
+        then="proceed" if goes_on else rule.without_prior,
     )
     return {}, lack
+
+
+def _goes_on(lack: Lack | None) -> bool:
+    return lack is None or lack.then == "proceed"
+
+
+def _both(one: Lack | None, other: Lack | None) -> Lack | None:
+    """Return what is lacking of the current study, which is optional, and of an earlier one."""
+    if one is None or other is None or not _goes_on(other):
+        return other or one
+    return replace(one, sentence=f"{one.sentence} {other.sentence}", roles=(*one.roles, *other.roles))
 
 
 def _matched(wants: Mapping[str, Want], study: Sequence[Held]) -> tuple[dict[str, Held], Matching]:

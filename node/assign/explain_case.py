@@ -21,6 +21,7 @@ class RoleExplanation:
     fits: tuple[str, ...]  #: how people call the series that fit, e.g. "Series 4"
     bound: str  #: which of them it is; "" where there is none, or more than one
     series_uid: str  #: of that one
+    optional: bool  #: after its time the case goes on without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ def _explain(rule: Rule, study_uid: str, around: Around) -> CaseExplanation:
                 fits=fits,
                 bound=names.get(uid, ""),
                 series_uid=uid,
+                optional=want.optional,
             )
         )
     why = "No series of the study fits any role." if route is None else ""
@@ -85,6 +87,7 @@ def render_cases(explanations: Sequence[CaseExplanation]) -> str:
             others = [name for name in one.fits if name != one.bound]
             also = f" ({', '.join(others)} would fit)" if others else ""
             of = " of an earlier study" if one.study == "prior" else ""
+            of += " (it goes on without)" if one.optional else ""
             lines.append(f"    {one.role}{of}: {one.bound or 'none'}{also};  wants: {one.words}")
         for result in told.results:
             lines.append(f"    {result.verdict:<7}  {result.pipeline}: {result.words};  saw {result.seen}")

@@ -80,6 +80,8 @@ class Want:
     role: str
     clauses: tuple[Clause, ...]
     study: Study = "current"
+    barred: frozenset[str] = frozenset()  #: policies whose instances it may not use, `node.assign.allowed`
+    optional: bool = False  #: a case goes on without, after its time
 
     @property
     def words(self) -> str:
@@ -198,7 +200,10 @@ def _wants(table: RuleTable, card: Card, complain: Complain) -> tuple[Want, ...]
             )
         if (several or clauses != common) and all(clause.keyword != "Modality" for clause in clauses):
             clauses = (*_clauses({"Modality": list(spec.modality)}, "", _say_nothing), *clauses)
-        wants.append(Want(role=role, clauses=clauses, study=spec.study))
+        optional = spec.optional and table.incomplete == "proceed"
+        wants.append(Want(role=role, clauses=clauses, study=spec.study, optional=optional))
+    if table.incomplete == "proceed" and not any(want.optional for want in wants):
+        complain(f'incomplete = "proceed": no role of {card.name!r} is optional, so it can do without none')
     for index, want in enumerate(wants):
         for earlier in wants[:index]:
             if (want.study, set(want.clauses)) == (earlier.study, set(earlier.clauses)):

@@ -105,8 +105,17 @@ def order_for(
         presentation=config.results.presentation,
         predecessors=tuple(predecessors),
         results=dict(results),
-        cautions={role: entry.caution for role, entry in job.spec.inputs.items() if entry.caution},
+        cautions=_cautions(job),
     )
+
+
+def _cautions(job: Job) -> dict[str, str]:
+    """Return role -> what results must say of its series; what is lacking is said with the first."""
+    said = {role: [entry.caution] * bool(entry.caution) for role, entry in job.spec.inputs.items()}
+    if lack := job.spec.lack:
+        roles = " and ".join(repr(role) for role in lack.roles)
+        said[next(iter(said))].append(f"computed without input {roles}: {lack.sentence.removesuffix('.')}")
+    return {role: "; ".join(sentences) for role, sentences in said.items() if sentences}
 
 
 def do(

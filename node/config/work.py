@@ -112,3 +112,5 @@ class RuleTable(Table):
     #: How long several series of a study may lack one before that is a refusal.
     wait_s: Annotated[float, Field(ge=0, le=31_536_000)] = 600.0
     without_prior: WithoutPrior = "refuse"  #: where there is no earlier study after that time
+    #: "proceed": after that time a case goes on without the roles that its card calls optional, and says so
+    incomplete: Literal["refuse", "proceed"] = "refuse"

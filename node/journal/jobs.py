@@ -174,7 +174,8 @@ class Jobs(Database):
         NodeError
             An instance has aged out.
         """
-        if lack := job.spec.lack:
+        lack = job.spec.lack
+        if lack and lack.then != "proceed":
             with self._reading() as connection:
                 raise InputRefused(lack.code, lack.sentence + looked(connection, job.id))
         given: dict[str, tuple[Instance, ...]] = {}

@@ -101,10 +101,7 @@ class Patients(Database):
         studies = select(_series.c.study_uid).where(_of_patient(patient_key))
         lacking = and_(
             _job.c.lack.is_not(None),
-            or_(
-                _job.c.state == JobState.REFUSED,
-                and_(_job.c.state == JobState.CANCELLED, _job.c.reason_code == "skipped"),
-            ),
+            or_(_job.c.state != JobState.CANCELLED, _job.c.reason_code == "skipped"),
         )
         open_ones = and_(_job.c.study_uid.in_(studies), or_(_job.c.state == JobState.QUEUED, lacking))
         query = select(_job.c.study_uid, _job.c.case_of).where(_job.c.case_of != [], or_(bound, open_ones))

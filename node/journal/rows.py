@@ -92,7 +92,7 @@ def instance_of(row: Row[Any], data: Path) -> Instance:
     )
 
 
-def settling_of(row: Row[Any]) -> Settling:
+def settling_of(row: Any) -> Settling:
     """Return how a series settled, from its row."""
     return Settling(by=row.decided_by, held=row.held, **row.evidence)
 

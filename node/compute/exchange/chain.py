@@ -17,7 +17,7 @@ _LABELS = Code("1", "UCUM", "no units")
 
 
 def with_results(volumes: Volumes, card: Card, results: Mapping[str, Made]) -> dict[str, Volume]:
-    """Return all roles of a card, in its order: what was loaded, and what others outlined on the first.
+    """Return the roles of a card, in its order: what was loaded, and what others outlined on the first.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ def with_results(volumes: Volumes, card: Card, results: Mapping[str, Made]) -> d
         As `read_outlines` says.
     """
     first = volumes[next(iter(card.series_inputs))]
-    whole = {}
+    whole: dict[str, Volume] = {}
     for role, spec in card.inputs.items():
         if not spec.result:
-            whole[role] = volumes[role]
+            whole |= {role: volumes[role]} if role in volumes else {}  # it may be optional
             continue
         made = results[role]
         labels = read_outlines(made, spec.segments, role, first)
