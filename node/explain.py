@@ -24,6 +24,7 @@ from node.assign import (
     keywords_of,
     nothing_yet,
     parse_rules,
+    under,
 )
 from node.compute import installed
 from node.config import Config
@@ -78,7 +79,7 @@ def explained(what: str, config: Config) -> list[Told]:
         The rules or pipelines cannot be used, or there is no such series or file.
     """
     cards = installed(config.pipelines)
-    rules = parse_rules(config.rules, cards)
+    rules = under(parse_rules(config.rules, cards), config.accept.policies)
     with _series(what, config) as found:
         chosen = found.chosen
         read = {series.uid: read_headers(series.instances) for series in chosen}

@@ -13,7 +13,7 @@ from pathlib import Path
 from node import __version__, flow
 from node.accept import DimseDoor, FolderDoor, Request, Spool, Store, StowDoor, check_inbox
 from node.accept.dimse import Receive
-from node.assign import parse_rules
+from node.assign import parse_rules, under
 from node.compute import Engine, LocalEngine, Staging, installed
 from node.compute.sandbox.probe import probe, unconfined
 from node.config import Config
@@ -50,7 +50,7 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
         outside cannot be shut in.
     """
     cards = installed(config.pipelines)
-    rules = parse_rules(config.rules, cards)
+    rules = under(parse_rules(config.rules, cards), config.accept.policies)
     data = config.node.data.resolve()
     if config.pipelines and (lack := unconfined(config.compute.isolation, config.pipelines, probe(data))):
         raise ConfigError(f"[pipelines] {lack}.")
@@ -108,7 +108,8 @@ def _recover(node: Node) -> None:
     """Sweep what was never acknowledged or committed, and go on with what was."""
     for job in node.journal.recover(node.clock(), tries=node.config.compute.tries):
         log.info("job_requeued", job=job.id, state=job.state, reason="the node stopped while it computed")
-    routing = node.config.rules, sorted(card.digest for card in node.cards.values()), __version__
+    policies = {name: policy.rules for name, policy in node.config.accept.policies.items()}
+    routing = node.config.rules, policies, sorted(card.digest for card in node.cards.values()), __version__
     log.info("unrouted_reconsidered", count=node.journal.reconsider(repr(routing)))
     swept = node.store.sweep(node.journal.known_paths())
     node.staging.sweep(node.journal.result_paths())

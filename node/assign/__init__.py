@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pydicom import Dataset
 
+from node.assign.allowed import under
 from node.assign.case import Around, Held, assign_cases, bind
 from node.assign.explain import Explanation, as_dict, explain, render, why_not
 from node.assign.explain_case import CaseExplanation, cases_as_dict, explain_cases, render_cases
@@ -42,6 +43,7 @@ __all__ = [
     "places",
     "render",
     "render_cases",
+    "under",
     "why_not",
 ]
 

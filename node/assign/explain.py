@@ -13,6 +13,7 @@ from typing import Any
 
 from pydicom import Dataset
 
+from node.assign.allowed import why_barred
 from node.assign.judge import Judgement, Unreadable, judge, read
 from node.assign.operators import Verdict
 from node.assign.results import Ask, ResultVerdict, hold, judge_results, nothing_yet
@@ -203,6 +204,8 @@ def _why(judgement: Judgement, clauses: Sequence[ClauseExplanation], readable: i
     yes, unknown = (judgement.by_instance.count(v) for v in (Verdict.YES, Verdict.UNKNOWN))
     if judgement.own:
         return "The series was made by this node, and own results never start jobs."
+    if judgement.barred:
+        return why_barred(judgement.series)
     if judgement.matched:
         left = f"; {total - yes} left out because a clause says no to them" if yes < total else ""
         return f"{yes} of {total} instances match{left}."

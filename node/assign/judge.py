@@ -21,6 +21,7 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from node import INSTANCE_CREATOR_UID
+from node.assign.allowed import is_barred
 from node.assign.operators import Kind, Verdict
 from node.assign.rule import Clause, Want
 from node.model import Instance, Series
@@ -49,13 +50,15 @@ class Judgement:
     want: Want
     series: Series
     own: bool  #: made by this node, so nothing else counts
+    barred: bool  #: it came under policies that keep it from this rule
     by_clause: tuple[tuple[Verdict, ...], ...]  #: [clause][instance]
     by_instance: tuple[Verdict, ...]
 
     @property
     def matched(self) -> bool:
         """Whether the rule wants this series in this role."""
-        return not self.own and Verdict.YES in self.by_instance and Verdict.UNKNOWN not in self.by_instance
+        may = not self.own and not self.barred
+        return may and Verdict.YES in self.by_instance and Verdict.UNKNOWN not in self.by_instance
 
     @property
     def chosen(self) -> tuple[Instance, ...]:
@@ -78,6 +81,7 @@ def judge(want: Want, series: Series, headers: Mapping[str, Dataset]) -> Judgeme
         want=want,
         series=series,
         own=any(header is not None and is_own(header) for header in ordered),
+        barred=is_barred(want, series),
         by_clause=by_clause,
         by_instance=tuple(
             _all_of([verdicts[index] for verdicts in by_clause] or [_bare(header)])
