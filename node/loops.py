@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from node import flow
-from node.errors import IllegalTransition, JournalUnavailable
+from node.errors import ConfigError, IllegalTransition, JournalUnavailable
 from node.evidence import Bringing, asked, counter, nobody, settled
 from node.flow import Node
 from node.follow import follow
 from node.job import Job, JobState
 from node.log import describe, get_log
+from node.peer.tls import expiring
 from node.prove import prove
 from node.pull import pulling
 
@@ -29,6 +30,7 @@ STRANDED_PAUSE_S = 1.0  #: how long until a job is given up again that the journ
 AGE_OUT_EVERY_S = 3600.0
 AGE_OUT_AT_ONCE = 5  #: series; senders wait while they go
 CANCEL_EVERY_S = 1.0
+CERTIFICATES_EVERY_S = 86_400.0
 
 
 def loops_of(node: Node, stop: threading.Event, bringing: Bringing = nobody) -> list[threading.Thread]:
@@ -38,6 +40,7 @@ def loops_of(node: Node, stop: threading.Event, bringing: Bringing = nobody) -> 
     work += [(f"count-{name}", counter(node, name)) for name in asked(node.config)]
     work += list(pulling(node, stop.is_set))
     work += [("age-out", _every(AGE_OUT_EVERY_S, partial(age_out, node)))]
+    work += [("certificates", _every(CERTIFICATES_EVERY_S, partial(warn_of_certificates, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
     work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
     for name in (*node.config.destinations, None):
@@ -156,6 +159,16 @@ def age_out(node: Node) -> None:
                 log.info("series_aged_out", series_uid=series_uid, count=len(files))
         if not some:
             return
+
+
+def warn_of_certificates(node: Node) -> None:
+    """Say in the log which certificates of [tls] have ended, or soon will."""
+    try:
+        complaint = expiring(node.config.tls, node.clock())
+    except ConfigError as error:
+        complaint = str(error)
+    if complaint:
+        log.warning("certificate_ends", reason=complaint)
 
 
 def _canceller(node: Node, under_way: set[int]) -> Callable[[], None]:
