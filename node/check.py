@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from node.accept import check_inbox, chosen_classes, decodable_syntaxes, listen_on
@@ -14,10 +15,20 @@ from node.compute import installed
 from node.compute.local import resolve_devices
 from node.compute.record import told_of_trial
 from node.compute.sandbox.probe import probe, unconfined
-from node.config import Config, DimseDestination, FolderDestination
+from node.config import (
+    Config,
+    Destination,
+    DimseDestination,
+    DimseSource,
+    FolderDestination,
+    Source,
+    StowDestination,
+    WebSource,
+)
 from node.errors import ConfigError
-from node.send.classes import told
-from node.send.echo import echo, lacking
+from node.peer.echo import Answer, echo, try_query, try_store
+from node.peer.tls import client_context, expiring
+from node.send.classes import RESULT_CLASSES, lacking, told
 from pipelines.contract import Card
 
 #: Without these a hospital's everyday images cannot be read (PS3.5 annex A).
@@ -31,6 +42,10 @@ EXPECTED_SYNTAXES = {
     "1.2.840.10008.1.2.4.90": "JPEG 2000 Lossless",
     "1.2.840.10008.1.2.5": "RLE Lossless",
 }
+
+#: Study Root Query/Retrieve, PS3.4 C.6.2.
+FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
+ASKED = {FIND: "C-FIND", MOVE: "C-MOVE", GET: "C-GET"}
 
 #: What the node makes in its data folder.
 FOLDERS = ("spool", "instances", "quarantine", "staging", "results", "scratch")
@@ -61,16 +76,67 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
             yield f"pipeline {name}: {told_of_trial(entry.folder)}", ""
     nothing = "" if config.rules else "there are none, so no series will be analysed"
     yield f"rules ({len(config.rules)})", _told(lambda: parse_rules(config.rules, cards)) or nothing
+    yield from peers(config)
+
+
+def peers(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield whom the node calls, each with a complaint or ""; nothing is stored there or fetched."""
+    if config.tls.certificate or config.tls.authorities:
+        yield "[tls]", _told(lambda: client_context(config.tls)) or expiring(config.tls, datetime.now(UTC))
+    for name, source in config.sources.items():
+        yield from _source(name, source, config)
     for name, destination in config.destinations.items():
-        if isinstance(destination, FolderDestination):
-            yield f"destination {name}: folder {destination.path}", _writable(destination.path)
-        elif isinstance(destination, DimseDestination):
-            where = f"{destination.ae_title} at {destination.host}:{destination.port}"
-            answer = echo(destination, config.node.ae_title)
-            yield f"destination {name}: C-ECHO to {where}", answer.complaint
-            if not answer.complaint:
-                lacks = "; ".join(lacking(destination, answer.taken))
-                yield f"destination {name} {told(answer.taken)}", lacks
+        yield from _destination(name, destination, config)
+
+
+def _destination(name: str, destination: Destination, config: Config) -> Iterator[tuple[str, str]]:
+    """Look at a destination; nothing is stored."""
+    if isinstance(destination, FolderDestination):
+        yield f"destination {name}: folder {destination.path}", _writable(destination.path)
+        return
+    tls = config.tls
+    if isinstance(destination, StowDestination):
+        yield f"destination {name}: STOW-RS at {destination.url}", _told(lambda: try_store(destination, tls))
+        if destination.proof == "query":
+            yield f"destination {name}: QIDO-RS, for proof", _told(lambda: try_query(destination, tls))
+        return
+    answer, complaint = _echo(destination, tuple(RESULT_CLASSES), config)
+    yield f"destination {name}: C-ECHO to {_where(destination)}", complaint
+    if not complaint:
+        lacks = "; ".join(lacking(destination, answer))
+        yield f"destination {name} {told(answer)}", lacks
+
+
+def _source(name: str, source: Source, config: Config) -> Iterator[tuple[str, str]]:
+    """Look at a source; nothing is fetched."""
+    if isinstance(source, WebSource):
+        yield f"source {name}: QIDO-RS at {source.url}", _told(lambda: try_query(source, config.tls))
+        return
+    taken, complaint = _echo(source, tuple(ASKED), config)
+    yield f"source {name}: C-ECHO to {_where(source)}", complaint
+    if complaint:
+        return
+    wanted, other = (MOVE, GET) if source.retrieve == "move" else (GET, MOVE)
+    lacks = "; ".join(f"it takes no {ASKED[uid]} of us" for uid in (FIND, wanted) if not taken.get(uid))
+    if not taken.get(wanted) and taken.get(other):
+        lacks += (
+            f', but {ASKED[other]}: set retrieve = "{"get" if other == GET else "move"}" in [sources.{name}]'
+        )
+    takes = [word for uid, word in ASKED.items() if taken.get(uid)]
+    yield f"source {name} takes {', '.join(takes) or 'no question'}", lacks
+
+
+def _echo(
+    entry: DimseDestination | DimseSource, classes: tuple[str, ...], config: Config
+) -> tuple[Mapping[str, bool], str]:
+    """Return what a peer takes, and the complaint."""
+    found: list[Answer] = []
+    complaint = _told(lambda: found.append(echo(entry, classes, config.node.ae_title, config.tls)))
+    return (found[0].taken, found[0].complaint) if found else ({}, complaint)
+
+
+def _where(entry: DimseDestination | DimseSource) -> str:
+    return f"{entry.ae_title} at {entry.host}:{entry.port}{' by TLS' if entry.tls else ''}"
 
 
 def _isolation(config: Config) -> Iterator[tuple[str, str]]:
@@ -107,9 +173,9 @@ def _existing(folder: Path) -> Path:
 
 
 def _told(look: Callable[[], object]) -> str:
-    """Do what the node does at its start; return what it would complain about."""
+    """Do what the node does, and return what it would complain about, or what it finds to complain of."""
     try:
-        look()
+        found = look()
+        return found if isinstance(found, str) else ""
     except ConfigError as error:
         return " ".join(str(error).split())
-    return ""

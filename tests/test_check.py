@@ -9,12 +9,14 @@ import subprocess
 import pytest
 from pydicom.uid import EnhancedSRStorage, SegmentationStorage
 
-from node.check import complaints
-from node.config import read_config
+from node.check import complaints, peers
+from node.config import TlsTable, read_config
 from node.errors import ConfigError
+from node.peer.tls import server_context
 from node.serve import serve
 from tests.harness import RADNODE
 from tests.peers import ContextRefusingPacs, RecordingPacs, RejectingPacs
+from tests.web_peers import Says, WebPeer
 
 HEAD = '[node]\ndata = "data"\n[accept]\nreserve_gb = 0\n'
 DOOR = "[accept.dimse]\nport = 0\n"
@@ -146,7 +148,109 @@ def test_check_says_who_is_not_there_or_rejects_us(tmp_path):
     with RecordingPacs() as gone:
         pass
     ((_, complaint),) = told_of(tmp_path, gone).items()
-    assert "no answer" in complaint
+    assert "cannot be reached" in complaint
     with RejectingPacs(1, 1, 3) as pacs:
         ((_, complaint),) = told_of(tmp_path, pacs).items()
-    assert "does it know the AE title RADNODE" in complaint
+    assert "calling AE title not recognised. Make our AE title known to it" in complaint
+
+
+def looked_at(tmp_path, text: str) -> dict[str, str]:
+    """Return what `radnode check` says beyond this machine, with its complaints."""
+    config = tmp_path / "node.toml"
+    config.write_text(HEAD + text)
+    return dict(peers(read_config(config)))
+
+
+def stow_at(url: str, more: str = "") -> str:
+    return f'[destinations.cloud]\ntransport = "stow"\nurl = "{url}"\ntimeout_s = 3\n{more}'
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "complaint"),
+    [
+        (200, "application/dicom+json", ""),
+        (202, "application/dicom+json", ""),
+        (400, "text/plain", ""),
+        (409, "application/dicom+xml", ""),
+        (200, "text/html; charset=utf-8", "is url its DICOMweb service?"),
+        (302, "text/html", "sends us elsewhere (status 302)"),
+        (401, "text/html", "see token_file and [tls]"),
+        (404, "text/html", "is url its DICOMweb service?"),
+        (503, "text/html", "cannot store just now"),
+    ],
+)
+def test_check_asks_a_stow_service_without_storing_anything(tmp_path, status, kind, complaint):
+    with WebPeer(Says(status, b"x" * 5000, {"Content-Type": kind})) as peer:
+        ((place, told),) = looked_at(tmp_path, stow_at(peer.url)).items()
+        (asked,) = peer.asked
+    assert (asked.method, asked.target, asked.parts) == ("POST", "/dicom-web/studies", [])
+    assert place == f"destination cloud: STOW-RS at {peer.url}"
+    assert told.endswith(complaint) if not complaint else complaint in told
+    assert bool(told) == bool(complaint)
+
+
+def test_check_asks_what_proof_and_web_sources_need(tmp_path):
+    """One study is asked for, and not read."""
+    with WebPeer(lambda _n, asked: Says(403 if asked.method == "GET" else 200)) as peer:
+        source = f'[sources.web]\ntransport = "web"\nurl = "{peer.url}"\ntimeout_s = 3\n'
+        found = looked_at(tmp_path, stow_at(peer.url, 'proof = "query"\n') + source)
+        assert {asked.target for asked in peer.asked if asked.method == "GET"} == {
+            "/dicom-web/studies?limit=1"
+        }
+    assert found[f"destination cloud: STOW-RS at {peer.url}"] == ""
+    assert "does not let us ask" in found["destination cloud: QIDO-RS, for proof"]
+    assert "does not let us ask" in found[f"source web: QIDO-RS at {peer.url}"]
+
+
+@pytest.mark.parametrize(
+    ("takes", "retrieve", "complaint"),
+    [
+        ((1, 2, 3), "move", ""),
+        ((1, 3), "get", ""),
+        ((1, 3), "move", 'it takes no C-MOVE of us, but C-GET: set retrieve = "get" in [sources.pacs]'),
+        ((1, 2), "get", 'it takes no C-GET of us, but C-MOVE: set retrieve = "move" in [sources.pacs]'),
+        ((2,), "move", "it takes no C-FIND of us"),
+        ((), "move", "it takes no C-FIND of us; it takes no C-MOVE of us"),
+    ],
+)
+def test_check_says_what_a_source_answers(tmp_path, takes, retrieve, complaint):
+    classes = [f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in takes]
+    with RecordingPacs(sop_classes=classes) as pacs:
+        first, second = looked_at(
+            tmp_path,
+            f'[sources.pacs]\ntransport = "dimse"\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\n'
+            f'port = {pacs.port}\nretrieve = "{retrieve}"\n',
+        ).items()
+    assert first == (f"source pacs: C-ECHO to ARCHIVE at 127.0.0.1:{pacs.port}", "")
+    assert second[1] == complaint
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("server", ""),
+        ("stranger", "leads to no authority that we believe"),
+        ("expired", "has ended"),
+        ("elsewhere", "names another host"),
+    ],
+)
+def test_check_says_whose_certificate_is_not_believed(tmp_path, certificates, name, why):
+    pair = getattr(certificates, name)
+    theirs = server_context(TlsTable(certificate=pair.certificate, key=pair.key), "on")
+    with WebPeer(Says(200), tls=theirs) as peer:
+        text = stow_at(peer.url) + f'[tls]\nauthorities = "{certificates.authority}"\n'
+        found = looked_at(tmp_path, text)
+    assert found["[tls]"] == ""
+    told = found[f"destination cloud: STOW-RS at {peer.url}"]
+    assert why in told
+    assert bool(told) == bool(why)
+
+
+def test_check_says_that_our_own_certificate_ends_soon(tmp_path, certificates):
+    assert "ends on" in looked_at(tmp_path, certificates.tls(certificates.ending))["[tls]"]
+
+
+def test_a_token_is_not_to_go_in_clear_text(tmp_path):
+    text = stow_at("http://pacs.example/dicom-web", 'token_file = "token"\n')
+    with pytest.raises(ConfigError, match=r"\[destinations.cloud\] token_file .* use https"):
+        looked_at(tmp_path, text)

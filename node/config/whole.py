@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError, model_validator
 
@@ -121,6 +122,13 @@ class Config(Table):
                 yield f"[{table}] tls = {door.tls!r} needs a certificate and a key; name them in [tls]"
             if door.tls == "mutual" and not self.tls.authorities:
                 yield f'[{table}] tls = "mutual" needs authorities that sign for callers; name them in [tls]'
+        for kind, entries in (("sources", self.sources), ("destinations", self.destinations)):
+            for name, entry in entries.items():
+                if not isinstance(entry, StowDestination | WebSource) or not entry.token_file:
+                    continue
+                url = urlsplit(entry.url)
+                if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+                    yield f"[{kind}.{name}] token_file would go to {entry.url!r} in clear text; use https"
         if bool(self.tls.certificate) != bool(self.tls.key):
             yield "[tls] certificate and key go together; name both"
 

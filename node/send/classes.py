@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydicom.uid import (
     UID,
@@ -14,7 +14,6 @@ from pydicom.uid import (
     EncapsulatedPDFStorage,
     EnhancedSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
-    ImplicitVRLittleEndian,
     KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     ParametricMapStorage,
@@ -23,6 +22,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from node.config import DimseDestination
 from node.model import ResultObject, StandIn
 from node.profile import EXTRAS, LABELMAP_CLASS, Extra
 
@@ -84,32 +84,27 @@ NEEDS: Mapping[Extra, tuple[str, ...]] = {
     "key-objects": (str(KeyObjectSelectionDocumentStorage),),
 }
 
-#: Results of presentation context negotiation (PS3.8 Table 9-18).
-_ACCEPTED, _NO_SYNTAX = 0, 4
-
-
-def taken_of(association: Any) -> dict[str, bool]:
-    """Return SOP Class UID -> whether the peer takes it, of an established association.
-
-    A class that it knows but in no transfer syntax that we offered is not taken, unless only such
-    were offered as a peer may well lack.
-    """
-    taken: dict[str, bool] = {}
-    contexts = [*association.accepted_contexts, *association.rejected_contexts]
-    for context in contexts:
-        uid = str(context.abstract_syntax)
-        if context.result == _ACCEPTED:
-            taken[uid] = True
-        elif context.result != _NO_SYNTAX or ImplicitVRLittleEndian in context.transfer_syntax:
-            taken.setdefault(uid, False)
-    return taken
-
 
 def told(taken: Mapping[str, bool]) -> str:
     """Return in words which of our results a peer takes."""
     yes = ", ".join(name for uid, name in RESULT_CLASSES.items() if taken.get(uid))
     no = ", ".join(name for uid, name in RESULT_CLASSES.items() if taken.get(uid) is False)
     return "; ".join(filter(None, (f"takes {yes}" if yes else "", f"not {no}" if no else "")))
+
+
+def lacking(destination: DimseDestination, taken: Mapping[str, bool]) -> Iterator[str]:
+    """Yield what a destination is to be given and does not take, nor anything in its place."""
+
+    def none_of(classes: tuple[str, ...]) -> bool:
+        return not any(taken.get(uid, True) for uid in classes)
+
+    if none_of(SEGMENTATIONS):
+        yield "it takes no segmentation, so whatever is outlined and all that refers to it would stay here"
+    if none_of(REPORTS):
+        yield "it takes no structured report, of which every job has one"
+    for extra in destination.also:
+        if none_of(NEEDS[extra]):
+            yield f'also names "{extra}", which it does not take'
 
 
 def class_name(uid: str) -> str:

@@ -24,8 +24,9 @@ from node.failpoint import failpoint
 from node.log import get_log
 from node.model import Receipt, ResultObject
 from node.peer.association import associated, finish_within
+from node.peer.echo import taken_of
 from node.peer.tls import client_context
-from node.send.classes import RESULT_CLASSES, Negotiated, class_name, remedy, taken_of
+from node.send.classes import RESULT_CLASSES, Negotiated, class_name, remedy
 from node.send.status import Verdict, family_of
 from node.send.syntax import FALLBACKS, syntaxes_for, unpacked
 from node.send.trip import Trip
