@@ -122,9 +122,9 @@ def move(
     PeerUnreachable
         No connection, or nothing happened for too long.
     PeerBusy
-        Not now (A701, A702, FE00).
+        Not now (A701, A702, Cxxx, FE00).
     PeerRefused
-        Never (A801, A900, Cxxx, 0122, 0124).
+        Never (A801, A900, 0122, 0124).
     """
     place = f"{source.ae_title} at {source.host}:{source.port}"
     with associated(
@@ -145,6 +145,8 @@ def move(
             raise PeerRefused(
                 f"{place} does not know where to send it (A801): let it know AE {ae_title} at {door}."
             ) from error
+        except PeerBusy as error:
+            raise PeerBusy(f"{error} Does it reach AE {ae_title} at {door}?") from error
         except (ValueError, RuntimeError) as error:
             raise PeerRefused(f"{place} does not send what is asked for (C-MOVE, Study Root).") from error
         return came.note
@@ -250,9 +252,10 @@ def _follow(answers: Iterator[tuple[Dataset, Dataset | None]], came: Came, place
         return
     if code == 0xA801:
         raise _Unknown
-    if code == 0xA900 or 0xC000 <= code <= 0xCFFF or code in (0x0122, 0x0124):
+    if code in (0xA900, 0x0122, 0x0124):
         raise PeerRefused(told)
-    raise PeerBusy(told)  # A701, A702, FE00, and what no clause knows
+    # A701, A702, FE00, and what no clause knows; Cxxx as well: so some say that they do not reach our door.
+    raise PeerBusy(told)
 
 
 class _Taker:

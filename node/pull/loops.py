@@ -13,7 +13,8 @@ from node.pull.priors import seek
 from node.pull.watch import look
 
 LOOK_EVERY_S = 0.5  #: for new requests, of people and of cases that lack a prior
-PRIORS_PAUSE_S = 5.0  #: between two looks for priors
+PRIORS_EVERY_S = 2.0  #: how often cases that lack a prior are looked for
+SILENT_PAUSE_S = 30.0  #: how long an archive that could not be asked is left alone
 
 Once = Callable[[], bool]  #: does something, if there is something to do, and says whether there was
 
@@ -25,9 +26,9 @@ def pulling(node: Node, is_stopping: Callable[[], bool]) -> Iterator[tuple[str, 
     for name, source in node.config.sources.items():
         yield f"pull-{name}", _now_and_then(LOOK_EVERY_S, partial(_fetch_next, name, node, is_stopping))
         if source.watch is not None:
-            yield f"watch-{name}", _now_and_then(source.watch.every_s, partial(_no_more, look, name, node))
+            yield f"watch-{name}", _now_and_then(source.watch.every_s, partial(_look, name, node))
         if source.priors:
-            yield f"priors-{name}", _now_and_then(PRIORS_PAUSE_S, partial(_no_more, seek, name, node))
+            yield f"priors-{name}", _seeker(name, node)
 
 
 def _fetch_next(name: str, node: Node, is_stopping: Callable[[], bool]) -> bool:
@@ -38,10 +39,23 @@ def _fetch_next(name: str, node: Node, is_stopping: Callable[[], bool]) -> bool:
     return pull is not None
 
 
-def _no_more(act: Callable[[str, Node], int], name: str, node: Node) -> bool:
-    """Do something whose end is the end for now."""
-    act(name, node)
+def _look(name: str, node: Node) -> bool:
+    look(name, node)
     return False
+
+
+def _seeker(name: str, node: Node) -> Once:
+    """Return what looks for priors; an archive that cannot be asked is left alone for a while."""
+    next_at = time.monotonic()
+
+    def once() -> bool:
+        nonlocal next_at
+        if time.monotonic() >= next_at:
+            could = seek(name, node)
+            next_at = time.monotonic() + (PRIORS_EVERY_S if could else SILENT_PAUSE_S)
+        return False
+
+    return once
 
 
 def _now_and_then(every_s: float, act: Once) -> Once:

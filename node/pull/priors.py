@@ -33,12 +33,17 @@ _PATTERN = frozenset("*?\\")  #: with these, a Patient ID would match others (PS
 _TOLD = ("Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
 
 
-def seek(name: str, node: Node) -> int:
-    """Look in one archive for the priors that cases lack; return how many series are to be fetched.
+def seek(name: str, node: Node) -> bool:
+    """Look in one archive for the priors that cases lack, and have them fetched.
 
-    Each archive is asked once for each case. One that cannot be asked is asked again the next time.
+    Each archive is asked once for each case.
+
+    Returns
+    -------
+    bool
+        Whether it could be asked; if not, it is to be asked again.
     """
-    count, now = 0, node.clock()
+    now = node.clock()
     for job in node.journal.lacking(name, now):
         wants = wanted(job, node.rules)
         current = _current(job, node) if wants else None
@@ -46,22 +51,21 @@ def seek(name: str, node: Node) -> int:
         if current is None or question is None:
             node.journal.seek(job.id, name, _NOT_ASKED, now)
             continue
-        archive = archive_of(node.config.sources[name], node.config)
         try:
+            archive = archive_of(node.config.sources[name], node.config)
             studies = earlier(archive.studies(question, most=MOST_STUDIES), current)
             series = list(_fitting(archive, studies, wants))
         except NodeError as error:
             log.warning("priors_not_sought", name=name, job=job.id, reason=str(error))
             node.journal.complain(name, str(error))
-            return count
+            return False
         node.journal.complain(name, "")
         for one in series:
             node.journal.ask_pull(name, one.study_uid, one.uid, prior=True, now=node.clock())
         found = len({one.study_uid for one in series})
         node.journal.seek(job.id, name, found, now)
         log.info("priors_sought", name=name, job=job.id, count=found)
-        count += len(series)
-    return count
+    return True
 
 
 def wanted(job: Job, rules: Sequence[Rule]) -> tuple[Want, ...]:
