@@ -116,6 +116,7 @@ class CommittingPacs(RecordingPacs):
         failed: Mapping[str, int] | None = None,
         transaction_uid: str | None = None,
         ae_title: str | None = None,
+        role: bool = True,
     ) -> int | None:
         """Tell the node what came of a request, the truth unless told otherwise; return its answer."""
         true = self.verdict(asked)
@@ -126,7 +127,7 @@ class CommittingPacs(RecordingPacs):
         if over == "same":
             status = say(asked.association, told, event_type)
         else:
-            with calling(self.how.node_port, ae_title or self.ae_title) as association:
+            with calling(self.how.node_port, ae_title or self.ae_title, role=role) as association:
                 status = say(association, told, event_type)
         self.answers.append(status)
         return status

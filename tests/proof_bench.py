@@ -56,8 +56,10 @@ class Bench:
         job = a_job(self.journal, series=series, send_to=send_to or ("archive",), at=self.now)
         folder = self.folder / "results" / str(job.id)
         folder.mkdir(parents=True)
-        seg = saved(picture(f"2.25.{job.id}.1"), folder)
-        sr = saved(report(f"2.25.{job.id}.2"), folder, refers_to=(seg.sop_instance_uid,))
+        pixels, words = picture(f"2.25.{job.id}.1"), report(f"2.25.{job.id}.2")
+        pixels.StudyInstanceUID = words.StudyInstanceUID = job.spec.study_uid
+        seg = saved(pixels, folder)
+        sr = saved(words, folder, refers_to=(seg.sop_instance_uid,))
         outcome = Outcome(objects=(seg, sr), summary=(), notes=(), seconds={})
         return self.journal.save_results(self.journal.claim(self.now), outcome, self.now)
 

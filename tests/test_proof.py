@@ -274,6 +274,7 @@ def test_what_the_archive_lists_is_there(bench, archive):
         "since": None,
         "next_ask": None,
         "why": "",
+        "via": {},
         "paused_since": None,
         "pause": "",
     }

@@ -17,7 +17,7 @@ from node.job import JobState, next_try
 from node.journal import schema
 from node.journal.database import Database
 from node.journal.moves import find_job, move_job
-from node.journal.outbox import finish_job
+from node.journal.outbox import PROVE_AFTER, finish_job
 
 _job, _result, _stand_in = schema.job, schema.result, schema.stand_in
 _delivery, _parcel = schema.delivery, schema.parcel
@@ -50,6 +50,9 @@ class Proofs(Database):
     ) -> list[Unproved]:
         """Return what is to be asked for now at one place, the one that is due longest first.
 
+        What of the same job is being sent there is waited for, and what is due in a moment goes with it,
+        to ask for all of it at once.
+
         Parameters
         ----------
         place
@@ -59,12 +62,13 @@ class Proofs(Database):
         paused = exists().where(schema.pause.c.destination == _place)
         query = (
             _whole()
-            .where(here, _parcel.c.prove_at <= now, ~paused)
+            .where(here, _parcel.c.prove_at <= now + PROVE_AFTER, ~paused, ~_being_sent(now))
             .order_by(_parcel.c.prove_at, _parcel.c.job_id, _result.c.number)
             .limit(most)
         )
         with self._reading() as connection:
-            return _read(connection, query)
+            first = connection.execute(query).first()
+            return _read(connection, query) if first and first.prove_at <= now else []
 
     def ask(
         self, transaction_uid: str, place: str, things: Sequence[Unproved], *, now: datetime, due_at: datetime
@@ -270,6 +274,20 @@ def _set(connection: Connection, thing: Unproved, **values: object) -> bool:
 
 def _sends() -> ColumnElement[bool]:
     return exists().where(_job.c.id == _parcel.c.job_id, _job.c.state == JobState.SENDING)
+
+
+def _being_sent(now: datetime) -> ColumnElement[bool]:
+    """Whether the delivery of an object lacks others that may be sent now."""
+    other = _parcel.alias("other")
+    return exists().where(
+        other.c.job_id == _parcel.c.job_id,
+        other.c.destination == _parcel.c.destination,
+        other.c.delivered_at.is_(None),
+        _delivery.c.job_id == other.c.job_id,
+        _delivery.c.destination == other.c.destination,
+        ~_delivery.c.parked,
+        _delivery.c.not_before <= now,
+    )
 
 
 def _settle(connection: Connection, thing: Unproved) -> None:

@@ -51,6 +51,15 @@ def test_what_is_to_be_proved_waits_a_moment_and_then_tells_all_that_is_asked_wi
     assert journal.finish(taken.id, after(1)) is None
 
 
+def test_what_is_due_in_a_moment_is_asked_for_together_with_what_is_due(journal):
+    job = a_job(journal)
+    job = journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
+    for number, at in ((1, NOON), (2, after(0.7))):
+        journal.keep(job.id, a_receipt(f"2.25.{job.id}.{number}", at=at), prove=True)
+    assert journal.unproved("archive", after(0.9), most=9) == []
+    assert len(journal.unproved("archive", after(1), most=9)) == 2
+
+
 def test_a_result_that_went_as_another_kind_is_asked_for_as_that(journal):
     job = a_job(journal)
     job = journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
@@ -60,6 +69,7 @@ def test_a_result_that_went_as_another_kind_is_asked_for_as_that(journal):
     )
     journal.keep_stand_ins(job.id, {uid: StandIn(thing=other, sentence="")})
     journal.keep(job.id, replace(a_receipt(uid), sent_as="2.25.99"), prove=True)
+    journal.park(job.id, "archive", code="peer-refused", reason="No.")
     (thing,) = journal.unproved("archive", after(1), most=9)
     assert (thing.sop_instance_uid, thing.sent_uid) == (uid, "2.25.99")
     assert (thing.sop_class_uid, thing.series_uid) == ("1.2.840", "2.25.98")
@@ -74,6 +84,18 @@ def test_an_alternate_is_asked_for_what_it_took_and_nobody_else(journal):
     (owed,) = journal.due(after(20))
     assert (owed.destination, owed.tries) == ("archive", 1), "it is owed to whom it was"
     assert journal.job(job.id).reason == "second lost it. So it is with 1 more. It is sent again."
+
+
+def test_what_is_being_sent_is_waited_for_but_not_what_is_to_be_tried_later(journal):
+    job = a_job(journal, send_to=("archive", "research"))
+    job = journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
+    journal.keep(job.id, a_receipt(f"2.25.{job.id}.1"), prove=True)
+    assert journal.unproved("archive", after(5), most=9) == []
+    journal.postpone(job.id, "archive", code="peer-busy", reason="Full.", not_before=after(60))
+    assert len(journal.unproved("archive", after(5), most=9)) == 1
+    assert journal.unproved("archive", after(60), most=9) == []
+    journal.park(job.id, "archive", code="peer-refused", reason="No.")
+    assert len(journal.unproved("archive", after(60), most=9)) == 1
 
 
 def test_a_transaction_is_known_until_all_of_it_is_answered(journal, taken):
@@ -104,9 +126,10 @@ def test_a_receipt_alone_does_not_undo_what_was_found_missing_meanwhile(journal,
     journal.prove(things, "There.", after(10))
     journal.lose(dict.fromkeys(things, "Gone."), SendTable(), after(10))
     journal.ask_again(dict.fromkeys(things, "Later."), after(10))
+    (owed,) = journal.due(after(20))
+    journal.park(taken.id, "archive", code="peer-refused", reason="No.", seen=owed)
     (one,) = journal.unproved("archive", after(10), most=9)
     assert (one.delivered_at, one.asks) == (after(9), 0)
-    (owed,) = journal.due(after(20))
     assert (owed.tries, len(owed.objects)) == (1, 1)
 
 
