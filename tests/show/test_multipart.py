@@ -82,7 +82,7 @@ def test_what_is_no_multipart_is_found_out_before_it_fills_the_memory(data: byte
         read(data, list(range(1, len(data))))
 
 
-@pytest.mark.parametrize("boundary", ["", "x" * 71, "a b", 'a"b', "a\r\nb", "ü"])
+@pytest.mark.parametrize("boundary", ["", "x" * 201, "a b", 'a"b', "a\r\nb", "ü"])
 def test_a_boundary_that_none_may_be_is_refused(boundary: str) -> None:
     with pytest.raises(MultipartError):
         Reader(boundary)

@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -52,13 +51,6 @@ def is_served(house: House) -> bool:
 @pytest.fixture
 def hasty(open_house: Callable[..., House]) -> House:
     return open_house(show={"idle_timeout_s": 1.0, "max_connections": 8})
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    folder = tmp_path / "certificates"
-    folder.mkdir()
-    return Certificates(folder)
 
 
 def in_tls(certificates: Certificates, door: str = "on") -> ssl.SSLContext:

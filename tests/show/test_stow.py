@@ -153,7 +153,7 @@ def test_a_compressed_body_is_refused_unread(house: House) -> None:
     assert answer.status == 415 and answer.headers["accept-encoding"] == "identity"
 
 
-@pytest.mark.parametrize("boundary", ["", "x" * 71, '"a b;c"', "ü"])
+@pytest.mark.parametrize("boundary", ["", "x" * 201, '"a b;c"', "ü"])
 def test_a_boundary_that_is_none_is_a_bad_request(house: House, boundary: str) -> None:
     kind = f"multipart/related; type=application/dicom; boundary={boundary}"
     answer = house.ask("POST", "/dicom-web/studies", b"x", Content_Type=kind)
