@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -19,49 +17,12 @@ from node.config import TlsTable
 from node.errors import PeerRefused, PeerUnreachable
 from node.peer.association import associated
 from node.peer.tls import client_context
-from tests.accept.conftest import eventually, make_ct
+from tests.accept.conftest import make_ct
 from tests.peers import DeafPacs, RecordingPacs, RejectingPacs
+from tests.storescp import Storescp, tls_options
 
 CONTEXTS = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 VERIFICATION = [build_context("1.2.840.10008.1.1", ExplicitVRLittleEndian)]
-
-
-class Storescp:
-    """DCMTK's storage SCP in a process of its own."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        program = shutil.which("storescp")
-        if program is None:
-            pytest.skip("storescp is missing: apt-get install dcmtk")
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        self.folder = folder
-        folder.mkdir()
-        self.log = folder / "log.txt"
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [program, "-v", "-od", str(folder), *options, str(self.port)], stdout=log, stderr=log
-            )
-        assert eventually(self._listens, 20), self.log.read_text()
-
-    def _listens(self) -> bool:
-        inode = Path("/proc/net/tcp").read_text().upper()
-        return f":{self.port:04X} 00000000:0000 0A" in inode
-
-    def stored(self) -> list[Path]:
-        return sorted(self.folder.glob("CT*"))
-
-    def __enter__(self) -> Storescp:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def tls_options(certificates, pair=None, authority=None) -> list[str]:
-    pair = pair or certificates.server
-    return ["+tls", str(pair.key), str(pair.certificate), "+cf", str(authority or certificates.authority)]
 
 
 def store(port: int, tls, host="127.0.0.1", *, contexts=CONTEXTS, timeout_s=5.0) -> int:

@@ -1,0 +1,57 @@
+"""DCMTK's storage SCP, with TLS or without."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificates, Pair
+
+
+class Storescp:
+    """DCMTK's storage SCP in a process of its own."""
+
+    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+        program = shutil.which("storescp")
+        if program is None:
+            pytest.skip("storescp is missing: apt-get install dcmtk")
+        with socket.create_server(("127.0.0.1", port)) as probe:
+            self.port = probe.getsockname()[1]
+        self.folder = folder
+        folder.mkdir()
+        self.log = folder / "log.txt"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [program, "-v", "-od", str(folder), *options, str(self.port)], stdout=log, stderr=log
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until it listens, without calling it: a call would be one that it logs."""
+        end = time.monotonic() + 20
+        while f":{self.port:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text().upper():
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.02)
+
+    def stored(self) -> list[Path]:
+        return sorted(file for file in self.folder.iterdir() if file != self.log)
+
+    def __enter__(self) -> Storescp:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def tls_options(
+    certificates: Certificates, pair: Pair | None = None, authority: Path | None = None
+) -> list[str]:
+    """Return what makes it speak TLS and ask who calls."""
+    pair = pair or certificates.server
+    return ["+tls", str(pair.key), str(pair.certificate), "+cf", str(authority or certificates.authority)]
