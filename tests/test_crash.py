@@ -16,8 +16,8 @@ import pytest
 
 from node.failpoint import NAMES
 from tests import toy_node
+from tests.committing import CommittingPacs
 from tests.harness import NodeProcess
-from tests.peers import RecordingPacs
 from tests.toy_node import RESULTS_PER_JOB, received, send, small_ct
 
 pytestmark = pytest.mark.faults
@@ -68,7 +68,10 @@ def kill_at(name, tmp_path):
     once = tmp_path / "once"
     once.mkdir()
     faults = {"RADNODE_FAILPOINTS": f"{name}=kill", "RADNODE_FAILPOINTS_ONCE": str(once)}
-    with RecordingPacs() as archive:
+    if name.startswith("prove."):
+        faults |= {"RADNODE_DESTINATIONS__ARCHIVE__PROOF": "commitment"}
+        faults |= {"RADNODE_DESTINATIONS__ARCHIVE__PROOF_S": "1"}
+    with CommittingPacs() as archive:
         node = toy_node.make_node(tmp_path / "node", archive.port)
         node.start(env=faults)
         acknowledged = send(files, node.port)
