@@ -9,6 +9,7 @@ tell.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from node.show.resource import DICOM_WEB, Problem, Resource, here, shown_by
 log = get_log("show")
 
 _MOST_OBJECTS = 100_000  #: in one request; what became of each is kept until the answer
+_AT_ONCE = 4  #: of one request
 _MOST_SENTENCES = 20
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _TAKES = 'multipart/related; type="application/dicom", or application/dicom for a single object'
@@ -69,8 +71,8 @@ class _Body:
     """Takes apart what comes of one request. Its methods wait for the disk."""
 
     def __init__(self, bring: Bring, study_uid: str, policy: str, boundary: str | None) -> None:
-        self.taken: list[Taken] = []
-        self.delay_s = 0.0  #: how long the sender is to wait before it may go on
+        self.whole: list[Arriving] = []  #: what has come to its end since this was emptied
+        self._count = 0
         self._bring, self._study_uid, self._policy = bring, study_uid, policy
         self._reader = None if boundary is None else Reader(boundary)
         self._object = bring.arriving(study_uid, policy) if self._reader is None else None
@@ -108,7 +110,8 @@ class _Body:
             self._object = None
 
     def _begin(self, part: Begun) -> None:
-        if len(self.taken) >= _MOST_OBJECTS:
+        self._count += 1
+        if self._count > _MOST_OBJECTS:
             raise Problem(413, f"One request may bring {_MOST_OBJECTS} objects; send more in another.")
         self._object = self._bring.arriving(self._study_uid, self._policy)
         kind = parse(part.headers.get("content-type", DICOM)).kind
@@ -124,9 +127,33 @@ class _Body:
 
     def _end(self) -> None:
         if self._object is not None:
-            one, self._object = self._object, None
-            self.taken.append(one.end())
-            self.delay_s = self._bring.delay_s(self._policy)
+            self.whole.append(self._object)
+            self._object = None
+
+
+class _Taking:
+    """Takes custody of several objects of a request at once: most of that is waiting for the disk."""
+
+    def __init__(self, bring: Bring, policy: str) -> None:
+        self.taken: list[Taken] = []
+        self._bring, self._policy = bring, policy
+        self._under_way: deque[asyncio.Task[Taken]] = deque()
+
+    async def take(self, whole: list[Arriving]) -> None:
+        """Begin with some objects, and empty the list; wait when too much is under way."""
+        for one in whole:
+            self._under_way.append(asyncio.create_task(run_in_threadpool(one.end)))
+            await self._settle(_AT_ONCE - 1)
+        whole.clear()
+
+    async def end(self) -> None:
+        """Wait until it is known what became of all."""
+        await self._settle(0)
+
+    async def _settle(self, most: int) -> None:
+        while len(self._under_way) > most:
+            self.taken.append(await self._under_way.popleft())
+            await asyncio.sleep(self._bring.delay_s(self._policy))
 
 
 async def store(request: Request) -> Response:
@@ -137,31 +164,34 @@ async def store(request: Request) -> Response:
     if policy is None:
         raise Problem(403, "No policy of this node lets you bring it anything.")
     body = _Body(bring, request.path_params.get("study", ""), policy, _boundary(request))
+    taking = _Taking(bring, policy)
     status, sentence = 0, ""
     try:
         async for data in request.stream():
             if data:
                 await run_in_threadpool(body.feed, data)
-                await asyncio.sleep(body.delay_s)
-                body.delay_s = 0.0
+                await taking.take(body.whole)
         await run_in_threadpool(body.finish)
     except MultipartError as error:
         status, sentence = 400, str(error)
     except Problem as error:
         status, sentence = error.status, str(error)
     except ClientDisconnect:
-        log.warning("sender_left", count=len(body.taken))
+        log.warning("sender_left")
         raise
     finally:
         body.discard()
-    if not body.taken:
+        await taking.take(body.whole)  # of what came before it went wrong
+        await taking.end()
+    taken = taking.taken
+    if not taken:
         return refusal(status or 400, sentence or "The request brings nothing.")
-    sentences = [sentence, *(one.sentence for one in body.taken)]
+    sentences = [sentence, *(one.sentence for one in taken)]
     headers = {"Warning": ", ".join(_warnings(sentences))} if any(sentences) else {}
-    status = status or _status(body.taken)
+    status = status or _status(taken)
     if status == 503:
         headers["Retry-After"] = "30"
-    told = _told(body.taken, request)
+    told = _told(taken, request)
     if kind == DICOM_XML:
         return Response(native_model(told), status_code=status, headers=headers, media_type=kind)
     return dicom_json(told, status=status, headers=headers, media_type=kind)

@@ -256,7 +256,7 @@ def test_many_who_bring_at_once_are_all_told_the_truth(house: House) -> None:
 def test_a_sender_feels_how_fast_the_disk_is(house: House) -> None:
     going = threading.Event()
     house.before_receiving = going.wait
-    body = multipart(make_file(), make_file(rows=2048), make_file(rows=2048))
+    body = multipart(*(make_file(rows=1024) for _ in range(12)))
     with house.connect() as line:
         line.settimeout(1.0)
         head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: {RELATED}\r\n"
