@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -20,14 +19,13 @@ from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.accept import status
+from node.accept.admission import Admission, offered, printable
 from node.accept.classes import chosen_classes
 from node.accept.connection import Limits
 from node.accept.guard import GuardedAssociation
 from node.accept.listener import Listener
-from node.accept.pace import Pace
-from node.accept.policy import Admitted, Caller, Rejected, admit
 from node.accept.store import Request, Spool, Store
-from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes, in_order
+from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes
 from node.config import AcceptTable, TlsTable
 from node.errors import AcceptError, NotDicom
 from node.log import describe, get_log
@@ -49,7 +47,6 @@ _LINGER_S = 2.0
 _MOST_SERIES = 1000
 #: PS3.4 B.3.1: we keep all attributes (level 2), bit by bit (signature level 3), and coerce none.
 _EXTENDED_ANSWER = bytes((2, 0, 3, 0, 0, 0))
-_NO_REASON = (2, 2, 1)  #: PS3.8 Table 9-21: rejected transient, by ACSE, no reason given
 
 
 class DimseDoor:
@@ -91,7 +88,6 @@ class DimseDoor:
         on_commitment: OnCommitment | None = None,
     ) -> None:
         self._config = config
-        self._ae_title = ae_title
         self._store = store
         self._receive = receive
         self._syntaxes = syntaxes
@@ -99,14 +95,9 @@ class DimseDoor:
         door = config.dimse
         self._classes = frozenset(chosen_classes(door.sop_classes))
         self._tls = None if door.tls == "off" else server_context(tls or TlsTable(), door.tls)
-        self._paces = {
-            name: Pace(policy.instances_per_minute)
-            for name, policy in config.policies.items()
-            if policy.instances_per_minute
-        }
-        self._turn = threading.Lock()  #: over admissions and paces
         self._hurry = threading.Event()  #: no answer waits any more
         self._listener: Listener | None = None
+        self._admission = Admission(config, ae_title, self._associations)
         ae = ApplicationEntity(ae_title)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -135,15 +126,14 @@ class DimseDoor:
             idle_timeout_s=door.idle_timeout_s,
         )
         contexts = [
-            _context(_VERIFICATION, UNCOMPRESSED),
-            *(_context(uid, syntaxes) for uid in sorted(self._classes)),
+            offered(_VERIFICATION, UNCOMPRESSED),
+            *(offered(uid, syntaxes) for uid in sorted(self._classes)),
         ]
         if self._on_commitment is not None:
-            contexts.append(_context(PUSH_MODEL, UNCOMPRESSED))
+            contexts.append(offered(PUSH_MODEL, UNCOMPRESSED))
         handlers = [
-            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_REQUESTED, self._admission.on_requested),
             (evt.EVT_SOP_EXTENDED, self._on_extended),
-            (evt.EVT_ACCEPTED, _on_accepted),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_N_EVENT_REPORT, self._on_report),
         ]
@@ -156,9 +146,11 @@ class DimseDoor:
 
     def bringing(self) -> Mapping[str, int]:
         """Return, by Series Instance UID, how many associations have brought of it and have not ended."""
-        if self._listener is None:
-            return {}
-        return Counter(uid for one in self._listener.associations() for uid in list(one.series))
+        return Counter(uid for one in self._associations() for uid in list(one.series))
+
+    def _associations(self) -> list[GuardedAssociation]:
+        listener = self._listener
+        return listener.associations() if listener else []
 
     def drain(self, timeout_s: float, hurry: threading.Event | None = None) -> bool:
         """Take no more associations and let those in flight finish.
@@ -200,40 +192,6 @@ class DimseDoor:
             association.join(timeout=5.0)
         self._listener = None
 
-    def _on_requested(self, event: Any) -> None:
-        """Let somebody in or not, and say what he may propose."""
-        association: GuardedAssociation = event.assoc
-        asked: Any = association.requestor.primitive
-        caller = Caller(
-            calling=(asked.calling_ae_title or "").strip(),
-            called=(asked.called_ae_title or "").strip(),
-            host=str(association.requestor.address),
-            fingerprint=association.fingerprint,
-        )
-        try:
-            with self._turn:
-                verdict = admit(self._config, self._ae_title, caller, self._open_now())
-                if isinstance(verdict, Admitted):
-                    association.policy = verdict.policy
-            _prefer(association)
-        except Exception as error:  # noqa: BLE001 - pynetdicom would let him in
-            log.error("admission_failed", error=describe(error))
-            verdict = Rejected(_NO_REASON, "the node stumbled")
-        if isinstance(verdict, Rejected):
-            log.warning(
-                "association_rejected",
-                ae_title=_printable(caller.calling),
-                host=caller.host,
-                reason=verdict.sentence,
-                code="-".join(map(str, verdict.answer)),
-            )
-            association.acse.send_reject(*verdict.answer)
-            association.kill()
-
-    def _open_now(self) -> Mapping[str, int]:
-        listener = self._listener
-        return Counter(one.policy for one in (listener.associations() if listener else ()) if not one.is_shed)
-
     def _on_extended(self, event: Any) -> dict[str, bytes]:
         """Answer SOP Class Extended Negotiation (PS3.7 D.3.3.5) for what we store."""
         return {str(uid): _EXTENDED_ANSWER for uid in event.app_info if str(uid) in self._classes}
@@ -254,7 +212,7 @@ class DimseDoor:
                 raise NotDicom("The request has no data set.")
             instance = self._receive(spool, request)
             _remember(association.series, instance.series_uid)
-            self._hurry.wait(self._delay_s(association.policy))
+            self._hurry.wait(self._admission.delay_s(association.policy))
             return status.SUCCESS
         except AcceptError as error:
             log.warning("instance_refused", code=error.code, reason=str(error), sender=request.sender)
@@ -266,16 +224,9 @@ class DimseDoor:
             if spool is not None:
                 spool.discard()
 
-    def _delay_s(self, policy: str) -> float:
-        pace = self._paces.get(policy)
-        if pace is None:
-            return 0.0
-        with self._turn:
-            return pace.delay_s(time.monotonic())
-
     def _on_report(self, event: Any) -> tuple[int, None]:
         """Have a storage commitment report heard, and answer it (PS3.4 J.3.3)."""
-        caller = _printable(event.assoc.requestor.ae_title) or "?"
+        caller = printable(event.assoc.requestor.ae_title) or "?"
         hear = self._on_commitment
 
         def told(report: Report) -> int:
@@ -288,7 +239,7 @@ class DimseDoor:
 
 def _request(association: GuardedAssociation, command: Any, transfer_syntax_uid: str) -> Request:
     return Request(
-        sender=_printable(association.requestor.ae_title),
+        sender=printable(association.requestor.ae_title),
         sop_class_uid=str(command.AffectedSOPClassUID),
         sop_instance_uid=str(command.AffectedSOPInstanceUID),
         transfer_syntax_uid=transfer_syntax_uid,
@@ -303,29 +254,6 @@ def _remember(series: dict[str, None], uid: str) -> None:
         del series[next(iter(series))]
 
 
-@lru_cache(maxsize=4096)  # shared and never written to: see `Listener`; to make 128 takes 20 ms
-def _context(sop_class_uid: str, syntaxes: tuple[str, ...]) -> PresentationContext:
-    context = PresentationContext()
-    context.abstract_syntax = sop_class_uid
-    context.transfer_syntax = list(syntaxes)
-    if sop_class_uid == PUSH_MODEL:  # whoever proposes to be its SCP may be, and nobody its SCU
-        context.scu_role, context.scp_role = False, True
-    return context
-
-
-def _prefer(association: GuardedAssociation) -> None:
-    """Put the transfer syntaxes of what is proposed in the order that suits this sender."""
-    proposed: dict[str, list[str]] = {}
-    asked: Any = association.requestor.primitive
-    for context in asked.presentation_context_definition_list:
-        proposed.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
-    association.acceptor.supported_contexts = [
-        _context(uid, in_order(proposed[uid], [str(known) for known in context.transfer_syntax]))
-        for context in association.acceptor.supported_contexts
-        if (uid := str(context.abstract_syntax)) in proposed
-    ]
-
-
 def _answer(code: int, comment: str = "", tags: tuple[int, ...] = ()) -> Dataset:
     answer = Dataset()
     answer.Status = code
@@ -334,13 +262,3 @@ def _answer(code: int, comment: str = "", tags: tuple[int, ...] = ()) -> Dataset
     if tags:
         answer.OffendingElement = list(tags)
     return answer
-
-
-def _printable(ae_title: str | None) -> str:
-    return "".join(c if " " <= c <= "~" else "?" for c in (ae_title or "").strip())[:16]
-
-
-def _on_accepted(event: Any) -> None:
-    log.info(
-        "association_accepted", ae_title=_printable(event.assoc.requestor.ae_title), name=event.assoc.policy
-    )

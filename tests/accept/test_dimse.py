@@ -36,6 +36,7 @@ from tests.accept.raw import (
     RawPeer,
     associate_rq,
     p_data,
+    pdu,
     status_in,
     store_rq,
 )
@@ -352,3 +353,35 @@ def test_the_default_door_of_the_configuration_can_be_made(tmp_path: Path):
     door = DimseDoor(AcceptTable(), "RADNODE", Store(tmp_path, AcceptTable()), lambda spool, request: None)
     door.stop()
     assert door.drain(0.1)
+
+
+def test_it_is_known_who_still_brings_what_and_no_longer_once_he_is_gone(open_door):
+    door = open_door()
+    assert door.door.bringing() == {}
+    with RawPeer(door.port) as first, RawPeer(door.port) as second:
+        for peer, uid in ((first, "1.2.3.11"), (second, "1.2.3.12"), (second, "1.2.3.13")):
+            if peer is first or uid.endswith("2"):
+                peer.associate()
+            series = "1.2.3.2" if uid.endswith(("1", "2")) else "1.2.3.9"
+            ds = make_ct(SOPInstanceUID=uid, SeriesInstanceUID=series)
+            peer.send(p_data(1, 3, store_rq(uid.encode())) + p_data(1, 2, encoded(ds)))
+            assert status_in(peer.receive()[1]) == 0
+        assert door.door.bringing() == {"1.2.3.2": 2, "1.2.3.9": 1}
+        first.socket.close()  # without a word
+        assert eventually(lambda: door.door.bringing() == {"1.2.3.2": 1, "1.2.3.9": 1})
+        second.send(pdu(0x05, bytes(4)))  # A-RELEASE-RQ
+        assert second.receive()[0] == 0x06
+        second.socket.close()
+        assert eventually(lambda: door.door.bringing() == {})
+
+
+def test_what_is_remembered_of_an_association_is_bounded_and_the_last_is_kept(monkeypatch, open_door):
+    monkeypatch.setattr("node.accept.dimse._MOST_SERIES", 3)
+    door = open_door()
+    ae = AE("HONEST")
+    ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    association = ae.associate("127.0.0.1", door.port)
+    for number in (1, 2, 3, 1, 4, 5):
+        assert association.send_c_store(make_ct(SeriesInstanceUID=f"1.2.{number}")).Status == 0
+    assert door.door.bringing() == {"1.2.1": 1, "1.2.4": 1, "1.2.5": 1}
+    association.release()
