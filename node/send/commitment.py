@@ -30,6 +30,8 @@ _VERIFICATION: Final = "1.2.840.10008.1.1"
 REQUEST: Final = 1  #: Action Type ID (PS3.4 Table J.3-1)
 #: Objects in one request: its answer is one message that has to be kept in memory.
 MOST_ITEMS: Final = 500
+#: Of an archive's over one association; its report on so many objects has a tenth of this.
+MOST_BYTES: Final = 1 << 20
 LOOK_EVERY_S: Final = 0.2
 
 #: Of an N-ACTION: it may be otherwise the next time (PS3.7 10.1.4.1.10).
@@ -91,6 +93,14 @@ def request_commitment(
     def on_report(event: Any) -> tuple[int, None]:
         return heard(event, hear), None
 
+    left = MOST_BYTES
+
+    def count(event: Any) -> None:
+        nonlocal left
+        left -= len(event.data)
+        if left < 0:  # pynetdicom keeps a message whole in memory
+            event.assoc.dul.socket.close()
+
     contexts = [
         build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         for uid in (PUSH_MODEL, _VERIFICATION)
@@ -103,7 +113,7 @@ def request_commitment(
         contexts,
         timeout_s=destination.timeout_s,
         tls=client_context(config.tls) if destination.tls else None,
-        handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+        handlers=[(evt.EVT_N_EVENT_REPORT, on_report), (evt.EVT_DATA_RECV, count)],
         name=name,
     ) as association:
         if PUSH_MODEL not in {cx.abstract_syntax for cx in association.accepted_contexts}:

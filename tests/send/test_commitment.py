@@ -8,7 +8,7 @@ from pydicom import Dataset
 from node.config import Config, DimseDestination
 from node.errors import PeerBusy, PeerRefused, PeerUnreachable
 from node.peer.commitment import INVALID_VALUE, NO_SUCH_EVENT, Report, read_report
-from node.send.commitment import FAILURES, failure_of, request_commitment
+from node.send.commitment import FAILURES, MOST_ITEMS, failure_of, request_commitment
 from tests.committing import NO_SUCH_INSTANCE, CommittingPacs, report_of, say
 from tests.peers import DeafPacs, RecordingPacs, RejectingPacs
 
@@ -102,6 +102,24 @@ def test_an_archive_that_does_not_answer_the_request_can_be_asked_later():
 
     with Silent() as archive, pytest.raises(PeerUnreachable, match="did not answer the request"):
         ask(archive)
+
+
+def test_an_archive_that_does_not_come_to_an_end_is_left():
+    with CommittingPacs() as archive:
+        archive.kept = {f"2.25.{number}": None for number in range(20_000)}
+        archive.verdict = lambda _asked: (dict.fromkeys(archive.kept, SEG), {})
+        assert ask(archive, timeout_s=30) == []
+
+
+def test_as_many_objects_as_are_asked_for_at_once_fit_into_one_report():
+    longest = {f"2.25.{10**58 + number}": "1.2.840.10008.5.1.4.1.1.88.11" for number in range(MOST_ITEMS)}
+    with CommittingPacs() as archive:
+        archive.kept = longest
+        (report,) = ask(archive, objects=longest)
+        assert report.committed == longest
+        archive.kept = {}
+        (report,) = ask(archive, objects=longest)
+        assert report.failed == dict.fromkeys(longest, NO_SUCH_INSTANCE)
 
 
 def test_a_report_that_overtakes_the_answer_to_the_request_is_heard():
