@@ -26,6 +26,7 @@ from node.config import (
     WebSource,
 )
 from node.errors import ConfigError
+from node.peer.commitment import PUSH_MODEL
 from node.peer.echo import Answer, echo, try_query, try_store
 from node.peer.tls import client_context, expiring
 from node.send.classes import RESULT_CLASSES, lacking, told
@@ -105,6 +106,20 @@ def _destination(name: str, destination: Destination, config: Config) -> Iterato
     if not complaint:
         lacks = "; ".join(lacking(destination, answer))
         yield f"destination {name} {told(answer)}", lacks
+        yield from _proof(name, destination, config)
+
+
+def _proof(name: str, destination: DimseDestination, config: Config) -> Iterator[tuple[str, str]]:
+    """Look whether a destination can be asked what it has."""
+    services = {
+        "commitment": (PUSH_MODEL, "storage commitment", '"query" or "none"'),
+        "query": (FIND, "C-FIND", '"none"'),
+    }
+    if destination.proof in services:
+        service, what, others = services[destination.proof]
+        taken, complaint = _echo(destination, (service,), config)
+        lack = "" if taken.get(service) else f"it does none; set proof = {others}"
+        yield f"destination {name}: {what}, for proof", complaint or lack
 
 
 def _source(name: str, source: Source, config: Config) -> Iterator[tuple[str, str]]:

@@ -36,8 +36,8 @@ class JobState(StrEnum):
 
     QUEUED = "queued"  #: waits for a worker, perhaps until ``not_before``
     COMPUTING = "computing"  #: a worker has it
-    SENDING = "sending"  #: results are on disk; some destination has not taken them all
-    DONE = "done"  #: every destination took every object
+    SENDING = "sending"  #: results are on disk; some destination has not taken them all, or proved it
+    DONE = "done"  #: every destination took every object, and is known to have it where that is asked for
     REFUSED = "refused"  #: the input is not fit for the pipeline; the reason is kept
     FAILED = "failed"  #: waits for a person
     CANCELLED = "cancelled"  #: a person said no, or a newer revision took its place
@@ -64,14 +64,14 @@ TRANSITIONS: frozenset[tuple[JobState, JobState]] = frozenset(
         (COMPUTING, REFUSED),  # input not fit
         (COMPUTING, FAILED),  # no tries left, or no try can cure it
         (COMPUTING, CANCELLED),  # operator
-        (SENDING, DONE),  # all taken
+        (SENDING, DONE),  # all taken, and proved where that is asked for
         (SENDING, FAILED),  # refused for good, or no tries left
         (SENDING, CANCELLED),  # operator
         (FAILED, QUEUED),  # operator: compute again
         (FAILED, SENDING),  # operator: send again, or withdrawn
         (FAILED, CANCELLED),  # operator
         (REFUSED, QUEUED),  # what it needs is computed again after all
-        (SENDING, SENDING),  # operator: withdrawn before all was sent
+        (SENDING, SENDING),  # operator: withdrawn before all was sent; or what was taken is not there
         (DONE, SENDING),  # operator: withdrawn, the rejection is owed
         (CANCELLED, SENDING),  # the same
     }
