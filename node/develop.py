@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydicom.dataset import FileDataset
+from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -24,6 +25,7 @@ from node.assemble.pixels import PixelFormat, pixel_format, read_frames
 from node.header import Parsed, PixelElement, parse
 from node.header.read import UNREADABLE, inflate
 from node.header.value import PARSE_ERRORS
+from node.show.dicom_json import as_little
 from pipelines.contract import InputRefused
 
 Report = Callable[[str, float], None]
@@ -66,6 +68,10 @@ def dataset(payload: dict[str, Any], _device: str, _report: Report) -> None:
     parsed = parse(path)
     whole, written = parsed.dataset, _folder(payload) / "object"
     try:
+        if payload["syntax"] == ExplicitVRBigEndian:
+            for element in whole.iterall():
+                if isinstance(element.value, bytes):
+                    element.value = as_little(element.value, str(element.VR), little=False)
         if parsed.pixels is not None:
             _put_pixels(whole, parsed.pixels, payload["syntax"], parsed, path)
         whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -73,7 +79,8 @@ def dataset(payload: dict[str, Any], _device: str, _report: Report) -> None:
         whole.file_meta.MediaStorageSOPInstanceUID = whole.SOPInstanceUID
         whole.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
         whole.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-        whole.save_as(written, implicit_vr=False, little_endian=True, enforce_file_format=True)
+        # `save_as` would not turn big endian around; values of bytes are turned here.
+        dcmwrite(written, whole, implicit_vr=False, little_endian=True, enforce_file_format=True)
     except PARSE_ERRORS as error:
         kind = type(error).__name__
         raise InputRefused(

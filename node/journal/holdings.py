@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from node.journal import schema
 from node.journal.database import Database
 from node.journal.lineage import superseded_by
 from node.journal.rows import job_of
+from node.profile import Profile
 
 _series, _instance, _job, _result = schema.series, schema.instance, schema.job, schema.result
 
@@ -151,12 +152,14 @@ class Holdings(Database):
         for some in _by_some(study_uids):
             rows = connection.execute(_with_results(some)).all()
             jobs = {row.id: job_of(row) for row in rows}
+            for_viewers = {row.id: _for_viewers(row.outcome) for row in rows}
             stand = [number for number, job in jobs.items() if superseded_by(connection, job) is None]
-            of_study = {number: jobs[number].spec.study_uid for number in stand}
             for row in _results_of(connection, stand):
-                if row.sop_instance_uid not in given:  # the same work done anew gives the same objects
+                wanted = for_viewers[row.job_id]
+                # The same work done anew gives the same objects.
+                if row.sop_instance_uid not in given and (not wanted or row.sop_instance_uid in wanted):
                     given.add(row.sop_instance_uid)
-                    yield self._holding(row, of_study[row.job_id], is_result=True)
+                    yield self._holding(row, jobs[row.job_id].spec.study_uid, is_result=True)
 
     def _holding(self, row: Row[Any], study_uid: str, *, is_result: bool = False) -> Holding:
         return Holding(
@@ -173,6 +176,12 @@ class Holdings(Database):
 def _by_some(all_of_them: Sequence[_T]) -> Iterator[Sequence[_T]]:
     for at in range(0, len(all_of_them), _AT_ONCE):
         yield all_of_them[at : at + _AT_ONCE]
+
+
+def _for_viewers(outcome: Mapping[str, Any] | None) -> frozenset[str]:
+    """Return the results made for viewers, where there are others that say the same; empty: show all."""
+    profiles = (outcome or {}).get("profiles", {})
+    return frozenset(profiles.get(Profile().key) or next(iter(profiles.values()), ()))
 
 
 def _has_results() -> Any:

@@ -71,10 +71,18 @@ def _is_needed(name: str) -> bool:
 
 
 class Site:
-    """The viewer on a free loopback port; ``/dicom-web`` goes to an archive. A context manager."""
+    """The viewer on a free loopback port; ``/dicom-web`` goes to an archive. A context manager.
 
-    def __init__(self, dist: Path, archive_port: int) -> None:
-        handler = type("Handler", (_Handler,), {"dist": dist.resolve(), "archive_port": archive_port})
+    Parameters
+    ----------
+    study_list
+        Whether the viewer begins with a list of the studies of the archive.
+    """
+
+    def __init__(self, dist: Path, archive_port: int, *, study_list: bool = False) -> None:
+        config = CONFIG | {"showStudyList": study_list}
+        about = {"dist": dist.resolve(), "archive_port": archive_port, "config": config}
+        handler = type("Handler", (_Handler,), about)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -92,6 +100,7 @@ class Site:
 class _Handler(BaseHTTPRequestHandler):
     dist: Path
     archive_port: int
+    config: dict[str, object]
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -99,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/dicom-web"):
             self._pass_on()
         elif path == "/app-config.js":
-            self._answer(200, "text/javascript", f"window.config = {json.dumps(CONFIG)};".encode())
+            self._answer(200, "text/javascript", f"window.config = {json.dumps(self.config)};".encode())
         else:
             file = (self.dist / path.lstrip("/")).resolve()
             if not file.is_relative_to(self.dist) or not file.is_file():
