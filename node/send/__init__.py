@@ -117,7 +117,8 @@ def send(
         except (PeerUnreachable, PeerBusy, PeerRefused) as error:
             if isinstance(error, PeerRefused) and place == name:
                 raise
-            _log.info("turned_away", destination=name, via=place, code=error.code, reason=str(error))
+            if destination.alternates:
+                _log.info("turned_away", destination=name, via=place, code=error.code, reason=str(error))
             troubles.append(error)
     raise _summed_up(troubles)
 

@@ -17,6 +17,7 @@ class Verdict(StrEnum):
     WARNED = "warned"  #: stored, but not quite as sent
     BUSY = "busy"  #: not now
     REFUSED = "refused"  #: never
+    UNTOLD = "untold"  #: not known: it may be stored or not
 
 
 class Family(NamedTuple):
@@ -36,7 +37,10 @@ class Family(NamedTuple):
 
     def unstored(self, name: str, what: str, code: str) -> str:
         """Return why something was not stored."""
-        did = f"did not store {what}" if self.verdict is Verdict.BUSY else f"refused {what} for good"
+        did = {
+            Verdict.BUSY: f"did not store {what}",
+            Verdict.UNTOLD: f"may not have stored {what}",
+        }.get(self.verdict, f"refused {what} for good")
         return f"{name} {did}: {self.sentence} ({code})."
 
 

@@ -52,9 +52,9 @@ class Trip:
             self.refuse(thing, f"{told} {remedy(thing, self._name)}")
         return stand_in.thing
 
-    def standing_for(self, thing: ResultObject) -> ResultObject | None:
-        """Return what an object would go as; None: there is nothing."""
-        return self._stand_in(thing).thing
+    def standing_for(self, thing: ResultObject) -> ResultObject:
+        """Return what an object goes as; where nothing can stand in for it, the object."""
+        return self._stand_in(thing).thing or thing
 
     def refuse(self, thing: ResultObject, sentence: str) -> None:
         """Remember that an object will never be taken, and why."""
@@ -64,7 +64,7 @@ class Trip:
         """Return the receipt for an object that was taken, as itself or as its stand-in."""
         failpoint("send.answered")
         stand_in = self._stand_in(thing)
-        sent = stand_in.thing or thing
+        sent = self.standing_for(thing)
         _log.info(
             "sent", destination=self._name, sop_instance_uid=sent.sop_instance_uid, status=f"{status:04X}"
         )

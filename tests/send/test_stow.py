@@ -175,7 +175,7 @@ def test_a_report_that_is_refused_alone_is_told_and_the_segmentation_counts(obje
 def test_who_says_that_it_stored_what_it_was_not_sent_stored_nothing(objects):
     with (
         WebPeer(Says(200, store_answer({"2.25.666": 0}))) as peer,
-        pytest.raises(PeerBusy, match="its answer does not name it"),
+        pytest.raises(PeerUnreachable, match="its answer does not name it"),
     ):
         stow(objects, peer.url)
 
@@ -259,11 +259,11 @@ def test_an_answer_may_be_xml(objects):
         (403, PeerRefused, "does not let us store"),
         (404, PeerRefused, "is url its DICOMweb service"),
         (405, PeerRefused, "is url its DICOMweb service"),
-        (408, PeerBusy, "cannot store just now"),
+        (408, PeerUnreachable, "may not have stored"),
         (429, PeerBusy, "cannot store just now"),
-        (502, PeerBusy, "cannot store just now"),
+        (502, PeerUnreachable, "may not have stored"),
         (503, PeerBusy, "cannot store just now"),
-        (504, PeerBusy, "cannot store just now"),
+        (504, PeerUnreachable, "may not have stored"),
         (507, PeerBusy, "cannot store just now"),
     ],
 )
@@ -287,7 +287,7 @@ def test_an_answer_about_the_service_ends_the_delivery(tmp_path, status, error, 
         (413, PeerRefused, "too large for it"),
         (415, PeerRefused, "takes no DICOM files in multipart"),
         (422, PeerRefused, "takes the request for wrong"),
-        (500, PeerBusy, "failed while processing"),
+        (500, PeerUnreachable, "may not have stored .* failed while processing"),
     ],
 )
 @pytest.mark.parametrize("page", [b"", PAGE])
@@ -339,6 +339,23 @@ def test_other_failures_are_of_the_only_one_that_was_sent(tmp_path):
     ):
         stow(things, peer.url, so_far=so_far)
     assert len(so_far) == 2
+
+
+def test_what_was_taken_counts_before_the_service_has_had_enough(tmp_path):
+    """One alone is stored, the next meets a limit; and who might be there is not told to be away."""
+    things = [alone(tmp_path, number) for number in range(3)]
+
+    def answer(number, asked):
+        said = [Says(413), all_stored(number, asked), Says(500), Says(429)]
+        return said[number - 1]
+
+    so_far = []
+    with (
+        WebPeer(answer) as peer,
+        pytest.raises(PeerUnreachable, match=r"2.25.8.1: it failed while processing .*\(status 429\)"),
+    ):
+        stow(things, peer.url, so_far=so_far)
+    assert [receipt.sop_instance_uid for receipt in so_far] == ["2.25.8.0"]
 
 
 @pytest.mark.parametrize(
