@@ -1,4 +1,7 @@
-"""A node that fetches: on request, what appears in an archive, and the priors that cases lack."""
+"""A node that fetches: on request, what appears in an archive, and the priors that cases lack.
+
+The same in one process, and faster, is in tests/pull.
+"""
 
 from __future__ import annotations
 
@@ -125,6 +128,7 @@ def test_a_prior_is_fetched_for_a_case_that_lacks_one_and_starts_nothing_itself(
         wait_until(lambda: node.status()["jobs"]["done"] == 2, "with 2022 as its prior")
 
 
+@pytest.mark.slow
 def test_where_no_prior_is_found_the_refusal_says_where_was_looked(make_node, orthanc, tmp_path) -> None:
     files = toy_case.write_ct(tmp_path / "a", "20250607", PatientID="WITHOUT-ANY")
     node = make_node(source_of(orthanc, "get", priors=True), wait_s=8)
@@ -134,6 +138,7 @@ def test_where_no_prior_is_found_the_refusal_says_where_was_looked(make_node, or
     assert "It was looked for in pacs (which has none)." in refused["reason"]
 
 
+@pytest.mark.slow
 def test_pull_brings_a_study_and_the_same_again_brings_nothing(make_node, orthanc, tmp_path) -> None:
     files = toy_case.write_ct(tmp_path / "a", "20210607", PatientID="PULLED")
     orthanc.store(*files)
@@ -149,6 +154,7 @@ def test_pull_brings_a_study_and_the_same_again_brings_nothing(make_node, orthan
     assert "PULLED" not in node.log.read_text() and "PULLED" not in json.dumps(node.status())
 
 
+@pytest.mark.slow
 def test_pull_by_match_lists_what_it_found_and_names_nobody(make_node, orthanc, tmp_path) -> None:
     for day in ("20200101", "20200102"):
         orthanc.store(*toy_case.write_ct(tmp_path / day, day, PatientID="MATCHED"))
@@ -164,6 +170,7 @@ def test_pull_by_match_lists_what_it_found_and_names_nobody(make_node, orthanc, 
         assert done.returncode != 0 and told in done.stderr
 
 
+@pytest.mark.slow
 def test_where_no_node_runs_pull_says_so(make_node, orthanc, tmp_path) -> None:
     files = toy_case.write_ct(tmp_path / "a", "20190607", PatientID="LATER")
     orthanc.store(*files)
@@ -177,6 +184,7 @@ def test_where_no_node_runs_pull_says_so(make_node, orthanc, tmp_path) -> None:
     assert node.status()["instances"] == 2
 
 
+@pytest.mark.slow
 def test_studies_that_appear_are_fetched_once_and_again_when_they_grow(make_node, orthanc, tmp_path) -> None:
     files = toy_case.write_ct(tmp_path / "a", "20180607", PatientID="WATCHED")
     watch = {"every_s": 0.5, "days": 1, "PatientID": "WATCHED", "StudyDate": "20180101-20181231"}

@@ -39,12 +39,23 @@ class Shelf:
         self.gives = len(self.files)
         self.lists = True
         self.asked: list[str] = []
+        self.studies = [study_of(self.files)]  #: that match whatever is asked for
 
     def answer(self, one: archives.Asked) -> archives.Page:
         path = one.path.partition("?")[0].removeprefix("/dicom-web")
         self.asked.append(path)
         found = phantoms.instances_of(self.files)
         series = [{"0020000E": {"Value": [uid]}} for uid in dict.fromkeys(i.series_uid for i in found)]
+        if path == "/studies":
+            told = [
+                {
+                    "0020000D": {"Value": [uid]},
+                    "00080020": {"Value": ["20240105"]},
+                    "00201208": {"Value": [6]},
+                }
+                for uid in self.studies
+            ]
+            return 200, JSON, json.dumps(told).encode()
         if path.endswith("/series"):
             return 200, JSON, json.dumps(series if "offset" not in one.path else []).encode()
         if path.endswith("/instances"):
