@@ -50,7 +50,7 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 
 _MAX_COMMAND_BYTES = 64 << 10
 #: How long nothing may happen before an association looks at itself.
-_LOOK_EVERY_S = 0.05
+_LOOK_EVERY_S = 0.25
 _PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, context, control header
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
 _MAX_QUEUED = 16

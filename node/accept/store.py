@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import struct
+import threading
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,7 +79,6 @@ class Spool:
             self._look()
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             os.fchmod(self._fd, 0o640)
-            self._put(head)
         except (OSError, OutOfSpace) as error:
             self._give_up(error)
 
@@ -160,9 +160,12 @@ class Spool:
         self._is_gone = True
 
     def _put(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        parts = [data] if self.size_bytes else [self._head, data]
+        written = os.writev(self._fd, parts)
+        if written < sum(map(len, parts)):  # hardly ever, but by a disk that is about to be full
+            rest = memoryview(b"".join(parts))[written:]
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
 
     def _look(self) -> None:
         if self.size_bytes >= self._look_at:
@@ -202,6 +205,7 @@ class Store:
         root = data.resolve()
         self.gate = Gate()
         self.leases = Leases()
+        self._naming = threading.Lock()  #: over names that are taken from one file for another
         self._spool = root / "spool"
         self.instances = root / "instances"
         self._quarantine = root / "quarantine"
@@ -245,16 +249,40 @@ class Store:
         """
         spool.finish()
         failpoint("accept.spooled")
-        spool.sync()
-        failpoint("accept.synced")
         digest = spool.file_digest
         folder = self.instances / digest[:2]
         path = folder / f"{digest}.dcm"
-        spool.path.rename(path)
+        if not self._name_and_sync(spool, path):
+            spool.sync()
+            failpoint("accept.synced")
+            with self._naming:
+                spool.path.rename(path)
         spool.moved()
         sync_folder(folder)
         failpoint("accept.renamed")
         return path
+
+    def _name_and_sync(self, spool: Spool, path: Path) -> bool:
+        """Give a file its name before it is synced, so that the file system commits both together.
+
+        What a power cut leaves under the name has no journal row, and is set aside by `sweep`. False if
+        something has the name, which must not give way before the other is whole on the disk; or if
+        the file system knows no second names.
+        """
+        try:
+            os.link(spool.path, path)
+        except OSError:
+            return False
+        try:
+            spool.sync()
+            failpoint("accept.synced")
+        except BaseException:
+            with self._naming:  # it may be that of another sender's by now
+                if path.samefile(spool.path):
+                    path.unlink()
+            raise
+        spool.path.unlink()
+        return True
 
     def quarantine(self, instance: Instance, reason: str = "content-conflict") -> Path:
         """Move an instance out of use, with a note of UIDs, sender and reason beside it."""

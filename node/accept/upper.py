@@ -31,7 +31,7 @@ from node.log import describe, get_log
 log = get_log("accept")
 
 #: How long nothing may happen before timers are looked at.
-_LOOK_EVERY_S = 0.05
+_LOOK_EVERY_S = 0.25
 _P_DATA_TF = 0x04  #: PS3.8 9.3.5
 _PDU_HEAD_BYTES = 6  #: PS3.8 9.3.1: type, reserved, and four bytes of length
 _P_DATA_HEAD = struct.Struct(">BBIIB")  #: PS3.8 9.3.5: of a P-DATA-TF and its only value, to the context

@@ -83,14 +83,58 @@ def test_the_same_bytes_under_another_transfer_syntax_leave_the_held_file_as_it_
 def test_a_full_disk_is_remembered_and_gives_its_space_back(tmp_path, monkeypatch):
     store = open_store(tmp_path)
     spool = store.spool(request_for("1.2.3"))
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left")))
+    real = os.writev
+    monkeypatch.setattr(os, "writev", lambda fd, parts: (_ for _ in ()).throw(OSError(28, "No space left")))
     assert spool.write(b"x" * 100) == 100, "write never raises"
-    monkeypatch.setattr(os, "write", real)
+    monkeypatch.setattr(os, "writev", real)
     spool.write(b"more")
     with pytest.raises(OutOfSpace, match="full"):
         spool.finish()
     assert files_below(tmp_path) == set()
+
+
+def test_what_is_written_in_part_is_written_to_its_end(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    real = os.writev
+    monkeypatch.setattr(os, "writev", lambda fd, parts: real(fd, [b"".join(parts)[:100]]))
+    instance = put(store)
+    monkeypatch.setattr(os, "writev", real)
+    assert instance.path.read_bytes() == put(store).path.read_bytes()
+
+
+def test_what_is_held_gives_way_only_to_what_is_whole_on_the_disk(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    held = put(store).path
+    before = held.stat().st_ino
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(held.stat().st_ino == before), real(fd)))
+    assert put(store).path == held
+    assert synced == [True, False], "the new file is synced before it takes the name, its folder after"
+
+
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["alone", "another sender took the name"])
+def test_a_file_that_cannot_be_synced_loses_its_name_and_no_other_does(meanwhile, tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    real = os.fsync
+
+    def fsync(fd):
+        monkeypatch.setattr(os, "fsync", real)
+        if meanwhile:
+            put(store)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input"):
+        put(store)
+    assert len(files_below(tmp_path / "instances")) == meanwhile
+    assert files_below(tmp_path / "spool") == set()
+
+
+def test_a_file_system_without_second_names_will_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "not permitted")))
+    assert put(open_store(tmp_path)).path.is_file()
+    assert files_below(tmp_path / "spool") == set()
 
 
 def test_below_the_reserve_nothing_is_begun(tmp_path):
