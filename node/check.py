@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from node.accept import check_inbox, chosen_classes, decodable_syntaxes, listen_on
+from node.accept.policy import knows
 from node.assign import parse_rules
 from node.compute import installed
 from node.compute.local import resolve_devices
@@ -48,6 +49,17 @@ EXPECTED_SYNTAXES = {
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
 ASKED = {FIND: "C-FIND", MOVE: "C-MOVE", GET: "C-GET"}
 
+#: What `node.peer.tls.reason_of` says -> what can be done about it.
+REMEDIES = {
+    "leads to no authority that we believe": "Name its authority in [tls] authorities.",
+    "its certificate has ended": "Have it renewed there.",
+    "does not hold yet": "Is the clock right, here and there?",
+    "names another host": "Call it by a name that stands in its certificate, or have it renewed.",
+    "does not accept our certificate": "Have our authority made known to it, or see [tls] certificate.",
+    "it broke off TLS": "Does it speak TLS on this port, and does it want a certificate of ours?",
+    "it does not speak TLS": "Compare the port, and whether it is to be TLS.",
+}
+
 #: What the node makes in its data folder.
 FOLDERS = ("spool", "instances", "quarantine", "staging", "results", "scratch")
 
@@ -77,11 +89,18 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
             yield f"pipeline {name}: {told_of_trial(entry.folder)}", ""
     nothing = "" if config.rules else "there are none, so no series will be analysed"
     yield f"rules ({len(config.rules)})", _told(lambda: parse_rules(config.rules, cards)) or nothing
+    yield from _coming(config)
     yield from peers(config)
 
 
 def peers(config: Config) -> Iterator[tuple[str, str]]:
     """Yield whom the node calls, each with a complaint or ""; nothing is stored there or fetched."""
+    for what, complaint in _peers(config):
+        remedy = next((remedy for words, remedy in REMEDIES.items() if words in complaint), "")
+        yield what, f"{complaint} {remedy}".rstrip()
+
+
+def _peers(config: Config) -> Iterator[tuple[str, str]]:
     if config.tls.certificate or config.tls.authorities:
         yield "[tls]", _told(lambda: client_context(config.tls)) or expiring(config.tls, datetime.now(UTC))
     for name, source in config.sources.items():
@@ -148,6 +167,27 @@ def _echo(
     found: list[Answer] = []
     complaint = _told(lambda: found.append(echo(entry, classes, config.node.ae_title, config.tls)))
     return (found[0].taken, found[0].complaint) if found else ({}, complaint)
+
+
+def _coming(config: Config) -> Iterator[tuple[str, str]]:
+    """Look whether those may come in who bring us what we asked for over an association of their own."""
+    brings = {
+        f"source {name}": ("C-MOVE", entry.ae_title)
+        for name, entry in config.sources.items()
+        if isinstance(entry, DimseSource) and entry.retrieve == "move"
+    } | {
+        f"destination {name}": ("a request for storage commitment", entry.ae_title)
+        for name, entry in config.destinations.items()
+        if isinstance(entry, DimseDestination) and entry.proof == "commitment"
+    }
+    for place, (asked, ae_title) in brings.items():
+        yield (
+            f"{place}: the way back",
+            ""
+            if config.accept.dimse.enabled and knows(config.accept, ae_title)
+            else f"it answers {asked} by calling us, and [accept] lets no caller {ae_title} in; "
+            "name it in callers or in a policy",
+        )
 
 
 def _where(entry: DimseDestination | DimseSource) -> str:

@@ -229,9 +229,9 @@ def test_check_says_what_a_source_answers(tmp_path, takes, retrieve, complaint):
     ("name", "why"),
     [
         ("server", ""),
-        ("stranger", "leads to no authority that we believe"),
-        ("expired", "has ended"),
-        ("elsewhere", "names another host"),
+        ("stranger", "leads to no authority that we believe. Name its authority in [tls] authorities."),
+        ("expired", "has ended. Have it renewed there."),
+        ("elsewhere", "names another host. Call it by a name that stands in its certificate"),
     ],
 )
 def test_check_says_whose_certificate_is_not_believed(tmp_path, certificates, name, why):
@@ -248,6 +248,30 @@ def test_check_says_whose_certificate_is_not_believed(tmp_path, certificates, na
 
 def test_check_says_that_our_own_certificate_ends_soon(tmp_path, certificates):
     assert "ends on" in looked_at(tmp_path, certificates.tls(certificates.ending))["[tls]"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "ends"),
+    [
+        ("", ""),
+        ('callers = ["CT1"]', "name it in callers or in a policy"),
+        ('callers = ["CT1", "ARCHIVE"]', ""),
+        ('[accept.policies.ct]\ncalling = ["CT1"]', "name it in callers or in a policy"),
+        ('[accept.policies.ct]\nhosts = ["127.0.0.1"]', ""),
+        ("[accept.dimse]\nenabled = false", "name it in callers or in a policy"),
+    ],
+)
+def test_check_says_who_cannot_bring_what_we_ask_for(tmp_path, accept, ends):
+    archive = 'transport = "dimse"\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = 1\n'
+    (tmp_path / "node.toml").write_text(
+        f'[node]\ndata = "data"\n[accept]\n{accept}\n[sources.pacs]\n{archive}'
+        f'[destinations.pacs]\n{archive}proof = "commitment"\n'
+    )
+    found = dict(complaints(read_config(tmp_path / "node.toml")))
+    for place in ("source pacs", "destination pacs"):
+        told = found[f"{place}: the way back"]
+        assert told.endswith(ends)
+        assert bool(told) == bool(ends)
 
 
 def test_a_token_is_not_to_go_in_clear_text(tmp_path):
