@@ -154,5 +154,7 @@ def _vr_of(tag: int) -> str:
 
 def _shown(name: str) -> str:
     """Return a parameter's name as it may stand in a sentence: nothing in it can be taken for markup."""
-    plain = "".join(letter for letter in name[:64] if letter.isalnum() and letter.isascii())
+    plain = "".join(
+        letter for letter in name[:64] if letter.isascii() and (letter.isalnum() or letter == ".")
+    )
     return f"'{plain}'" if plain == name else "A parameter"

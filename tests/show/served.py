@@ -1,4 +1,4 @@
-"""What a node holds, served over HTTP on a free port: the real store, journal, index and door in this process."""
+"""What a node holds, served on a free port: the real store, journal, index and door in this process."""
 
 from __future__ import annotations
 
