@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydicom import Dataset
@@ -18,6 +19,17 @@ from node.config import Config
 from tests.viewer.orthanc import Orthanc
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+
+class SetOrthanc(Orthanc):
+    """An Orthanc with more in its configuration."""
+
+    def __init__(self, folder: Path, more: Mapping[str, object]) -> None:
+        self._more = more
+        super().__init__(folder)
+
+    def _config(self, folder: Path) -> dict[str, object]:
+        return {**super()._config(folder), **self._more}
 
 
 def make_known(orthanc: Orthanc, ae_title: str = "RADNODE", port: int = 1) -> None:

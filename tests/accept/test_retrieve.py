@@ -20,6 +20,8 @@ from node.accept.retrieve import MOST_CONTEXTS, Asked, get, move, storage_contex
 from node.accept.retrieve_web import wado
 from node.config import AcceptTable, DimseSource
 from node.errors import NodeError, OutOfSpace, PeerBusy, PeerRefused, PeerUnreachable
+from node.peer.query import archive_of
+from node.peer.tls import client_context
 from node.peer.web import Web
 from tests import archives, phantoms, toy_case
 from tests.harness import wait_until
@@ -166,7 +168,7 @@ def test_an_archive_that_does_not_know_us_is_told_with_the_remedy(orthanc, tmp_p
 
 @pytest.fixture
 def dcmqrscp(tmp_path: Path):
-    """DCMTK's archive with two series in it, which knows RADNODE nowhere."""
+    """Run DCMTK's archive with a series in it; it knows nowhere to send to."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     files = toy_case.write_ct(tmp_path / "in", "20240105")
@@ -195,6 +197,34 @@ def test_dcmtks_archive_gives_by_c_get_and_does_not_know_where_to_move(dcmqrscp,
         move(
             source(port), asked_for(files), ae_title="RADNODE", door="here:11112", tls=None, arrived=lambda: 0
         )
+
+
+@needs_orthanc
+def test_an_archive_is_asked_and_gives_over_tls_and_a_stranger_is_not_believed(
+    taken: Taken, tmp_path: Path, certificates
+) -> None:
+    mine, theirs = certificates.client, certificates.server
+    speaking = {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(theirs.certificate),
+        "DicomTlsPrivateKey": str(theirs.key),
+        "DicomTlsTrustedCertificates": str(certificates.authority),
+    }
+    tls = {"certificate": mine.certificate, "key": mine.key, "authorities": certificates.authority}
+    files = toy_case.write_ct(tmp_path / "in", "20240105")
+    with archives.SetOrthanc(tmp_path, speaking) as orthanc:
+        archives.make_known(orthanc)
+        orthanc.store(*files)
+        place = archives.dimse_source(orthanc, tls=True)
+        config = archives.config_with(place, tls=tls)
+        entry, asked = config.sources["archive"], asked_for(files)
+        assert archive_of(entry, config).count(asked.study_uid, asked.series_uid) == len(files)
+        context = client_context(config.tls)
+        came = get(entry, asked, ae_title="RADNODE", tls=context, store=taken.store, receive=taken.receive)
+        assert came.stored == set(asked.classes)
+        suspicious = archives.config_with(place, tls={**tls, "authorities": certificates.strangers})
+        with pytest.raises(PeerUnreachable, match="TLS"):
+            archive_of(entry, suspicious).series(asked.study_uid)
 
 
 @needs_dcmqrscp
