@@ -165,6 +165,11 @@ BAD_FILES = [
         "[show] host = '10.0.0.1' can be reached from outside, but nobody has to say who he is; "
         'use 127.0.0.1, or tls = "mutual", or tls = "on" with tokens',
     ),
+    (
+        f'[accept.policies.ct]\ncertificates = ["{"a" * 64}"]',
+        "[accept.policies.ct] certificates are only seen where a door has "
+        'tls = "mutual": [accept.dimse] or [show]',
+    ),
 ]
 
 

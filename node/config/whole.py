@@ -129,6 +129,12 @@ class Config(Table):
                 url = urlsplit(entry.url)
                 if url.scheme == "http" and not _is_loopback(url.hostname or ""):
                     yield f"[{kind}.{name}] token_file would go to {entry.url!r} in clear text; use https"
+        for name, policy in self.accept.policies.items():
+            if policy.certificates and "mutual" not in (self.accept.dimse.tls, self.show.tls):
+                yield (
+                    f"[accept.policies.{name}] certificates are only seen where a door has "
+                    'tls = "mutual": [accept.dimse] or [show]'
+                )
         if bool(self.tls.certificate) != bool(self.tls.key):
             yield "[tls] certificate and key go together; name both"
 

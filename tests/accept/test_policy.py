@@ -186,12 +186,29 @@ def echo_as(port: int, calling: str) -> int:
 
 
 def test_who_is_too_fast_is_slowed_down_and_loses_nothing(open_door):
-    door = open_door(policies={"slow": {"calling": ["HONEST"], "instances_per_minute": 600}, "others": {}})
+    door = open_door(policies={"slow": {"calling": ["HONEST"], "instances_per_minute": 60}, "others": {}})
+    waits = door.door._hurry = Waits()
     begun = time.monotonic()
-    assert [a.Status for a in send(door.port, *(make_ct() for _ in range(25)))] == [0] * 25
-    assert time.monotonic() - begun > 1.2
+    assert [a.Status for a in send(door.port, *(make_ct() for _ in range(4)))] == [0] * 4
+    assert time.monotonic() - begun > 2.9
+    assert waits[0] == 0
+    assert max(waits) > 0
+    waits.clear()
     assert len(send(door.port, *(make_ct() for _ in range(5)), calling="OTHER")) == 5
-    assert len(door.kept) == 30
+    assert set(waits) == {0}
+    assert len(door.kept) == 9
+
+
+class Waits(list, threading.Event):
+    """An event that remembers how long it was waited for."""
+
+    def __init__(self) -> None:
+        list.__init__(self)
+        threading.Event.__init__(self)
+
+    def wait(self, timeout=None) -> bool:
+        self.append(timeout)
+        return super().wait(timeout)
 
 
 def test_a_drain_does_not_wait_for_a_slow_pace(open_door):
