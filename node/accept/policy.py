@@ -74,6 +74,13 @@ def admit(config: AcceptTable, ours: str, caller: Caller, open_now: Mapping[str,
     return Rejected(CALLING_NOT_RECOGNIZED, _TOLD[depth].format(repr(nearest)))
 
 
+def knows(config: AcceptTable, calling: str) -> bool:
+    """Return whether somebody with this AE title may come in, from the right place."""
+    listed = not config.callers or calling in config.callers
+    fits = not config.policies or any(not p.calling or calling in p.calling for p in config.policies.values())
+    return listed and fits
+
+
 #: What does not fit a policy, the first that is asked; who gets further is nearer.
 _CALLING, _HOST, _CERTIFICATE, _CALLED = range(4)
 _TOLD = {
