@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    insert,
+    select,
+    update,
+)
 
 from node.config import SendTable
 from node.job import JobState, next_try
@@ -24,6 +36,8 @@ _delivery, _parcel = schema.delivery, schema.parcel
 _asked, _item = schema.commitment, schema.commitment_item
 #: Who has it: the alternate that took it, or the destination itself.
 _place = case((_parcel.c.via != "", _parcel.c.via), else_=_parcel.c.destination)
+#: Objects in one transaction; whoever else writes waits for no more than that.
+AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +80,11 @@ class Proofs(Database):
             .order_by(_parcel.c.prove_at, _parcel.c.job_id, _result.c.number)
             .limit(most)
         )
+        due = select(_parcel.c.job_id).where(here, _parcel.c.prove_at <= now, _sends()).limit(1)
         with self._reading() as connection:
-            first = connection.execute(query).first()
+            if connection.execute(due).first() is None:  # most often there is none, and that is soon known
+                return []
+            first = connection.execute(query.limit(1)).first()
             return _read(connection, query) if first and first.prove_at <= now else []
 
     def ask(
@@ -91,8 +108,7 @@ class Proofs(Database):
             ]
             connection.execute(insert(_item), items)
             told = f"Asked in transaction {transaction_uid}; no answer yet."
-            for thing in things:
-                _set(connection, thing, prove_at=due_at, proof=told, asks=thing.asks + 1)
+            _set_all(connection, things, prove_at=due_at, proof=told, asks=_parcel.c.asks + 1)
 
     def asked(self, transaction_uid: str) -> tuple[str, list[Unproved]]:
         """Return who was asked in a transaction, and for what of it the answer is still open.
@@ -133,26 +149,27 @@ class Proofs(Database):
         seen
             False: nobody was asked, because no proof is wanted any more.
         """
-        with self._writing() as connection:
-            for thing in things:
-                at = now if seen else None
-                if _set(connection, thing, proved_at=at, prove_at=None, proof=sentence):
-                    _settle(connection, thing)
-            for job_id in sorted({thing.job_id for thing in things}):
-                finish_job(connection, job_id, now, self._data)
+        at = now if seen else None
+        for start in range(0, len(things), AT_ONCE):
+            some = things[start : start + AT_ONCE]
+            with self._writing() as connection:
+                _set_all(connection, some, proved_at=at, prove_at=None, proof=sentence)
+                _settle(connection, some)
+                for job_id in sorted({thing.job_id for thing in some}):
+                    finish_job(connection, job_id, now, self._data)
 
     def ask_again(self, things: Mapping[Unproved, str], at: datetime) -> None:
         """Write down when each of these is asked for again, and why it is not proved yet."""
         with self._writing() as connection:
-            for thing, why in things.items():
-                _set(connection, thing, prove_at=at, proof=why, asks=thing.asks + 1)
+            for why in set(things.values()):
+                these = [thing for thing, said in things.items() if said == why]
+                _set_all(connection, these, prove_at=at, proof=why, asks=_parcel.c.asks + 1)
 
     def not_asked(self, things: Sequence[Unproved], why: str, *, now: datetime, until: datetime) -> None:
         """Put off these, and all else that is due at their place: it could not be asked."""
         places = {thing.place for thing in things}
         with self._writing() as connection:
-            for thing in things:
-                _set(connection, thing, prove_at=until, proof=why, asks=thing.asks + 1)
+            _set_all(connection, things, prove_at=until, proof=why, asks=_parcel.c.asks + 1)
             connection.execute(
                 update(_parcel)
                 .where(_place.in_(places), _parcel.c.prove_at <= now, _sends())
@@ -195,11 +212,10 @@ class Proofs(Database):
                     "prove_at": None,
                     "asks": 0,
                 }
-                lost = [one for one in these if _set(connection, one, **owed, proof=things[one])]
+                lost = [one for one in these if _set_all(connection, [one], **owed, proof=things[one])]
                 if not lost:
                     continue
-                for one in lost:
-                    _settle(connection, one)
+                _settle(connection, lost)
                 this = and_(_delivery.c.job_id == job_id, _delivery.c.destination == destination)
                 tries = 1 + (connection.scalar(select(_delivery.c.tries).where(this)) or 0)
                 parked = for_good or tries >= settings.tries
@@ -255,21 +271,33 @@ def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Unp
     ]
 
 
-def _set(connection: Connection, thing: Unproved, **values: object) -> bool:
-    """Change what is known of an object, if it still stands as it was seen."""
+def _set_all(connection: Connection, things: Sequence[Unproved], **values: object) -> bool:
+    """Change what is known of objects that still stand as they were seen; return whether any did."""
+    if not things:
+        return False
+    these = [
+        {
+            "of_job": one.job_id,
+            "to": one.destination,
+            "uid": one.sop_instance_uid,
+            "taken_at": one.delivered_at,
+        }
+        for one in things
+    ]
     changed = connection.execute(
         update(_parcel)
         .where(
-            _parcel.c.job_id == thing.job_id,
-            _parcel.c.destination == thing.destination,
-            _parcel.c.sop_instance_uid == thing.sop_instance_uid,
+            _parcel.c.job_id == bindparam("of_job"),
+            _parcel.c.destination == bindparam("to"),
+            _parcel.c.sop_instance_uid == bindparam("uid"),
+            _parcel.c.delivered_at == bindparam("taken_at"),
             _parcel.c.prove_at.is_not(None),
-            _parcel.c.delivered_at == thing.delivered_at,
             _sends(),
         )
-        .values(**values)
+        .values(**values),
+        these,
     )
-    return changed.rowcount == 1
+    return changed.rowcount > 0
 
 
 def _sends() -> ColumnElement[bool]:
@@ -290,11 +318,24 @@ def _being_sent(now: datetime) -> ColumnElement[bool]:
     )
 
 
-def _settle(connection: Connection, thing: Unproved) -> None:
-    """Forget what was asked about an object: what an archive says of it later is of no account."""
-    this = _item.c.job_id == thing.job_id, _item.c.sop_instance_uid == thing.sop_instance_uid
-    at = select(_asked.c.transaction_uid).where(_asked.c.destination == thing.place)
-    connection.execute(delete(_item).where(*this, _item.c.transaction_uid.in_(at)))
+def _settle(connection: Connection, things: Sequence[Unproved]) -> None:
+    """Forget what was asked about objects that are settled: what is said of them later is of no account."""
+    still_open = exists().where(
+        _parcel.c.job_id == _item.c.job_id,
+        _parcel.c.sop_instance_uid == _item.c.sop_instance_uid,
+        _parcel.c.prove_at.is_not(None),
+        _place == bindparam("place"),
+    )
+    here = select(_asked.c.transaction_uid).where(_asked.c.destination == bindparam("place"))
+    connection.execute(
+        delete(_item).where(
+            _item.c.job_id == bindparam("of_job"),
+            _item.c.sop_instance_uid == bindparam("uid"),
+            _item.c.transaction_uid.in_(here),
+            ~still_open,
+        ),
+        [{"of_job": one.job_id, "uid": one.sop_instance_uid, "place": one.place} for one in things],
+    )
 
 
 def _prune(connection: Connection) -> None:
