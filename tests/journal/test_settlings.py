@@ -88,8 +88,16 @@ def test_an_operator_orders_what_is_held_and_no_more(journal):
     assert [one.settling.by for one in journal.settlings(UID)] == ["operator"]
 
 
+def test_what_decided_about_a_revision_that_is_taken_back_is_no_order(journal):
+    arrive(journal)
+    journal.plan(UID, expected_count=3, specs=[], reason="Nobody.", now=NOON, settling=settling())
+    assert journal.reconsider("other rules") == 1
+    assert not only(journal).is_ordered
+    assert journal.settlings(UID) == []
+
+
 def test_an_operator_cannot_order_what_is_not_waited_for(journal):
-    with pytest.raises(NodeError, match="holds no series 1.2.3"):
+    with pytest.raises(NodeError, match=r"holds no series 1\.2\.3"):
         journal.settle(UID, NOON)
     arrive(journal)
     settle(journal)
