@@ -22,6 +22,7 @@ from node.peer.commitment import PUSH_MODEL
 log = get_log("accept")
 
 _NO_REASON = (2, 2, 1)  #: PS3.8 Table 9-21: rejected transient, by ACSE, no reason given
+_FAREWELL_S = 1.0  #: ARTIM (PS3.8 9.1.5): how long one whom we reject may take to hang up
 
 
 class Admission:
@@ -76,6 +77,8 @@ class Admission:
                 reason=verdict.sentence,
                 code="-".join(map(str, verdict.answer)),
             )
+            association.is_shed = True  # takes no place while its peer has not hung up
+            association.dul.artim_timer.timeout = _FAREWELL_S
             association.acse.send_reject(*verdict.answer)
             association.kill()
         else:

@@ -176,6 +176,20 @@ def test_the_next_association_of_a_full_policy_may_try_later_and_later_it_may(op
     assert eventually(lambda: echo(door.port) == 0)
 
 
+def test_those_who_are_rejected_and_stay_on_the_line_take_nobodys_place(open_door):
+    door = open_door(callers=["HONEST"], dimse={"max_associations": 3})
+    crowd = [RawPeer(door.port) for _ in range(6)]
+    try:
+        for peer in crowd:
+            peer.send(associate_rq([(str(CTImageStorage), [str(ExplicitVRLittleEndian)])], calling=b"NOBODY"))
+            assert peer.receive()[0] == 0x03
+        assert echo(door.port) == 0
+        assert eventually(lambda: door.associations() == 0, within_s=4)
+    finally:
+        for peer in crowd:
+            peer.socket.close()
+
+
 def echo_as(port: int, calling: str) -> int:
     ae = AE(calling)
     ae.add_requested_context("1.2.840.10008.1.1")
