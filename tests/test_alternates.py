@@ -10,10 +10,11 @@ import pytest
 from pydicom.uid import SegmentationStorage
 
 from node.config import TlsTable
-from node.job import JobState
+from node.job import JobState, Withdrawal
 from node.loops import loops_of
 from node.pause import standing_lines
 from node.peer.tls import server_context
+from node.withdraw import withdraw
 from tests.harness import wait_until
 from tests.peers import AbortingPacs, RecordingPacs, RefusingPacs, RejectingPacs
 from tests.proof_bench import Bench, dimse
@@ -235,3 +236,16 @@ def test_a_slow_destination_holds_up_no_other(bench, tmp_path):
             stop.set()
     for thread in senders:
         thread.join(10)
+
+
+def test_what_takes_results_back_goes_where_they_went(bench):
+    """An alternate that took nothing cannot take anything back."""
+    with RecordingPacs() as main, RecordingPacs() as second:
+        one = bench({"main": dimse(main, alternates=["second"]), "second": dimse(second)})
+        job = one.job("main")
+        one.deliver()
+        withdraw(job.id, Withdrawal.QUALITY, one.journal, one.node.config, lambda: one.now)
+        one.configure({"main": nobody(alternates=["second"]), "second": dimse(second)})
+        one.deliver()
+        assert second.received == []
+        assert one.state(job) is JobState.SENDING
