@@ -92,7 +92,7 @@ def _answer(
     if search.cut_short:
         warnings.append("The search took too long and was ended, so that some results may be missing.")
     headers = {"Warning": ", ".join(f'299 radnode "{one}"' for one in warnings)} if warnings else {}
-    if not models:
+    if not models and offer.part:  # in JSON an empty list says it: not every client takes 204 (Orthanc's)
         return Response(status_code=204, headers=headers)
     return given(models, offer, headers)
 

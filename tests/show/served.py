@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,6 +107,11 @@ class Served:
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
         finally:
             connection.close()
+
+    def hang_up(self, path: str) -> None:
+        """Ask for a path below /dicom-web and go away without listening."""
+        with socket.create_connection(("127.0.0.1", self.port)) as line:
+            line.sendall(f"GET /dicom-web{path} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
 
 
 def parts_of(answer: Answer) -> list[tuple[dict[str, str], bytes]]:

@@ -30,9 +30,16 @@ def missing() -> str | None:
 
 
 class Orthanc:
-    """An empty Orthanc on the loopback, with its storage in ``folder``. A context manager."""
+    """An empty Orthanc on the loopback, with its storage in ``folder``. A context manager.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    servers
+        Name -> URL of the DICOMweb servers that it knows as a client.
+    """
+
+    def __init__(self, folder: Path, servers: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._servers = {name: {"Url": url} for name, url in servers.items()}
         self._log = folder / "orthanc.log"
         self.port, self.dicom_port = _free_port(), _free_port()
         config = folder / "orthanc.json"
@@ -62,7 +69,7 @@ class Orthanc:
     def store(self, *files: Path) -> None:
         """Upload DICOM files; every one must be taken."""
         for file in files:
-            status, answer = self._ask("POST", "/instances", file.read_bytes())
+            status, answer = self.ask("POST", "/instances", file.read_bytes())
             assert status == 200, f"{file.name}: Orthanc answers {status}: {answer[:300]!r}"
 
     def store_over_dimse(self, file: Path) -> str:
@@ -86,7 +93,7 @@ class Orthanc:
         body = head + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
-        status, answer = self._ask("POST", "/dicom-web/studies", body, headers)
+        status, answer = self.ask("POST", "/dicom-web/studies", body, headers)
         if status != 200:
             return f"HTTP {status}"
         if json.loads(answer).get("00081198", {}).get("Value"):
@@ -96,20 +103,21 @@ class Orthanc:
     def holds(self, file: Path) -> bool:
         """Whether it has the instance, with the data set as it was sent."""
         dataset = pydicom.dcmread(file)
-        status, answer = self._ask("POST", "/tools/lookup", str(dataset.SOPInstanceUID).encode())
+        status, answer = self.ask("POST", "/tools/lookup", str(dataset.SOPInstanceUID).encode())
         found = [thing["ID"] for thing in json.loads(answer) if thing["Type"] == "Instance"]
         if status != 200 or len(found) != 1:
             return False
-        kept = pydicom.dcmread(io.BytesIO(self._ask("GET", f"/instances/{found[0]}/file")[1]))
+        kept = pydicom.dcmread(io.BytesIO(self.ask("GET", f"/instances/{found[0]}/file")[1]))
         return bool(kept == dataset)
 
-    def _ask(
+    def ask(
         self,
         method: str,
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[int, bytes]:
+        """Ask its REST API; return status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body, dict(headers))
@@ -121,7 +129,7 @@ class Orthanc:
     def _is_up(self) -> bool:
         assert self._process.poll() is None, "Orthanc ended"
         try:
-            return self._ask("GET", "/dicom-web/studies")[0] == 200
+            return self.ask("GET", "/dicom-web/studies")[0] == 200
         except ConnectionError:
             return False
 
@@ -137,7 +145,12 @@ class Orthanc:
             "DicomAet": "ORTHANC",
             "DicomPort": self.dicom_port,
             "Plugins": [str(PLUGIN)],
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False},
+            "DicomWeb": {
+                "Enable": True,
+                "Root": "/dicom-web/",
+                "EnableWado": False,
+                "Servers": self._servers,
+            },
         }
 
 
