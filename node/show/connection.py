@@ -98,9 +98,7 @@ class GuardedProtocol(H11Protocol):
 
     def end(self, status: int) -> None:
         """Close, with a last word if no answer was begun; whoever works on the request is told."""
-        if self.transport.is_closing():
-            return
-        if self._phase == "reading":
+        if self._phase == "reading" or self.transport.is_closing():
             self.transport.abort()  # he does not read what is there already
             return
         is_new = self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE
@@ -120,7 +118,7 @@ class GuardedProtocol(H11Protocol):
             self.cycle.keep_alive = False
 
     def _now_in(self) -> Phase:
-        if self.flow.write_paused:
+        if self.flow.write_paused or (self.is_waiting and self.transport.get_write_buffer_size()):
             return "reading"
         if self.is_waiting:
             return "head"

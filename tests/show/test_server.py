@@ -130,7 +130,23 @@ def test_a_caller_who_does_not_read_is_cut_off(open_house: Callable[..., House])
         assert eventually(lambda: not house.door._open)
 
 
-def test_a_caller_who_reads_slowly_gets_it_all(open_house: Callable[..., House]) -> None:
+@pytest.mark.parametrize("after", ["", "Connection: close\r\n"], ids=["kept", "closed"])
+def test_a_caller_who_never_reads_the_rest_is_cut_off(open_house: Callable[..., House], after: str) -> None:
+    def answer(_request: Request) -> Response:
+        return Response(bytes(40_000))  # all of it is written, and some of that waits
+
+    house = open_house(app=Starlette(routes=[Route("/", answer)]), show={"idle_timeout_s": 1.0})
+    house.door._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(("127.0.0.1", house.port))
+        line.sendall(f"GET / HTTP/1.1\r\nHost: x\r\n{after}\r\n".encode())
+        assert eventually(lambda: house.door._open, 2)
+        assert eventually(lambda: not house.door._open, 8)
+
+
+@pytest.mark.parametrize("after", ["", "Connection: close\r\n"], ids=["kept", "closed"])
+def test_a_caller_who_reads_slowly_gets_it_all(open_house: Callable[..., House], after: str) -> None:
     def answer(_request: Request) -> Response:
         return Response(bytes(200_000))
 
@@ -139,12 +155,12 @@ def test_a_caller_who_reads_slowly_gets_it_all(open_house: Callable[..., House])
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.connect(("127.0.0.1", house.port))
-        line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        line.sendall(f"GET / HTTP/1.1\r\nHost: x\r\n{after}\r\n".encode())
         count, begun = 0, time.monotonic()
-        while data := line.recv(4096):
+        while count < 200_000 and (data := line.recv(4096)):
             count += len(data)
             time.sleep(0.06)
-    assert count > 200_000
+    assert count >= 200_000
     assert time.monotonic() - begun > 2
 
 
