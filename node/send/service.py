@@ -60,6 +60,7 @@ class Service:
         self, name: str, destination: StowDestination, tls: TlsTable, now: Callable[[], datetime]
     ) -> None:
         self._name, self._now = name, now
+        self.most_bytes = int(destination.max_request_mb * 1e6)  #: of a request
         self._is_asked = destination.proof != "none"
         self._web = Web(
             destination.url,
@@ -69,13 +70,13 @@ class Service:
         )
         self._unpack: frozenset[str] = frozenset()  # Transfer Syntax UIDs that it does not take
 
-    def post(self, things: Sequence[ResultObject]) -> Iterator[tuple[str, Outcome]]:
+    def post(self, things: Sequence[ResultObject]) -> Iterator[tuple[ResultObject, Outcome]]:
         """Send objects in one request, or each in its own where that fails.
 
         Yields
         ------
         tuple
-            SOP Instance UID, and what became of it, as soon as that is known.
+            An object, and what became of it, as soon as that is known.
 
         Raises
         ------
@@ -94,14 +95,13 @@ class Service:
         is_unclear = len(things) > 1 and (said.others or answer.status in _ONE_BY_ONE)
         plain, alone = [], []
         for thing in things:
-            uid = thing.sop_instance_uid
             outcome = self._judged(thing, answer, said)
-            if is_unclear and not said.names(uid):
+            if is_unclear and not said.names(thing.sop_instance_uid):
                 alone.append(thing)
             elif outcome.reason == _NO_SYNTAX and self._can_unpack(thing):
                 plain.append(thing)
             else:
-                yield uid, outcome
+                yield thing, outcome
         self._unpack |= {thing.transfer_syntax_uid for thing in plain}
         yield from self.post(plain)
         for thing in alone:
@@ -144,7 +144,9 @@ class Service:
         known = {ExplicitVRLittleEndian, *self._unpack}
         return thing.transfer_syntax_uid not in known and ExplicitVRLittleEndian in syntaxes_for(thing)
 
-    def _unnamed(self, things: Sequence[ResultObject], answer: WebAnswer) -> Iterator[tuple[str, Outcome]]:
+    def _unnamed(
+        self, things: Sequence[ResultObject], answer: WebAnswer
+    ) -> Iterator[tuple[ResultObject, Outcome]]:
         """Yield what became of objects of which an answer says nothing at all, if that can be known."""
         status, place = answer.status, f"{self._name} ({self._web.place})"
         if status in (401, 403, 407):
@@ -166,7 +168,7 @@ class Service:
             )
         told = f"{self._name} said that it stored everything, but not what; it will be asked."
         for thing in things:
-            yield thing.sop_instance_uid, Outcome(Verdict.STORED, told)
+            yield thing, Outcome(Verdict.STORED, told)
 
     def _again_s(self, answer: WebAnswer) -> float:
         """Return Retry-After (RFC 9110 10.2.3) in seconds; 0 if there is none."""

@@ -50,44 +50,55 @@ def store(
     del calling_ae  # HTTP has no such thing
     if not objects:
         return
-    service = Service(name, destination, tls, now)
-    trip = Trip(objects, name, now)
     taken: dict[str, bool] = {}  # SOP Class UID -> whether it was seen to be taken
+    try:
+        yield from _all(
+            objects, Service(name, destination, tls, now), Trip(objects, name, now), taken, negotiated
+        )
+    finally:
+        negotiated((), taken)
+
+
+def _all(
+    objects: Sequence[ResultObject],
+    service: Service,
+    trip: Trip,
+    taken: dict[str, bool],
+    negotiated: Negotiated,
+) -> Iterator[Receipt]:
+    """Send each object, or what stands in for it."""
     trip.replaced = negotiated(objects, taken)
     waiting = list(objects)
-    while pack := _pack(waiting, trip, int(destination.max_request_mb * 1e6)):
+    while pack := _pack(waiting, trip, service.most_bytes):
         waiting = waiting[len(pack) :]
-        sent = {
-            one.sop_instance_uid: (thing, one) for thing in pack if (one := trip.going(thing)) is not None
-        }
-        again: list[ResultObject] = []
+        going = [(one, thing) for thing in pack if (one := trip.going(thing)) is not None]
+        sent = {one.sop_instance_uid: thing for one, thing in going}
+        kinds = {one.sop_class_uid for one, _ in going if one.sop_class_uid not in taken}
+        again: set[str] = set()
         later: dict[Verdict, str] = {}
         try:
-            for uid, outcome in service.post([one for _, one in sent.values()]):
-                thing, one = sent[uid]
+            for one, outcome in service.post([one for one, _ in going]):
+                thing, kind = sent[one.sop_instance_uid], one.sop_class_uid
                 if outcome.is_stored:
-                    taken[one.sop_class_uid] = True
+                    taken[kind] = True
                     yield trip.receipt(thing, outcome.reason, outcome.told)
                 elif outcome.verdict is not Verdict.REFUSED:
                     later.setdefault(outcome.verdict, outcome.told)
-                elif _is_about_class(one, outcome) and taken.get(one.sop_class_uid) is None:
-                    again.append(thing)
+                elif _is_about_class(kind, outcome) and kind in kinds and taken.get(kind) is not True:
+                    taken[kind] = False
+                    again.add(thing.sop_instance_uid)
                 else:
                     trip.refuse(thing, outcome.told)
         except (PeerBusy, PeerRefused) as error:
             if Verdict.UNTOLD in later:  # and those may be there
                 raise PeerUnreachable(f"{later[Verdict.UNTOLD]} {error}", again_s=error.again_s) from error
             raise
-        finally:
-            taken |= {trip.standing_for(thing).sop_class_uid: False for thing in again}
-            if later or not waiting:
-                negotiated((), taken)
         if Verdict.UNTOLD in later:
             raise PeerUnreachable(later[Verdict.UNTOLD])
         if later:
             raise PeerBusy(later[Verdict.BUSY])
         if again:
-            waiting = [thing for thing in pack if thing in again] + waiting
+            waiting = [thing for thing in pack if thing.sop_instance_uid in again] + waiting
             trip.replaced = {**trip.replaced, **negotiated(waiting, taken, _HOPED)}
     trip.end()
 
@@ -109,6 +120,6 @@ def _pack(waiting: Sequence[ResultObject], trip: Trip, most_bytes: int) -> list[
     return pack
 
 
-def _is_about_class(thing: ResultObject, outcome: Outcome) -> bool:
+def _is_about_class(sop_class_uid: str, outcome: Outcome) -> bool:
     """Whether another class may be taken instead; who does not know label maps says so in many ways."""
-    return outcome.reason in _NO_CLASS or thing.sop_class_uid == LABELMAP_CLASS
+    return outcome.reason in _NO_CLASS or sop_class_uid == LABELMAP_CLASS
