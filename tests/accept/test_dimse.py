@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE
+from pynetdicom.acse import ACSE
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from node.accept.classes import chosen_classes, storage_classes
@@ -385,3 +386,20 @@ def test_what_is_remembered_of_an_association_is_bounded_and_the_last_is_kept(mo
         assert association.send_c_store(make_ct(SeriesInstanceUID=f"1.2.{number}")).Status == 0
     assert door.door.bringing() == {"1.2.1": 1, "1.2.4": 1, "1.2.5": 1}
     association.release()
+
+
+def test_a_request_that_comes_before_the_association_knows_that_it_is_one_is_answered(monkeypatch, open_door):
+    said = ACSE.send_accept
+
+    def dawdle(self):
+        said(self)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(ACSE, "send_accept", dawdle)
+    door = open_door()
+    with RawPeer(door.port) as peer:
+        peer.associate()
+        ds = make_ct()
+        peer.send(p_data(1, 3, store_rq(ds.SOPInstanceUID.encode())) + p_data(1, 2, encoded(ds)))
+        assert status_in(peer.receive()[1]) == 0
+    assert len(door.kept) == 1
