@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +105,17 @@ class Served:
             )
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def stream(self, path: str, accept: str) -> Iterator[bytes]:
+        """Yield what comes of a path below /dicom-web, piece by piece."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", f"/dicom-web{path}", headers={"Accept": accept})
+            answer = connection.getresponse()
+            while piece := answer.read(1 << 16):
+                yield piece
         finally:
             connection.close()
 
