@@ -51,12 +51,13 @@ class Node:
 
 def receive(spool: Spool, request: Request, node: Node) -> Instance:
     """Take custody of one instance: on disk, in the journal; only then may Success be said."""
-    instance = node.journal.as_asked(accept(spool, request, node.store, now=node.clock()))
-    if node.journal.record(instance) is Recorded.CONFLICT:
-        node.store.quarantine(instance)
-        raise ContentConflict
-    failpoint("accept.recorded")
-    return instance
+    with node.store.gate.shared():  # never at the moment in which something ages out
+        instance = node.journal.as_asked(accept(spool, request, node.store, now=node.clock()))
+        if node.journal.record(instance) is Recorded.CONFLICT:
+            node.store.quarantine(instance)
+            raise ContentConflict
+        failpoint("accept.recorded")
+        return instance
 
 
 def plan(series_uid: str, node: Node, settling: Settling | None = None) -> list[Job]:

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from node import __version__, flow
-from node.accept import DimseDoor, FolderDoor, Request, Spool, Store, StowDoor, check_inbox
+from node.accept import DimseDoor, FolderDoor, Store, StowDoor, check_inbox
 from node.accept.dimse import Receive
 from node.assign import parse_rules, under
 from node.compute import Engine, LocalEngine, Staging, installed
@@ -23,7 +24,6 @@ from node.flow import Node
 from node.journal import Journal, lock_data
 from node.log import get_log
 from node.loops import POLL_S, loops_of
-from node.model import Instance
 from node.peer.tls import server_context
 from node.prove import hear
 from node.show import Origin, Shown, WebDoor, make_app
@@ -134,7 +134,7 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
     with open_node(config) as node, _origin(node) as origin:
-        receive = _receiver(node)
+        receive = partial(flow.receive, node=node)
         door = _dimse_door(node, receive)
         folder = FolderDoor(config.accept, node.store, receive)
         web = _web_door(node, receive, origin)
@@ -233,13 +233,3 @@ def _drain(
     if left := [loop.name for loop in loops if loop.is_alive()]:
         # What a peer has not answered for has no receipt, so the next start sends it again.
         log.warning("left_behind", names=left)
-
-
-def _receiver(node: Node) -> Receive:
-    """Return what doors call: `flow.receive`, never at the moment in which something ages out."""
-
-    def receive(spool: Spool, request: Request) -> Instance:
-        with node.store.gate.shared():
-            return flow.receive(spool, request, node)
-
-    return receive

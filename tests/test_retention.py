@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from node import flow
 from node.accept import spool_file
 from node.config import Config
 from node.loops import age_out
-from node.serve import _receiver, open_node, utc_now
+from node.serve import open_node, utc_now
 from tests.toy_node import small_ct
 
 
@@ -49,7 +50,7 @@ def test_what_is_sent_again_while_it_ages_out_is_kept(tmp_path, monkeypatch):
     now = [utc_now()]
     files = small_ct(tmp_path / "ct")
     with open_node(config, clock=lambda: now[0]) as node:
-        receive = _receiver(node)
+        receive = partial(flow.receive, node=node)
         for file in files:
             series_uid = receive(*spool_file(file, node.store)).series_uid
         flow.plan(series_uid, node)

@@ -136,8 +136,7 @@ class _Fetch:
         node, config = self.node, self.node.config
 
         def receive(spool: Spool, request: Request) -> Instance:
-            with node.store.gate.shared():  # never at the moment in which something ages out
-                instance = flow.receive(spool, request, node)
+            instance = flow.receive(spool, request, node)
             self._tell(asked)
             return instance
 
