@@ -24,7 +24,7 @@ from node.accept import Request, Spool, Store, StowDoor, decodable_syntaxes
 from node.config import Config
 from node.journal import Journal
 from node.model import Instance
-from node.show import Shown, WebDoor, make_app
+from node.show import Origin, Shown, WebDoor, make_app
 
 BOUNDARY = "a-boundary-of-ours"
 RELATED = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
@@ -72,19 +72,23 @@ class House:
         self.journal = Journal.open(data)
         self.before_receiving: Callable[[], None] = lambda: None
         self.stow = StowDoor(self.config.accept, "RADNODE", self.store, self._receive, decodable_syntaxes())
+        self.origin = Origin(self.journal, self.store.leases, None, ())
         self.shown = Shown(
             config=self.config,
             journal=self.journal,
             clock=lambda: datetime.now(UTC),
             spare_bytes=self.store.spare_bytes,
             bring=self.stow,
+            origin=self.origin,
         )
         self.app = app or make_app(self.shown)
         self.door = WebDoor(self.config.show, self.app, tls)
+        self.origin.start()
         self.port = self.door.start()
 
     def close(self) -> None:
         self.door.stop()
+        self.origin.stop()
         self.journal.close()
 
     def __enter__(self) -> House:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -134,3 +135,32 @@ def test_the_access_log_tells_the_template_and_nothing_of_what_was_asked(
     assert eventually(lambda: said.extend(capfd.readouterr()) or "".join(said).count("answered") == 3)
     for asked in ("Canary", "CANARY", "1.2.840.99"):
         assert asked not in "".join(said)
+
+
+NASTY = [
+    "..%2f..%2f..%2fetc%2fpasswd",
+    "%00",
+    "1" * 5000,
+    "1.2'%20OR%20'1'='1",
+    "%3Cscript%3Ealert(1)%3C/script%3E",
+    "{7*7}",
+    "%ff%fe",
+    "-1",
+    "1.2.3",
+    "99999999999999999999",
+    "a%0d%0aX-Injected:%201",
+]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_nonsense_in_path_and_query_is_never_our_own_error(house: House, nasty: str) -> None:
+    for one in RESOURCES:
+        asked = re.sub(r"{\w+}", nasty, one.template)
+        valid = re.sub(r"{\w+}", "1.2.3", one.template)
+        names = [name for name, _ in one.query] or ["x"]
+        query = "&".join(f"{quote(name)}={nasty}" for name in [*names, "StudyDate", "00100010", nasty[:100]])
+        for path in (asked, f"{valid}?{query}"):
+            answer = house.ask(one.method, path)
+            assert answer.status < 500, (one.method, path, answer.body)
+            assert "x-injected" not in answer.headers
+            assert b"<script" not in answer.body

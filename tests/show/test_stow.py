@@ -8,11 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pydicom
 import pytest
 
+from node.multipart import Reader
+from node.show.media import parse
 from tests.web_house import BOUNDARY, RELATED, House, eventually, make_file, multipart, uid_of
 
 REFERENCED, FAILED, OTHERS = "00081199", "00081198", "0008119A"
@@ -37,6 +40,16 @@ def test_all_that_was_stored_is_told_with_where_it_is_to_be_had(house: House) ->
     base = f"http://127.0.0.1:{house.port}/dicom-web/studies/1.2.3.1"
     assert where == f"{base}/series/1.2.3.2/instances/{uid_of(files[0])}"
     assert answer.values("00081190") == [base]
+
+
+def test_what_was_stored_is_to_be_had_where_the_answer_says(house: House) -> None:
+    file = make_file()
+    where = house.bring(file).values(REFERENCED)[0]["00081190"]["Value"][0]
+    answer = house.ask("GET", urlsplit(where).path, Accept='multipart/related; type="application/dicom"')
+    assert answer.status == 200
+    boundary = parse(answer.headers["content-type"]).parameters["boundary"]
+    given = b"".join(event for event in Reader(boundary).feed(answer.body) if isinstance(event, bytes))
+    assert pydicom.dcmread(io.BytesIO(given)) == pydicom.dcmread(io.BytesIO(file))
 
 
 def test_what_is_stored_is_the_data_set_as_it_was_sent(house: House) -> None:
