@@ -71,6 +71,8 @@ def complaints(config: Config) -> Iterator[tuple[str, str]]:
     if door.enabled:
         yield f"port {door.port}", _told(lambda: listen_on(door.host, door.port).close())
         yield "storage classes", _told(lambda: chosen_classes(door.sop_classes))
+    if (show := config.show).enabled:
+        yield f"port {show.port} for HTTP", _told(lambda: listen_on(show.host, show.port, "show").close())
     if inbox := config.accept.folder.path:
         yield f"inbox {inbox}", _told(lambda: check_inbox(config)) or _writable(inbox)
     yield "devices", _told(lambda: resolve_devices(config.compute.devices))
