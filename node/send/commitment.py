@@ -6,15 +6,20 @@ same association, or over one that the archive opens, now or hours later (`node.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import build_context
+from pynetdicom.service_class_n import StorageCommitmentServiceClass
 
 from node.config import Config, DimseDestination
 from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
@@ -90,17 +95,7 @@ def request_commitment(
         It could not be asked, or would not have it.
     """
 
-    def on_report(event: Any) -> tuple[int, None]:
-        return heard(event, hear), None
-
-    left = MOST_BYTES
-
-    def count(event: Any) -> None:
-        nonlocal left
-        left -= len(event.data)
-        if left < 0:  # pynetdicom keeps a message whole in memory
-            event.assoc.dul.socket.close()
-
+    ear = _Ear(hear)
     contexts = [
         build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         for uid in (PUSH_MODEL, _VERIFICATION)
@@ -113,7 +108,7 @@ def request_commitment(
         contexts,
         timeout_s=destination.timeout_s,
         tls=client_context(config.tls) if destination.tls else None,
-        handlers=[(evt.EVT_N_EVENT_REPORT, on_report), (evt.EVT_DATA_RECV, count)],
+        handlers=ear.handlers,
         name=name,
     ) as association:
         if PUSH_MODEL not in {cx.abstract_syntax for cx in association.accepted_contexts}:
@@ -135,6 +130,47 @@ def request_commitment(
         end = time.monotonic() + destination.timeout_s
         while association.is_established and time.monotonic() < end and not enough():
             time.sleep(LOOK_EVERY_S)
+        ear.finish(destination.timeout_s)
+
+
+class _Ear:
+    """Hears what comes over an association of ours, within bounds."""
+
+    def __init__(self, hear: Hear) -> None:
+        self._hear = hear
+        self._left = MOST_BYTES
+        self._turn = threading.Lock()  #: held while a report is heard and answered
+        self.handlers = [
+            (evt.EVT_ACCEPTED, self._attach),
+            (evt.EVT_DATA_RECV, self._count),
+            (evt.EVT_N_EVENT_REPORT, lambda event: (heard(event, self._hear), None)),
+        ]
+
+    def finish(self, within_s: float) -> None:
+        """Wait until the report at hand has been answered."""
+        if self._turn.acquire(timeout=within_s):
+            self._turn.release()
+
+    def _attach(self, event: Any) -> None:
+        """Serve reports in our own way.
+
+        pynetdicom serves them in a thread beside the one that can be paused, and says that nothing is
+        paused any more when one was served: a release at that moment waits for ever.
+        """
+        event.assoc._serve_request = partial(self._serve, event.assoc)
+
+    def _serve(self, association: Association, message: Any, context_id: int) -> None:
+        context = association._accepted_cx.get(context_id)
+        if isinstance(message, N_EVENT_REPORT) and context and context.abstract_syntax == PUSH_MODEL:
+            with self._turn:
+                StorageCommitmentServiceClass(association).SCP(message, context)
+        else:  # nothing else can be asked of us here
+            association.abort()
+
+    def _count(self, event: Any) -> None:
+        self._left -= len(event.data)
+        if self._left < 0:  # pynetdicom keeps a message whole in memory
+            event.assoc.dul.socket.close()
 
 
 def _request(transaction_uid: str, references: Mapping[str, str]) -> Dataset:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from pydicom import Dataset
 
@@ -10,6 +12,7 @@ from node.errors import PeerBusy, PeerRefused, PeerUnreachable
 from node.peer.commitment import INVALID_VALUE, NO_SUCH_EVENT, Report, read_report
 from node.send.commitment import FAILURES, MOST_ITEMS, failure_of, request_commitment
 from tests.committing import NO_SUCH_INSTANCE, CommittingPacs, report_of, say
+from tests.harness import wait_until
 from tests.peers import DeafPacs, RecordingPacs, RejectingPacs
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -17,12 +20,13 @@ TRANSACTION = "2.25.1234567890"
 OBJECTS = {"2.25.1": SEG, "2.25.2": SEG}
 
 
-def ask(peer, *, timeout_s: float = 5.0, enough=None, objects=OBJECTS) -> list[Report]:
+def ask(peer, *, timeout_s: float = 5.0, enough=None, objects=OBJECTS, takes_s=0.0) -> list[Report]:
     """Ask for commitment; return the reports that came over the same association."""
     heard: list[Report] = []
 
     def hear(report: Report) -> int:
         heard.append(report)
+        time.sleep(takes_s)
         return 0
 
     request_commitment(
@@ -46,6 +50,14 @@ def test_an_archive_is_asked_by_name_and_class_and_its_report_is_heard():
         (asked,) = archive.asked
         assert (asked.transaction_uid, asked.references, asked.caller) == (TRANSACTION, OBJECTS, "RADNODE")
         assert report == Report(transaction_uid=TRANSACTION, committed=OBJECTS, failed={})
+        wait_until(lambda: archive.answers == [0], "it is answered", within_s=5)
+
+
+def test_a_report_is_answered_before_the_association_is_released():
+    with CommittingPacs() as archive:
+        archive.kept = dict.fromkeys(OBJECTS)
+        assert len(ask(archive, takes_s=1.0)) == 1
+        wait_until(lambda: archive.answers, "the archive has its answer", within_s=5)
         assert archive.answers == [0]
 
 
