@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Make the names in a folder durable (fsync(2) of the folder)."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

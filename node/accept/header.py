@@ -197,7 +197,8 @@ def _skim(data: bytes, size_bytes: int) -> _Skimmed:
     """
     at, last, found = 0, 0, {}
     implicit = data[4:6] not in _USUAL
-    while at + 12 <= len(data):
+    here = len(data)
+    while at + 12 <= here:
         group, number, length = _LITTLE.unpack_from(data, at)
         tag, value_at = group << 16 | number, at + 8
         if not implicit:
@@ -212,7 +213,7 @@ def _skim(data: bytes, size_bytes: int) -> _Skimmed:
         if group in (0, 0xFFFE) or length == _UNDEFINED or end > size_bytes:
             break
         if tag in _WANTED:
-            if tag in found or length > _MAX_UID_BYTES or end > len(data):
+            if tag in found or length > _MAX_UID_BYTES or end > here:
                 break
             found[tag] = plain_uid(data[value_at:end])
         at, last = end, tag

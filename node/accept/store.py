@@ -64,6 +64,7 @@ class Spool:
 
     def __init__(self, path: Path, head: bytes, *, max_bytes: int, spare_bytes: Callable[[], int]) -> None:
         self.path = path
+        self.name = str(path)  #: the path as text
         self.offset = len(head)  #: where in the file the data set begins
         self.size_bytes = 0  #: of the data set so far
         self.beginning = b""  #: of the data set
@@ -77,15 +78,10 @@ class Spool:
         self._is_gone = False  #: discarded, or kept under another name
         try:
             self._look()
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self._fd = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             os.fchmod(self._fd, 0o640)
         except (OSError, OutOfSpace) as error:
             self._give_up(error)
-
-    @property
-    def name(self) -> str:
-        """The path as text."""
-        return str(self.path)
 
     @property
     def file(self) -> Spool:
@@ -250,8 +246,8 @@ class Store:
         spool.finish()
         failpoint("accept.spooled")
         digest = spool.file_digest
-        folder = self.instances / digest[:2]
-        path = folder / f"{digest}.dcm"
+        folder = f"{self.instances}/{digest[:2]}"
+        path = f"{folder}/{digest}.dcm"
         if not self._name_and_sync(spool, path):
             spool.sync()
             failpoint("accept.synced")
@@ -260,9 +256,9 @@ class Store:
         spool.moved()
         sync_folder(folder)
         failpoint("accept.renamed")
-        return path
+        return Path(path)
 
-    def _name_and_sync(self, spool: Spool, path: Path) -> bool:
+    def _name_and_sync(self, spool: Spool, path: str) -> bool:
         """Give a file its name before it is synced, so that the file system commits both together.
 
         What a power cut leaves under the name has no journal row, and is set aside by `sweep`. False if
@@ -270,7 +266,7 @@ class Store:
         the file system knows no second names.
         """
         try:
-            os.link(spool.path, path)
+            os.link(spool.name, path)
         except OSError:
             return False
         try:
@@ -278,8 +274,8 @@ class Store:
             failpoint("accept.synced")
         except BaseException:
             with self._naming:  # it may be that of another sender's by now
-                if path.samefile(spool.path):
-                    path.unlink()
+                if spool.path.samefile(path):
+                    Path(path).unlink()
             raise
         spool.path.unlink()
         return True
