@@ -56,18 +56,19 @@ class House:
         *,
         accept: Mapping[str, Any] | None = None,
         show: Mapping[str, Any] | None = None,
-        tls: ssl.SSLContext | None = None,
+        context: ssl.SSLContext | None = None,
         app: ASGIApp | None = None,
+        **tables: Any,
     ) -> None:
         self.config = Config.model_validate(
             {
                 "node": {"data": str(data)},
                 "accept": {"reserve_gb": 0, **(accept or {})},
                 "show": {"port": 0, **(show or {})},
+                **tables,
             }
         )
         self.data = data
-        self.tls = tls is not None
         self.store = Store(data, self.config.accept)
         self.journal = Journal.open(data)
         self.before_receiving: Callable[[], None] = lambda: None
@@ -82,7 +83,7 @@ class House:
             origin=self.origin,
         )
         self.app = app or make_app(self.shown)
-        self.door = WebDoor(self.config.show, self.app, tls)
+        self.door = WebDoor(self.config.show, self.app, context)
         self.origin.start()
         self.port = self.door.start()
 

@@ -24,10 +24,10 @@ from pynetdicom.transport import AddressInformation
 
 from node.accept.connection import A_ABORT, GuardedSocket, Limits, hang_up, say
 from node.accept.guard import GuardedAssociation, OpenSpool
-from node.accept.port import listen_on
 from node.accept.waiting import MAX_REQUEST_BYTES, Heard, Waiting
 from node.log import describe, get_log
 from node.peer.tls import fingerprint
+from node.port import listen_on
 
 log = get_log("accept")
 

@@ -54,9 +54,12 @@ def hasty(open_house: Callable[..., House]) -> House:
 
 
 def in_tls(certificates: Certificates, door: str = "on") -> ssl.SSLContext:
+    return server_context(in_table(certificates), door)
+
+
+def in_table(certificates: Certificates) -> TlsTable:
     mine = certificates.server
-    table = TlsTable(certificate=mine.certificate, key=mine.key, authorities=certificates.authority)
-    return server_context(table, door)
+    return TlsTable(certificate=mine.certificate, key=mine.key, authorities=certificates.authority)
 
 
 @pytest.mark.parametrize("said", [b"", b"GET", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"])
@@ -298,7 +301,7 @@ def test_a_port_that_is_taken_is_told_with_its_table(house: House, open_house: C
 def test_openssl_speaks_to_the_door_in_tls_and_in_no_old_one(
     open_house: Callable[..., House], certificates: Certificates
 ) -> None:
-    house = open_house(tls=in_tls(certificates))
+    house = open_house(context=in_tls(certificates))
 
     def ask(*words: str) -> str:
         command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{house.port}", *words]
@@ -315,7 +318,7 @@ def test_openssl_speaks_to_the_door_in_tls_and_in_no_old_one(
 def test_a_silent_tls_client_holds_up_nobody_and_is_let_go(
     open_house: Callable[..., House], certificates: Certificates
 ) -> None:
-    house = open_house(tls=in_tls(certificates), show={"idle_timeout_s": 1.0, "max_connections": 8})
+    house = open_house(context=in_tls(certificates), show={"idle_timeout_s": 1.0, "max_connections": 8})
     silent = [house.connect() for _ in range(30)]
     trust = ssl.create_default_context(cafile=str(certificates.authority))
     for _ in range(5):
@@ -337,7 +340,7 @@ def test_mutual_tls_lets_in_whom_the_authority_signed_for(
         return JSONResponse(request.state.certificate)
 
     app = Starlette(routes=[Route("/", whose)])
-    house = open_house(tls=in_tls(certificates, "mutual"), app=app)
+    house = open_house(context=in_tls(certificates, "mutual"), app=app)
 
     def ask(pair=None) -> bytes:
         trust = ssl.create_default_context(cafile=str(certificates.authority))
@@ -351,6 +354,29 @@ def test_mutual_tls_lets_in_whom_the_authority_signed_for(
     for bad in (None, certificates.stranger, certificates.expired):
         with pytest.raises((OSError, http.client.HTTPException)):
             ask(bad)
+
+
+def test_a_policy_may_ask_for_a_certificate(
+    open_house: Callable[..., House], certificates: Certificates
+) -> None:
+    policies = {"scanner": {"certificates": [certificates.client.fingerprint]}}
+    house = open_house(
+        context=in_tls(certificates, "mutual"),
+        accept={"policies": policies},
+        show={"tls": "mutual"},
+        tls=in_table(certificates).model_dump(),
+    )
+
+    def bring(pair) -> int:
+        trust = ssl.create_default_context(cafile=str(certificates.authority))
+        trust.load_cert_chain(pair.certificate, pair.key)
+        line = http.client.HTTPSConnection("127.0.0.1", house.port, timeout=20, context=trust)
+        line.request("POST", "/dicom-web/studies", multipart(make_file()), {"Content-Type": RELATED})
+        return line.getresponse().status
+
+    assert bring(certificates.client) == 200
+    assert bring(certificates.other_client) == 403
+    assert [one.policy for one in house.journal.series("1.2.3.2").instances] == ["scanner"]
 
 
 def test_slowness_is_judged_by_the_callers_time_alone() -> None:
