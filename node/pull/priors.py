@@ -27,6 +27,7 @@ log = get_log("pull")
 
 MOST_STUDIES = 200  #: of one patient that are looked at
 MOST_PRIORS = 2  #: studies that are fetched for one case, the nearest earlier ones
+MOST_SERIES = 50  #: of each
 _NOT_ASKED = -1  #: for `Journal.seek`: there was nothing that an archive could be asked
 _PATTERN = frozenset("*?\\")  #: with these, a Patient ID would match others (PS3.4 C.2.2.2.4)
 #: What an archive says of a series that rules may ask for as well.
@@ -73,7 +74,7 @@ def wanted(job: Job, rules: Sequence[Rule]) -> tuple[Want, ...]:
     lack = job.spec.lack
     roles = lack.roles if lack else ()
     wants = (want for rule in rules if rule.name in job.spec.case for want in rule.wants)
-    return tuple({want.role: want for want in wants if want.study == "prior" and want.role in roles}.values())
+    return tuple(want for want in wants if want.study == "prior" and want.role in roles)
 
 
 def earlier(found: Sequence[Found], current: Held) -> list[Found]:
@@ -107,8 +108,9 @@ def _fitting(archive: Archive, studies: Sequence[Found], wants: Sequence[Want]) 
     for study in studies:
         series = archive.series(study.uid)
         fitting = [one for one in series if any(may_fit(want, one) for want in wants)]
-        if all(any(may_fit(want, one) for one in fitting) for want in wants):
-            yield from fitting
+        found = {want.role for want in wants if any(may_fit(want, one) for one in fitting)}
+        if found == {want.role for want in wants}:
+            yield from fitting[:MOST_SERIES]
             left -= 1
         if not left:
             return
