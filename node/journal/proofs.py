@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import groupby
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Select,
@@ -38,6 +39,8 @@ _asked, _item = schema.commitment, schema.commitment_item
 _place = case((_parcel.c.via != "", _parcel.c.via), else_=_parcel.c.destination)
 #: Objects in one transaction; whoever else writes waits for no more than that.
 AT_ONCE = 50
+#: Than an object had been asked for when it was seen, however often that is written down.
+ONE_MORE: BindParameter[int] = bindparam("one_more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +111,7 @@ class Proofs(Database):
             ]
             connection.execute(insert(_item), items)
             told = f"Asked in transaction {transaction_uid}; no answer yet."
-            _set_all(connection, things, prove_at=due_at, proof=told, asks=_parcel.c.asks + 1)
+            _set_all(connection, things, prove_at=due_at, proof=told, asks=ONE_MORE)
 
     def asked(self, transaction_uid: str) -> tuple[str, list[Unproved]]:
         """Return who was asked in a transaction, and for what of it the answer is still open.
@@ -163,13 +166,13 @@ class Proofs(Database):
         with self._writing() as connection:
             for why in set(things.values()):
                 these = [thing for thing, said in things.items() if said == why]
-                _set_all(connection, these, prove_at=at, proof=why, asks=_parcel.c.asks + 1)
+                _set_all(connection, these, prove_at=at, proof=why, asks=ONE_MORE)
 
     def not_asked(self, things: Sequence[Unproved], why: str, *, now: datetime, until: datetime) -> None:
         """Put off these, and all else that is due at their place: it could not be asked."""
         places = {thing.place for thing in things}
         with self._writing() as connection:
-            _set_all(connection, things, prove_at=until, proof=why, asks=_parcel.c.asks + 1)
+            _set_all(connection, things, prove_at=until, proof=why, asks=ONE_MORE)
             connection.execute(
                 update(_parcel)
                 .where(_place.in_(places), _parcel.c.prove_at <= now, _sends())
@@ -281,6 +284,7 @@ def _set_all(connection: Connection, things: Sequence[Unproved], **values: objec
             "to": one.destination,
             "uid": one.sop_instance_uid,
             "taken_at": one.delivered_at,
+            **({"one_more": one.asks + 1} if values.get("asks") is ONE_MORE else {}),
         }
         for one in things
     ]

@@ -172,6 +172,13 @@ def test_what_cannot_be_asked_for_is_put_off_all_at_once_and_only_there(journal)
     assert told["next_ask"] == after(1).isoformat()
 
 
+def test_what_could_not_be_asked_for_after_all_counts_once(journal, taken):
+    things = journal.unproved("archive", after(1), most=9)
+    journal.ask(TRANSACTION, "archive", things, now=after(1), due_at=after(61))
+    journal.not_asked(things, "It does not answer.", now=after(1), until=after(6))
+    assert [one.asks for one in journal.unproved("archive", after(6), most=9)] == [1, 1]
+
+
 def test_a_rejection_goes_to_the_alternate_that_took_the_results_and_to_whom_it_may_pass_them_on(journal):
     job = a_taken(journal, via="second")
     given = journal.to_reject(job.id)
