@@ -7,7 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import KeyObjectSelectionDocumentStorage, SegmentationStorage
 
 from node.config import TlsTable
 from node.job import JobState, Withdrawal
@@ -16,7 +16,7 @@ from node.pause import standing_lines
 from node.peer.tls import server_context
 from node.withdraw import withdraw
 from tests.harness import wait_until
-from tests.peers import AbortingPacs, RecordingPacs, RefusingPacs, RejectingPacs
+from tests.peers import RESULT_CLASSES, AbortingPacs, RecordingPacs, RefusingPacs, RejectingPacs
 from tests.proof_bench import Bench, dimse
 from tests.web_peers import RawPeer, Says, WebPeer, all_stored
 
@@ -131,6 +131,18 @@ def test_where_nobody_takes_it_all_are_told_and_it_stays_owed(bench):
         assert one.state(job) is JobState.SENDING
 
 
+def test_what_an_alternate_may_have_without_an_answer_is_not_told_to_be_away(bench):
+    """The destination says that it is full, which is plain; the alternate breaks off, which is not."""
+    with RefusingPacs(0xA700) as main, AbortingPacs(answers=0) as second:
+        one = bench({"main": dimse(main, alternates=["second"]), "second": dimse(second)})
+        job = one.job("main")
+        one.deliver()
+        (trouble,) = one.journal.status()["deliveries"]["troubled"]
+        assert trouble["code"] == "peer-unreachable"
+        (doubtful,) = one.journal.to_reject(job.id).values()
+        assert second.uids[0] in {thing.sop_instance_uid for thing in doubtful}
+
+
 def test_the_destination_is_asked_first_again_the_next_time(bench):
     with RecordingPacs() as main, RecordingPacs() as second:
         away = nobody(alternates=["second"])
@@ -240,7 +252,8 @@ def test_a_slow_destination_holds_up_no_other(bench, tmp_path):
 
 def test_what_takes_results_back_goes_where_they_went(bench):
     """An alternate that took nothing cannot take anything back."""
-    with RecordingPacs() as main, RecordingPacs() as second:
+    notes_too = (*RESULT_CLASSES, KeyObjectSelectionDocumentStorage)
+    with RecordingPacs(sop_classes=notes_too) as main, RecordingPacs(sop_classes=notes_too) as second:
         one = bench({"main": dimse(main, alternates=["second"]), "second": dimse(second)})
         job = one.job("main")
         one.deliver()

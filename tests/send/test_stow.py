@@ -10,8 +10,10 @@ from email.utils import format_datetime
 import pytest
 from pydicom.uid import (
     ComprehensiveSRStorage,
+    DeflatedExplicitVRLittleEndian,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
     RLELossless,
     SegmentationStorage,
@@ -417,6 +419,25 @@ def test_a_transfer_syntax_that_is_refused_is_unpacked(tmp_path, how):
         )
     assert last.PixelData == picture().PixelData
     assert last.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_what_is_deflated_or_implicit_can_be_said_plainly(tmp_path, syntax):
+    dataset = report("2.25.8.3")
+    dataset.file_meta.TransferSyntaxUID = syntax
+    thing = saved(dataset, tmp_path)
+
+    def answer(number, asked):
+        (part,) = asked.parts
+        return (
+            all_stored(number, asked)
+            if part.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+            else Says(415)
+        )
+
+    with WebPeer(answer) as peer:
+        assert len(stow([thing], peer.url)) == 1
+        assert peer.asked[-1].parts == [report("2.25.8.3")]
 
 
 def test_what_cannot_be_unpacked_without_loss_is_refused(tmp_path):
