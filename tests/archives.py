@@ -35,7 +35,7 @@ class SetOrthanc(Orthanc):
 def make_known(orthanc: Orthanc, ae_title: str = "RADNODE", port: int = 1) -> None:
     """Let an Orthanc know whom it may answer, and where C-MOVE goes for that AE title."""
     modality = {"AET": ae_title, "Host": "127.0.0.1", "Port": port}
-    status, answer = orthanc._ask("PUT", f"/modalities/{ae_title}", json.dumps(modality).encode())
+    status, answer = orthanc.ask("PUT", f"/modalities/{ae_title}", json.dumps(modality).encode())
     assert status == 200, answer
 
 

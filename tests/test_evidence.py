@@ -297,9 +297,9 @@ def test_what_does_not_come_is_waited_for_until_the_archive_loses_it_or_an_opera
         assert settled(node, uids[1]).by == "operator"
         ended(node, uids[1])
         assert any("ARCHIVE counts 8 instances, 6 came" in one for one in sentences(viewer, uids[1]))
-        _, found = orthanc._ask("POST", "/tools/lookup", uid_of_file(lost[7]).encode())
+        _, found = orthanc.ask("POST", "/tools/lookup", uid_of_file(lost[7]).encode())
         (instance,) = [one["ID"] for one in json.loads(found) if one["Type"] == "Instance"]
-        assert orthanc._ask("DELETE", f"/instances/{instance}")[0] == 200
+        assert orthanc.ask("DELETE", f"/instances/{instance}")[0] == 200
         assert settled(node, uids[0]).sentence == "All 7 instances that ARCHIVE counts are here."
     finally:
         node.kill()

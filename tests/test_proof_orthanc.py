@@ -31,8 +31,8 @@ def orthanc(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def empty(orthanc):
     """Let each test begin with an archive that has nothing."""
-    for patient in json.loads(orthanc._ask("GET", "/patients")[1]):
-        orthanc._ask("DELETE", f"/patients/{patient}")
+    for patient in json.loads(orthanc.ask("GET", "/patients")[1]):
+        orthanc.ask("DELETE", f"/patients/{patient}")
 
 
 def by_dimse(orthanc, proof):
@@ -64,9 +64,9 @@ def door(tmp_path):
 
 def forget(orthanc, uid):
     """Have Orthanc lose an instance."""
-    _, answer = orthanc._ask("POST", "/tools/lookup", uid.encode())
+    _, answer = orthanc.ask("POST", "/tools/lookup", uid.encode())
     (found,) = [one["ID"] for one in json.loads(answer) if one["Type"] == "Instance"]
-    assert orthanc._ask("DELETE", f"/instances/{found}")[0] == 200
+    assert orthanc.ask("DELETE", f"/instances/{found}")[0] == 200
 
 
 def test_orthanc_commits_itself_over_an_association_of_its_own_and_tells_what_it_lost(
