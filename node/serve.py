@@ -63,6 +63,8 @@ def open_node(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Ite
                 "Name a folder that this user may write."
             ) from error
         journal = Journal.open(data)
+        if config.accept.sync == "file":
+            journal.record_lazily()
         try:
             wanted, sources = [cards[rule.pipeline] for rule in rules], (store.instances, staging.results)
             with _engine(config, wanted, cards.values(), sources) as engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -85,6 +85,7 @@ class AcceptTable(Table):
 
     reserve_gb: Annotated[float, Field(ge=0, le=1e9)] = 2.0  #: below this much free disk: A700
     max_object_gb: Gigabytes = 4.0
+    sync: Literal["instance", "file"] = "instance"  #: what a power cut must not take once Success was said
     callers: tuple[AETitle, ...] = ()  #: allowed calling AE titles; empty: any, on loopback only
     called: tuple[AETitle, ...] = ()  #: AE titles that we answer to, beside that of [node]
     policies: dict[Name, Policy] = {}  #: in the order of the file

@@ -16,6 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
+#: How a database is told, for one connection, to bring commits to the disk a little later.
+_LATER = {"sqlite": "PRAGMA synchronous = NORMAL", "postgresql": "SET synchronous_commit TO off"}
+
 Values = Mapping[str, Any]
 _Convert = Callable[[Any], Any]
 
@@ -90,9 +93,16 @@ class Transaction:
 
 
 class Quick:
-    """A connection of its own for such transactions. Whoever uses it has it alone."""
+    """A connection of its own for such transactions. Whoever uses it has it alone.
+
+    Attributes
+    ----------
+    is_durable
+        False: a power cut may take the last of them, all of each or nothing. Set it before the first.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.is_durable = True
         self._engine = engine
         self._connection: Any = None
         self._prepared: dict[int, _Prepared] = {}
@@ -111,6 +121,8 @@ class Quick:
         try:
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
+                if not self.is_durable:
+                    self._connection.cursor().execute(_LATER[dialect.name])
             cursor = self._connection.cursor()
             if dialect.name == "sqlite":  # other drivers begin by themselves
                 cursor.execute("BEGIN IMMEDIATE")

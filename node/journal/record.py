@@ -55,6 +55,10 @@ class Recording(Database):
             self._record, alone=(IntegrityError, DataError)
         )
 
+    def record_lazily(self) -> None:
+        """Let a power cut take what was recorded last: see ``[accept] sync``. To be said before the first."""
+        self._quick.is_durable = False
+
     def record(self, instance: Instance) -> Recorded:
         """Write down an instance, durably.
 

@@ -37,6 +37,19 @@ def python(code: str, *args: object, **more) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_commit_of_what_arrived_waits_for_the_disk_unless_told_otherwise(lazily, tmp_path):
+    journal = Journal.open(tmp_path)
+    if lazily:
+        journal.record_lazily()
+    journal.record(an_instance(1))
+    (synchronous,) = journal._quick._connection.cursor().execute("PRAGMA synchronous").fetchone()
+    assert synchronous == (1 if lazily else 2), "NORMAL or FULL"
+    with journal._writing() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "all else always waits"
+    journal.close()
+
+
 def test_what_was_recorded_is_there_after_reopening(tmp_path):
     first = Journal.open(tmp_path)
     first.record(an_instance(1))
