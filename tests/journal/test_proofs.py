@@ -118,6 +118,16 @@ def test_a_transaction_is_known_until_all_of_it_is_answered(journal, taken):
     assert journal.job(taken.id).state is JobState.DONE
 
 
+def test_a_transaction_is_about_what_the_one_who_was_asked_took(journal):
+    job = a_taken(journal, send_to=("archive", "second"))
+    for number in (1, 2):
+        receipt = a_receipt(f"2.25.{job.id}.{number}", destination="second")
+        journal.keep(job.id, receipt, prove=True)
+    things = journal.unproved("archive", after(1), most=9)
+    journal.ask(TRANSACTION, "archive", things, now=after(1), due_at=after(61))
+    assert {one.destination for one in journal.asked(TRANSACTION)[1]} == {"archive"}
+
+
 def test_a_receipt_alone_does_not_undo_what_was_found_missing_meanwhile(journal, taken):
     """What was seen before the object was sent again is of no account afterwards."""
     things = journal.unproved("archive", after(1), most=9)
