@@ -163,10 +163,10 @@ def test_orthanc_brings_whole_studies_over_dicomweb(tmp_path: Path) -> None:
                     archive.store(file)
                     sent.add(uid_of_file(file))
             url = {"Url": f"http://127.0.0.1:{node.web}/dicom-web/"}
-            assert archive._ask("PUT", "/dicom-web/servers/radnode", json.dumps(url).encode())[0] == 200
-            resources = json.loads(archive._ask("GET", "/instances")[1])
+            assert archive.ask("PUT", "/dicom-web/servers/radnode", json.dumps(url).encode())[0] == 200
+            resources = json.loads(archive.ask("GET", "/instances")[1])
             order = json.dumps({"Resources": resources, "Synchronous": True}).encode()
-            status, said = archive._ask("POST", "/dicom-web/servers/radnode/stow", order)
+            status, said = archive.ask("POST", "/dicom-web/servers/radnode/stow", order)
             assert status == 200, said
         assert sent and held(node) == sent
     finally:
