@@ -9,7 +9,7 @@ import pytest
 from node.peer.query import Found
 from node.pull.priors import MOST_PRIORS, may_fit, seek
 from pipelines.contract import InputRefused
-from tests import archives, toy_case
+from tests import archives, phantoms, toy_case
 from tests.pull.test_execute import pacs
 from tests.test_cases import opened, settle
 
@@ -130,3 +130,14 @@ def test_only_what_an_archive_says_can_speak_against_a_role(tmp_path) -> None:
     assert may_fit(want, Found(level="SERIES", values={**told, "SeriesDescription": ("Thin Lung",)}))
     assert not may_fit(want, Found(level="SERIES", values={**told, "SeriesDescription": ("Abdomen",)}))
     assert not may_fit(want, Found(level="SERIES", values={**told, "Modality": ("MR",)}))
+
+
+def test_a_prior_starts_nothing_by_rules_of_one_series_either_until_somebody_sends_it(tmp_path) -> None:
+    rule = '[[rules]]\nname = "alone"\npipeline = "lung-density"\n[rules.match]\nModality = "CT"\n'
+    files = toy_case.write_ct(tmp_path / "old", "20200101", PatientID=PATIENT)
+    with opened(tmp_path / "node", rule) as (node, now):
+        node.journal.ask_pull("pacs", phantoms.instances_of(files)[0].study_uid, prior=True, now=now[0])
+        node.journal.refresh_priors(now[0])
+        assert settle(files, node) == [], "it came because we asked for it"
+        node.journal.finish_pull(node.journal.due_pull("pacs", now[0]), now[0], 2)
+        assert [job.spec.pipeline for job in settle(files, node)].count("lung-density") == 1
