@@ -308,11 +308,22 @@ def _encoded_frames(path: Path, format_: PixelFormat, wanted: set[int]) -> Itera
         if element.deflated_at is not None:
             end = element.offset + size * format_.frames
             stream = io.BytesIO(inflate(file, element.deflated_at, end))
+        swapped = (format_.transfer_syntax, format_.bits_allocated, element.vr) == (
+            uid.ExplicitVRBigEndian,
+            8,
+            "OW",
+        )
         for index in sorted(wanted):
-            stream.seek(element.offset + index * size)
-            data = stream.read(size)
+            begin, end = index * size, (index + 1) * size
+            if swapped:  # bytes are swapped in pairs, and a frame may begin or end within one
+                begin, end = begin - begin % 2, end + end % 2
+            stream.seek(element.offset + begin)
+            data = stream.read(end - begin)
             if len(data) < size:
                 raise EOFError("the pixel data end too early")
+            if swapped:
+                data = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype("<u2").tobytes()
+                data = data[index * size - begin :][:size]
             yield index, data
 
 
@@ -367,8 +378,6 @@ def _dtype(format_: PixelFormat) -> np.dtype[Any]:
 def _native(data: bytes, format_: PixelFormat) -> NDArray[Any]:
     """Return native pixel data as an array (PS3.5 8.1.1 and annex A)."""
     size, big = format_.bits_allocated // 8, format_.transfer_syntax == uid.ExplicitVRBigEndian
-    if size == 1 and big and format_.element.vr == "OW":  # bytes are swapped in pairs
-        data = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype("<u2").tobytes()[: len(data)]
     kind = "i" if format_.signed else "u"
     rows, columns = format_.rows, format_.columns
     array = np.frombuffer(data, f"{'>' if big else '<'}{kind}{size}")

@@ -111,6 +111,16 @@ class Holdings(Database):
             if series_uid in ("", one.series_uid) and sop_instance_uid in ("", one.sop_instance_uid)
         ]
 
+    def series_with(self, sop_instance_uids: Collection[str]) -> set[str]:
+        """Return the series that these instances, held or made here, are of."""
+        found: set[str] = set()
+        with self._reading() as connection:
+            for some in _by_some(sorted(sop_instance_uids)):
+                for table in (_instance, _result):
+                    query = select(table.c.series_uid).where(table.c.sop_instance_uid.in_(some))
+                    found.update(connection.scalars(query))
+        return found
+
     def first_of(self, series_uid: str) -> Holding | None:
         """Return the instance of a series that came first."""
         query = select(_instance).where(_instance.c.series_uid == series_uid)

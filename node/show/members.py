@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,10 @@ class Members:
         self._journal, self._read = journal, read
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[Hashable, _Members]] = OrderedDict()
+
+    def series_with(self, sop_instance_uids: Collection[str]) -> set[str]:
+        """Return the series that these instances are of."""
+        return self._journal.series_with(sop_instance_uids)
 
     def of(self, entry: Entry, wants: Callable[[Holding], bool] | None = None) -> _Members:
         """Return the instances of a series with what their headers say.

@@ -56,6 +56,9 @@ class Search:
         """Yield the instances that are searched for, newest study first."""
         of_series, own = _parted(self._others, _OF_SERIES)
         uids = self._asked.uids
+        if _SOP_UID in uids:
+            of_these = self._members.series_with(uids[_SOP_UID])
+            self._entries = [entry for entry in self._entries if entry.series_uid in of_these]
         for entry, _ in self._series(of_series):
 
             def wants(one: Holding) -> bool:
