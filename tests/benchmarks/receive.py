@@ -4,14 +4,17 @@ The same CT instances (200 of 512 x 512, 16 bit) and one large enhanced multi-fr
 DCMTK's ``storescu``, over 1, 4 and 16 associations at once, to this node, to Debian's Orthanc, to
 DCMTK's ``storescp`` and to a bare pynetdicom handler that writes files, in turn, several rounds;
 ``storescu`` invents new UIDs each time. Printed are instances and megabytes per second, CPU seconds per
-gigabyte and peak memory of the receiver, and the ratios to each rival with their spread; then, for a
-single sender in Python, the time to each acknowledgement. Run from the checkout, on a quiet machine:
+gigabyte (user and system) and peak memory of the receiver, and how many times as fast as each rival the
+node was, median and spread over the rounds; then, for a single sender in Python, the time to set up an
+association and to each acknowledgement. Run from the checkout, on a quiet machine: what else it did is
+printed as its load.
 
     .venv/bin/python -m tests.benchmarks.receive [ROUNDS] [LARGE_MB]
 
 What each rival promises differs: only the node and Orthanc keep an index, and only the node has synced
 file and index before it says Success. Python starts at 0.4 s here and is not counted: receivers are
-up before the clock starts.
+up before the clock starts. The senders run on the same processors. Of ``storescp``, which takes each
+association in a process of its own, the peak is that of its parent alone.
 """
 
 from __future__ import annotations
@@ -94,7 +97,8 @@ def main(rounds: int, large_mb: int) -> None:
                     for receiver in receivers:
                         result = table.setdefault((load, receiver.name), Result()) if number else Result()
                         _measure(receiver, associations, chosen, result)
-                print("warm-up done" if number == 0 else f"round {number} of {rounds} done", flush=True)
+                done = f"round {number} of {rounds} done" if number else "warm-up done"
+                print(f"{done}, load {os.getloadavg()[0]:.1f}", flush=True)
             _print(table, [r.name for r in receivers])
             for receiver in receivers:
                 _print_latency(receiver, files)
@@ -154,10 +158,16 @@ def _print(table: dict[tuple[str, str], Result], names: Sequence[str]) -> None:
 
 
 def _print_latency(receiver: Receiver, files: Sequence[Path]) -> None:
-    """Send one by one from Python and print the time to each Success."""
+    """Associate and send one by one from Python; print the time to each acceptance and each Success."""
     scu = AE("BENCH")
     first = pydicom.dcmread(files[0])
     scu.requested_contexts = [build_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)]
+    accepted_ms = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        association = scu.associate("127.0.0.1", receiver.port, ae_title="RADNODE")
+        accepted_ms.append((time.perf_counter() - begun) * 1000)
+        association.release()
     association = scu.associate("127.0.0.1", receiver.port, ae_title="RADNODE")
     taken_ms = []
     series_uid = pydicom.uid.generate_uid()
@@ -172,7 +182,8 @@ def _print_latency(receiver: Receiver, files: Sequence[Path]) -> None:
     association.release()
     taken_ms.sort()
     print(
-        f"{receiver.name:16} acknowledgement, sender in Python: median {statistics.median(taken_ms):.1f} ms, "
+        f"{receiver.name:16} sender in Python: association {statistics.median(accepted_ms):.1f} ms, "
+        f"acknowledgement median {statistics.median(taken_ms):.1f} ms, "
         f"99th percentile {taken_ms[int(0.99 * (len(taken_ms) - 1))]:.1f} ms"
     )
 
