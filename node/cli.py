@@ -23,7 +23,6 @@ from node.analyze import Analysis, analyze
 from node.assign import render, render_cases
 from node.check import complaints
 from node.config import Config
-from node.conformance import statement
 from node.errors import ConfigError, NodeError
 from node.explain import explained
 from node.job import Job, Withdrawal
@@ -268,6 +267,8 @@ def check(config: ConfigPath = None) -> None:
 @app.command()
 def conformance(config: ConfigPath = None) -> None:
     """Print the DICOM conformance statement of the node as it is configured, in Markdown."""
+    from node.conformance import statement  # knows the encoder, which a node that serves does not load
+
     out.file.write(statement(read_chosen(config)))
 
 

@@ -17,6 +17,7 @@ from node.evidence import Bringing, asked, counter, nobody, settled
 from node.flow import Node
 from node.follow import follow
 from node.job import Job, JobState
+from node.journal import Journal
 from node.log import describe, get_log
 from node.peer.tls import expiring
 from node.prove import prove
@@ -24,7 +25,8 @@ from node.pull import pulling
 
 log = get_log("serve")
 
-POLL_S = 0.1  #: how often a loop looks at the journal when nobody woke it
+POLL_S = 0.1  #: a loop looks at the journal at most so often ...
+IDLE_S = 0.5  #: ... and at least so often: time passes, and commands in other processes write to it too
 SERIES_PAUSE_S = 30.0  #: how long a series that could not be planned is left alone
 STRANDED_PAUSE_S = 1.0  #: how long until a job is given up again that the journal did not take back
 AGE_OUT_EVERY_S = 3600.0
@@ -46,7 +48,10 @@ def loops_of(node: Node, stop: threading.Event, bringing: Bringing = nobody) -> 
     for name in (*node.config.destinations, None):
         work += [(f"send-{name}", _sender(node, name, stop))]
         work += [(f"prove-{name}", partial(prove, name, node, stop.is_set))]
-    return [threading.Thread(target=_loop, args=(once, stop), name=name, daemon=True) for name, once in work]
+    return [
+        threading.Thread(target=_loop, args=(once, stop, node.journal), name=name, daemon=True)
+        for name, once in work
+    ]
 
 
 def _planner(node: Node, bringing: Bringing) -> Callable[[], bool]:
@@ -195,14 +200,14 @@ def _every(seconds: float, act: Callable[[], None]) -> Callable[[], bool]:
     return once
 
 
-def _loop(once: Callable[[], bool], stop: threading.Event) -> None:
+def _loop(once: Callable[[], bool], stop: threading.Event, journal: Journal) -> None:
     """Call ``once`` until told to stop; it returns whether there was anything to do."""
     while not stop.is_set():
-        busy = False
+        busy, seen = False, journal.changes
         try:
             busy = once()
         except Exception as error:  # noqa: BLE001  a loop that dies would stop its step for everyone
             log.error("loop_error", name=threading.current_thread().name, error=describe(error))
             stop.wait(1.0)
-        if not busy:
-            stop.wait(POLL_S)
+        if not busy and not stop.wait(POLL_S):
+            journal.wait_for_change(seen, IDLE_S)

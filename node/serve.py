@@ -155,6 +155,7 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
             stop.wait()
         finally:
             stop.set()
+            node.journal.wake()
             _drain(door, web, folder, loops, node, hurry)
     log.info("stopped")
     return 0

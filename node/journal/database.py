@@ -41,6 +41,20 @@ class Database:
         # SQLite's own waiting is not fair: within this process, writers queue up here.
         self._turn = threading.Lock()
         self._quick = Quick(engine)
+        self._changed = threading.Condition()
+        #: Grows with every transaction that this process writes; see `wait_for_change`.
+        self.changes = 0
+
+    def wait_for_change(self, seen: int, timeout_s: float) -> None:
+        """Wait until this process has written more than ``seen`` changes, or the time is up."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.changes != seen, timeout_s)
+
+    def wake(self) -> None:
+        """Let nobody wait for a change any longer."""
+        with self._changed:
+            self.changes += 1
+            self._changed.notify_all()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -68,6 +82,7 @@ class Database:
             yield
         finally:
             self._turn.release()
+            self.wake()
 
     def _kept(self, path: Path) -> str:
         """Return how a path is written down: relative to the data folder where it lies in it."""
