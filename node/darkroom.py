@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from node.assemble.pixels import decodable
+from node.assemble.syntaxes import decodable
 from node.compute import Task
 from node.compute.process import kill_marked
 from node.compute.sandbox import remove

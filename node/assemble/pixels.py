@@ -24,6 +24,7 @@ from node.assemble.clibrary import decode_j2k, decode_jls
 from node.assemble.codestream import FrameSize, check_jpeg_end, check_rle, size_j2k, size_jpeg, strip_jp2
 from node.assemble.colour import from_422, rgb_of_ybr
 from node.assemble.reason import Reason, refused, some
+from node.assemble.syntaxes import J2K, JPEG, NATIVE, PLUGINS
 from node.header.read import Parsed, PixelElement, inflate
 from node.header.value import PARSE_ERRORS, integer_of, text_of
 
@@ -45,48 +46,6 @@ _SAMPLES: Final = {
     "YBR_ICT": 3,
     "YBR_RCT": 3,
 }
-
-_J2K: Final = frozenset(
-    {uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K}
-)
-_JPEG: Final = frozenset(
-    {
-        uid.JPEGBaseline8Bit,
-        uid.JPEGExtended12Bit,
-        uid.JPEGLossless,
-        uid.JPEGLosslessSV1,
-        uid.JPEGLSLossless,
-        uid.JPEGLSNearLossless,
-    }
-)
-_NATIVE: Final = frozenset(
-    {
-        uid.ImplicitVRLittleEndian,
-        uid.ExplicitVRLittleEndian,
-        uid.ExplicitVRBigEndian,
-        uid.DeflatedExplicitVRLittleEndian,
-    }
-)
-#: pydicom plugin per transfer syntax, first choice first; none of them is under the GPL.
-_PLUGINS: Final[dict[str, tuple[str, ...]]] = {
-    uid.RLELossless: ("pylibjpeg", "pydicom"),
-    uid.JPEGBaseline8Bit: ("pillow", "gdcm"),
-    uid.JPEGExtended12Bit: ("gdcm",),
-    uid.JPEGLossless: ("gdcm",),
-    uid.JPEGLosslessSV1: ("gdcm",),
-    uid.JPEGLSLossless: ("pyjpegls", "gdcm"),
-    uid.JPEGLSNearLossless: ("pyjpegls", "gdcm"),
-    uid.JPEG2000Lossless: ("pylibjpeg", "gdcm"),
-    uid.JPEG2000: ("pylibjpeg", "gdcm"),
-    uid.HTJ2KLossless: ("pylibjpeg",),
-    uid.HTJ2KLosslessRPCL: ("pylibjpeg",),
-    uid.HTJ2K: ("pylibjpeg",),
-}
-
-
-def decodable() -> frozenset[str]:
-    """Return the transfer syntaxes of which pixels can be decoded."""
-    return frozenset(map(str, (*_NATIVE, *_PLUGINS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +131,11 @@ def pixel_format(parsed: Parsed, path: Path, *, for_display: bool = False) -> Pi
     if samples > 1 and (signed or allocated > 16):
         raise refused(Reason.NOT_DECODABLE, "Colours are not whole numbers of 8 or 16 bits without a sign.")
     syntax = str(ds.file_meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian))
-    if syntax not in _NATIVE and syntax not in _PLUGINS:
+    if syntax not in NATIVE and syntax not in PLUGINS:
         raise refused(
             Reason.NOT_DECODABLE, f"This node has no decoder for the transfer syntax {uid.UID(syntax).name}."
         )
-    if photometric in ("YBR_ICT", "YBR_RCT") and syntax not in _J2K:
+    if photometric in ("YBR_ICT", "YBR_RCT") and syntax not in J2K:
         raise refused(Reason.COLOUR_UNKNOWN, f"{photometric} is a colour model of JPEG 2000 alone.")
     announced = integer_of(ds, "NumberOfFrames")
     frames = 1 if announced is None or announced < 1 else announced
@@ -272,7 +231,7 @@ def _sop_class(ds: Any) -> str:
 
 def _check_length(format_: PixelFormat, path: Path) -> None:
     element = format_.element
-    if format_.transfer_syntax in _PLUGINS:
+    if format_.transfer_syntax in PLUGINS:
         if element.length is not None:
             raise refused(Reason.NOT_DECODABLE, "The pixel data should be compressed frames and are not.")
         if path.stat().st_size < 8 * format_.frames:  # an item has eight bytes before its content
@@ -297,7 +256,7 @@ def _encoded_frames(path: Path, format_: PixelFormat, wanted: set[int]) -> Itera
     """Yield the bytes of the wanted frames as they are encoded."""
     element, size = format_.element, format_.frame_bytes
     with path.open("rb") as file:
-        if format_.transfer_syntax in _PLUGINS:
+        if format_.transfer_syntax in PLUGINS:
             file.seek(element.offset)
             value = file.read()
             for index, data in enumerate(generate_frames(value, number_of_frames=format_.frames)):
@@ -329,15 +288,15 @@ def _encoded_frames(path: Path, format_: PixelFormat, wanted: set[int]) -> Itera
 
 def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
     syntax = format_.transfer_syntax
-    if syntax not in _PLUGINS:
+    if syntax not in PLUGINS:
         return _native(data, format_)
     plain: NDArray[Any] | None = None
-    if syntax in _J2K:
+    if syntax in J2K:
         data = strip_jp2(data)
         _check_size(size_j2k(data), format_)
         if format_.samples == 1:
             plain = decode_j2k(data, format_.rows, format_.columns, format_.bits_stored, _dtype(format_))
-    elif syntax in _JPEG:
+    elif syntax in JPEG:
         _check_size(size := size_jpeg(data), format_)
         if syntax in (uid.JPEGLSLossless, uid.JPEGLSNearLossless):
             check_jpeg_end(data)
@@ -348,7 +307,7 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
     if plain is not None:
         return plain
     decoder = get_decoder(uid.UID(syntax))
-    available = [p for p in _PLUGINS[syntax] if p in decoder.available_plugins]
+    available = [p for p in PLUGINS[syntax] if p in decoder.available_plugins]
     if not available:
         raise NotImplementedError(f"no decoder for {uid.UID(syntax).name} is installed")
     options: dict[str, Any] = {
