@@ -90,7 +90,7 @@ def dataset(payload: dict[str, Any], _device: str, _report: Report) -> None:
 
 def _put_pixels(whole: FileDataset, element: PixelElement, syntax: str, parsed: Parsed, path: Path) -> None:
     """Give a header its pixel data: decoded, or as they are where that is what they should be."""
-    if element.length is not None and syntax != ExplicitVRBigEndian:
+    if element.length is not None:
         with path.open("rb") as file:
             if element.deflated_at is None:
                 file.seek(element.offset)
@@ -100,6 +100,9 @@ def _put_pixels(whole: FileDataset, element: PixelElement, syntax: str, parsed: 
                 value = inflate(file, element.deflated_at, end)[element.offset :]
         if len(value) != element.length:
             raise EOFError
+        if syntax == ExplicitVRBigEndian:
+            words = "OL" if whole.get("BitsAllocated") == 32 else element.vr
+            value = as_little(value, words, little=False)
         whole.add_new(element.keyword, element.vr or "OW", value)
         return
     format_ = pixel_format(parsed, path, for_display=True)
