@@ -116,7 +116,11 @@ def _entities(config: Config) -> Iterator[str]:
             ("associations at once, as requestor", "one for each destination and source"),
             ("maximum PDU received", f"{door.max_pdu_bytes} bytes"),
             ("asynchronous operations window", "1 invoked, 1 performed; nothing else is negotiated"),
-            ("SOP Class Extended Negotiation", "not answered"),
+            (
+                "SOP Class Extended Negotiation",
+                "Storage: level 2 (full), digital signature level 3 (bit preserving), no coercion "
+                "(PS3.4 B.3.1); others are not answered",
+            ),
             ("User Identity Negotiation", "not answered"),
             ("association request must come within", f"{door.request_timeout_s:g} s"),
             ("a PDU must be whole within", f"{door.pdu_timeout_s:g} s"),
