@@ -36,6 +36,7 @@ NOT_RENDERED = {
     "1.2.840.10008.1.2.8.1": "masks are compressed",
     "liver_j2k.dcm": "masks are compressed",
     "liver_nonbyte_aligned_rle.dcm": "masks are compressed",
+    "SC_rgb_rle_32bit.dcm": "not whole numbers of 8 or 16 bits",
     "parametric_map_float.dcm": "not made of 8, 16 or 32 bit whole numbers",
     "JPEG2000-embedded-sequence-delimiter.dcm": "the compressed frame is",
 }
