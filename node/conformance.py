@@ -262,6 +262,12 @@ def _storage_scu(config: Config) -> Iterator[str]:
             for name, one in config.destinations.items()
         ],
     )
+    yield ""
+    yield (
+        f'With proof of arrival "commitment" the Storage Commitment Push Model ({COMMITMENT}) is requested '
+        "for every object; the report is heard on the same association or on one that the archive opens to "
+        "us, with the role SCP. A request without a report is repeated under a new transaction."
+    )
 
 
 def _archives(config: Config) -> Iterator[str]:
