@@ -4,7 +4,7 @@
 the node, and the commands that look at it. Each method is one transaction. All times are
 arguments, aware and in UTC. It holds no patient data; see `node.journal.schema`.
 
-record.py    what arrives (together.py: group commit)
+record.py    what arrives (together.py: group commit; quick.py: on a connection of its own)
 custody.py   instances and series: settle, forget
 settlings.py  why a series was taken to be whole: counts, an operator's word, what decided
 patients.py  what belongs to one study, and to one patient
