@@ -84,6 +84,16 @@ class GuardedProtocol(H11Protocol):
         super().data_received(data)
         self._enter(self._now_in())
 
+    def pause_writing(self) -> None:
+        """Begin the time in which the caller must read what waits for him."""
+        super().pause_writing()
+        self._enter(self._now_in())
+
+    def resume_writing(self) -> None:
+        """End that time: he has read enough that more may be written."""
+        super().resume_writing()
+        self._enter(self._now_in())
+
     def look(self) -> None:
         """End the connection if it is too slow; called about once a second."""
         self._enter(self._now_in())

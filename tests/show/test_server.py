@@ -167,6 +167,24 @@ def test_a_caller_who_reads_slowly_gets_it_all(open_house: Callable[..., House],
     assert time.monotonic() - begun > 2
 
 
+def test_a_long_answer_that_is_read_at_a_steady_rate_is_read_to_its_end(
+    open_house: Callable[..., House],
+) -> None:
+    def answer(_request: Request) -> Response:
+        return Streamed(bytes(1 << 18) for _ in range(100_000))
+
+    house = open_house(app=Starlette(routes=[Route("/", answer)]), show={"idle_timeout_s": 1.0})
+    with house.connect() as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(10):  # as much as is written at once, whenever we look: what waits is always the same
+            count = 0
+            while count < 1 << 20:
+                data = line.recv((1 << 20) - count)
+                assert data, "it was cut off"
+                count += len(data)
+            time.sleep(0.5)
+
+
 def test_time_that_we_take_ourselves_is_not_the_callers(open_house: Callable[..., House]) -> None:
     def answer(_request: Request) -> Response:
         time.sleep(2.5)
