@@ -190,6 +190,7 @@ def get(
         tls=tls,
         roles=[build_role(uid, scp_role=True) for uid in dict.fromkeys(_abstract(contexts))],
         handlers=[(evt.EVT_C_STORE, taker.on_store)],
+        most_bytes=float("inf"),  # they go to files, and what a file may hold is bounded
     ) as association:
         least = SLOWEST_BYTES_PER_S * source.timeout_s
         messages = listen(association, source, None, enough=least, open_spool=taker.open_spool)

@@ -1,7 +1,9 @@
 """DICOM associations with others that end in bounded time, whatever the peer does.
 
 pynetdicom bounds the time between PDUs, not within one, and believes the announced length of
-a PDU. A peer which stops reading, drips, or announces 2 GiB would hold the caller for ever.
+a PDU. A peer which stops reading, drips, or announces 2 GiB would hold the caller for ever. So
+would one that asks something of us while we hang up: it is served in a thread of its own, after
+which nothing counts as paused any more, and a release waits for just that (pynetdicom 3.0.4).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pynetdicom import AE, evt
@@ -30,10 +33,25 @@ from node.peer.tls import reason_of
 LARGEST_PDU_BYTES = 1 << 20
 #: What we let a peer send in one PDU (PS3.8 D.1).
 MAX_PDU_BYTES = 131072
+#: What a peer may send over one association: the answers to some hundred thousand requests.
+MOST_BYTES = 64 << 20
 #: How long a peer that we abort may take to close the connection (ARTIM, PS3.8 9.1.5).
 FAREWELL_S = 2.0
 
 Handler = tuple[Any, Callable[[Any], Any]]  #: an event of pynetdicom, and what it calls
+#: Serves a request of the peer: association, message, number of its presentation context.
+Serve = Callable[[Association, Any, int], None]
+
+
+def refuse_to_serve(association: Association, message: Any, context_id: int) -> None:
+    """Abort an association over which a peer asks something of us, or answers what was not asked.
+
+    What comes while we hang up is passed over (PS3.8 7.2.2.4).
+    """
+    del message, context_id
+    if not association._sent_release:
+        association.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: invalid PDU; answers A-ABORT
+        association.dimse.msg_queue.put((None, None))  # whoever waits for an answer gets none
 
 
 @contextmanager
@@ -48,6 +66,8 @@ def associated(
     tls: ssl.SSLContext | None,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
     handlers: Sequence[Handler] = (),
+    serve: Serve = refuse_to_serve,
+    most_bytes: float = MOST_BYTES,
     name: str = "",
 ) -> Iterator[Association]:
     """Hold an association for as long as the block runs; release it, or abort it on an error.
@@ -65,6 +85,10 @@ def associated(
         E.g. ``build_role(uid, scp_role=True)`` for what C-GET brings (PS3.7 D.3.3.4).
     handlers
         For pynetdicom's events; they are called in the association's own thread.
+    serve
+        What is done with a request of the peer, in another thread; what C-GET brings is none.
+    most_bytes
+        That the peer may send, for pynetdicom keeps a message whole in memory; then it is hung up on.
     name
         Of the peer in the configuration; it begins the sentences of errors.
 
@@ -84,6 +108,7 @@ def associated(
     ae.network_timeout = None  # it counts only what is received, so it would cut a long object off
     failures: list[OSError] = []
     ae.failed = failures.append
+    ae.serve, ae.most_bytes = serve, most_bytes
     try:
         association = ae.associate(
             host,
@@ -136,9 +161,12 @@ class GuardedSocket(AssociationSocket):
     _stall_s = float("inf")
     _pdu_deadline = float("inf")
 
-    def __init__(self, *arguments: Any, failed: Callable[[OSError], None], **more: Any) -> None:
+    def __init__(
+        self, *arguments: Any, failed: Callable[[OSError], None], most_bytes: float, **more: Any
+    ) -> None:
         super().__init__(*arguments, **more)
         self._failed = failed
+        self._bytes_left = most_bytes
         self._ahead = b""  #: what came with TLS and was not asked for yet
 
     def finish_within(self, limit_s: float, *, stall_s: float) -> None:
@@ -225,10 +253,13 @@ class GuardedSocket(AssociationSocket):
         Raises
         ------
         OSError
-            More than any honest answer has, or the time is up.
+            More than any honest answer has, or than all of them may have; or the time is up.
         """
         if nr_bytes > LARGEST_PDU_BYTES:
             raise OSError(f"the peer announces a PDU of {nr_bytes} bytes")
+        self._bytes_left -= nr_bytes
+        if self._bytes_left < 0:
+            raise OSError("the peer does not come to an end")
         self._pdu_deadline = time.monotonic() + 2 * self._stall_s
         received = bytearray(self._ahead[:nr_bytes])
         self._ahead = self._ahead[nr_bytes:]
@@ -268,9 +299,12 @@ class GuardedAE(AE):
     """An application entity whose requests go through a `GuardedSocket`."""
 
     failed: Callable[[OSError], None] = staticmethod(lambda error: None)
+    serve: Serve = staticmethod(refuse_to_serve)
+    most_bytes: float = MOST_BYTES
 
     def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> GuardedSocket:
-        guarded = GuardedSocket(assoc, address=address, failed=self.failed)
+        assoc._serve_request = partial(self.serve, assoc)
+        guarded = GuardedSocket(assoc, address=address, failed=self.failed, most_bytes=self.most_bytes)
         guarded.tls_args = tls_args
         assoc.dul.artim_timer.timeout = FAREWELL_S
         assoc.dul.daemon = True  # a silent peer must not hold up the end of the process

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
@@ -31,7 +30,6 @@ CANCEL_S: Final = 3.0  #: how long an archive may go on after C-CANCEL
 
 _MESSAGE_ID = 1  #: one question per association
 _PENDING = (0xFF00, 0xFF01)  #: PS3.4 C.4.1.1.4
-_CANCELLED = 0xFE00
 
 
 class DimseArchive(Archive):
@@ -45,7 +43,7 @@ class DimseArchive(Archive):
 
     def find(self, level: Level, keys: Mapping[str, str], most: int) -> list[Found]:
         """Ask one question over an association of its own; see `Archive.find`."""
-        entry, limit = self._entry, _ByteLimit()
+        entry = self._entry
         with associated(
             entry.host,
             entry.port,
@@ -54,7 +52,7 @@ class DimseArchive(Archive):
             [build_context(STUDY_ROOT_FIND, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])],
             timeout_s=entry.timeout_s,
             tls=self._tls,
-            handlers=[(evt.EVT_DATA_RECV, limit.count)],
+            most_bytes=MOST_BYTES,
         ) as association:
             association.dimse_timeout = entry.timeout_s
             finish_within(association, LONGEST_S, stall_s=entry.timeout_s)
@@ -66,8 +64,8 @@ class DimseArchive(Archive):
         """Yield every match as keyword -> values; the archive is told to stop after the last one wanted."""
         told, is_cancelled, end = 0, False, time.monotonic() + LONGEST_S
         for status, match in self._answers(association, identifier(level, keys)):
-            if status == 0 or (status == _CANCELLED and is_cancelled):
-                return
+            if status == 0 or (is_cancelled and status not in _PENDING):
+                return  # who was told to stop may say anything
             if status not in _PENDING:
                 raise self._refusal(status)
             if time.monotonic() > end:
@@ -105,18 +103,6 @@ class DimseArchive(Archive):
         if status in (0x0122, 0x0124):
             return PeerRefused(f"{self.place} does not let us query ({code}).")
         return PeerBusy(f"{self.place} is out of resources for our query ({code}).")
-
-
-class _ByteLimit:
-    """Hangs up on an archive that does not come to an end: pynetdicom keeps a message whole in memory."""
-
-    def __init__(self) -> None:
-        self._left = MOST_BYTES
-
-    def count(self, event: Any) -> None:
-        self._left -= len(event.data)
-        if self._left < 0:
-            event.assoc.dul.socket.close()
 
 
 def identifier(level: Level, keys: Mapping[str, str]) -> Dataset:

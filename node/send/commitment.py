@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Literal
 
 from pydicom import Dataset
@@ -24,7 +23,7 @@ from pynetdicom.service_class_n import StorageCommitmentServiceClass
 from node.config import Config, DimseDestination
 from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
 from node.failpoint import failpoint
-from node.peer.association import associated
+from node.peer.association import associated, refuse_to_serve
 from node.peer.commitment import PROCESSING_FAILURE, PUSH_MODEL, SUCCESS, Hear, heard
 from node.peer.tls import client_context
 
@@ -95,7 +94,7 @@ def request_commitment(
         It could not be asked, or would not have it.
     """
 
-    ear = _Ear(hear)
+    ear = _Ear()
     contexts = [
         build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         for uid in (PUSH_MODEL, _VERIFICATION)
@@ -108,7 +107,9 @@ def request_commitment(
         contexts,
         timeout_s=destination.timeout_s,
         tls=client_context(config.tls) if destination.tls else None,
-        handlers=ear.handlers,
+        handlers=[(evt.EVT_N_EVENT_REPORT, lambda event: (heard(event, hear), None))],
+        serve=ear.serve,
+        most_bytes=MOST_BYTES,
         name=name,
     ) as association:
         if PUSH_MODEL not in {cx.abstract_syntax for cx in association.accepted_contexts}:
@@ -134,43 +135,24 @@ def request_commitment(
 
 
 class _Ear:
-    """Hears what comes over an association of ours, within bounds."""
+    """Hears reports that come over an association of ours."""
 
-    def __init__(self, hear: Hear) -> None:
-        self._hear = hear
-        self._left = MOST_BYTES
+    def __init__(self) -> None:
         self._turn = threading.Lock()  #: held while a report is heard and answered
-        self.handlers = [
-            (evt.EVT_ACCEPTED, self._attach),
-            (evt.EVT_DATA_RECV, self._count),
-            (evt.EVT_N_EVENT_REPORT, lambda event: (heard(event, self._hear), None)),
-        ]
 
     def finish(self, within_s: float) -> None:
         """Wait until the report at hand has been answered."""
         if self._turn.acquire(timeout=within_s):
             self._turn.release()
 
-    def _attach(self, event: Any) -> None:
-        """Serve reports in our own way.
-
-        pynetdicom serves them in a thread beside the one that can be paused, and says that nothing is
-        paused any more when one was served: a release at that moment waits for ever.
-        """
-        event.assoc._serve_request = partial(self._serve, event.assoc)
-
-    def _serve(self, association: Association, message: Any, context_id: int) -> None:
+    def serve(self, association: Association, message: Any, context_id: int) -> None:
+        """Have a report heard, without pynetdicom's pausing; see `node.peer.association`."""
         context = association._accepted_cx.get(context_id)
         if isinstance(message, N_EVENT_REPORT) and context and context.abstract_syntax == PUSH_MODEL:
             with self._turn:
                 StorageCommitmentServiceClass(association).SCP(message, context)
-        else:  # nothing else can be asked of us here
-            association.abort()
-
-    def _count(self, event: Any) -> None:
-        self._left -= len(event.data)
-        if self._left < 0:  # pynetdicom keeps a message whole in memory
-            event.assoc.dul.socket.close()
+        else:
+            refuse_to_serve(association, message, context_id)
 
 
 def _request(transaction_uid: str, references: Mapping[str, str]) -> Dataset:

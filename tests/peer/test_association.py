@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -9,8 +10,10 @@ import threading
 import time
 
 import pytest
+from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import build_context, build_role
 
 from node.config import TlsTable
@@ -237,3 +240,65 @@ def test_half_a_record_does_not_keep_us_from_sending(certificates, ours):
             begun = time.monotonic()
             assert [association.send_c_echo().Status for _ in range(3)] == [0] * 3
             assert time.monotonic() - begun < 2
+
+
+class AskingPacs(RecordingPacs):
+    """Asks us to hear of commitments, many times, over the association by which it is sent something."""
+
+    def __init__(self, answers_after_s: float) -> None:
+        super().__init__(sop_classes=[CTImageStorage], delay_s=answers_after_s)
+
+    def _on_store(self, event) -> Dataset:
+        threading.Thread(target=self._ask, args=(event.assoc, event.context.context_id), daemon=True).start()
+        return super()._on_store(event)
+
+    def _ask(self, association, context_id: int) -> None:
+        for number in range(40):
+            question = N_EVENT_REPORT()
+            question.MessageID = number + 1
+            question.AffectedSOPClassUID = "1.2.840.10008.1.20.1"
+            question.AffectedSOPInstanceUID = "1.2.840.10008.1.20.1.1"
+            question.EventTypeID = 1
+            with contextlib.suppress(Exception):  # it is gone
+                association.dimse.send_msg(question, context_id)
+            time.sleep(0.001)
+
+
+def test_a_peer_that_asks_something_of_us_is_hung_up_on():
+    with AskingPacs(answers_after_s=3.0) as pacs:
+        began = time.monotonic()
+        with associated(
+            "127.0.0.1", pacs.port, "ARCHIVE", "RADNODE", CONTEXTS, timeout_s=5.0, tls=None
+        ) as association:
+            assert "Status" not in association.send_c_store(make_ct())
+        assert time.monotonic() - began < 3.0
+
+
+def test_a_peer_that_asks_something_of_us_while_we_hang_up_does_not_hold_us():
+    with AskingPacs(answers_after_s=0.0) as pacs:
+
+        def several() -> None:
+            for _ in range(20):
+                with associated(
+                    "127.0.0.1", pacs.port, "ARCHIVE", "RADNODE", CONTEXTS, timeout_s=2.0, tls=None
+                ) as association:
+                    association.send_c_store(make_ct())
+
+        calling = threading.Thread(target=several, daemon=True)
+        calling.start()
+        calling.join(timeout=120.0)
+        assert not calling.is_alive()
+
+
+def test_a_peer_that_does_not_come_to_an_end_is_hung_up_on():
+    with (
+        RecordingPacs(sop_classes=[CTImageStorage]) as pacs,
+        associated(
+            "127.0.0.1", pacs.port, "ARCHIVE", "RADNODE", CONTEXTS, timeout_s=2.0, tls=None, most_bytes=1000
+        ) as association,
+    ):
+        answers = [association.send_c_store(make_ct()) for _ in range(3)]
+        assert answers[0].Status == 0
+        while association.is_established:
+            answers = [association.send_c_store(make_ct())]
+        assert "Status" not in answers[-1]
