@@ -36,7 +36,8 @@ def test_every_accept_error_has_a_status():
         errors.ContentConflict: 0x0111,
         errors.OutOfSpace: 0xA700,
     }
-    assert set(errors.AcceptError.__subclasses__()) == set(expected)
+    ours = {kind for kind in errors.AcceptError.__subclasses__() if kind.__module__ == errors.__name__}
+    assert ours == set(expected)
     for kind, code in expected.items():
         assert status.status_of(kind()) == code
 
