@@ -23,9 +23,8 @@ class Swap:
     def __init__(self, journal: Journal, clock: Callable[[], datetime], owed: Delivery) -> None:
         self._journal, self._clock, self._owed = journal, clock, owed
         self._went: dict[str, ResultObject] = {}  # result -> the stand-in that went in its place
-        self._place = ""  # that was asked last
-        #: SOP Instance UID of a result -> that of what may have arrived since this delivery began.
-        self.begun: dict[str, str] = {}
+        #: What may have arrived since this delivery began, as `Journal.put_off` wants it.
+        self.begun: dict[str, dict[str, str]] = {}
 
     def __call__(
         self,
@@ -50,10 +49,10 @@ class Swap:
             return {}
         if place != self._owed.destination and place in self._journal.paused():
             raise PeerBusy(f"{place} is paused.")
-        if place == self._place:  # it has said no to these, or was not sent them
-            here = {uid: self.begun.pop(uid) for uid in _uids(lacking) if uid in self.begun}
-            self._journal.disbelieve(self._owed, here)
-        self._place = place
+        begun = self.begun.setdefault(place, {})  # it has said no to these, or was not sent them
+        self._journal.disbelieve(
+            self._owed, {place: {uid: begun.pop(uid) for uid in _uids(lacking) if uid in begun}}
+        )
         known = {**hoped, **taken}
         went = {uid: thing for uid, thing in self._went.items() if uid not in _uids(lacking)}
         owed = replace(self._owed, objects=tuple(lacking), earlier={**self._owed.earlier, **went})
@@ -62,7 +61,7 @@ class Swap:
             from node.encode.fallback import stand_ins  # the encoder is loaded when it is needed
 
             made = self._journal.keep_stand_ins(owed.job_id, stand_ins(owed.objects, owed.earlier, known))
-        self.begun.update(self._journal.begin(owed, owed.going(known, made)))
+        begun.update(self._journal.begin(owed, place, owed.going(known, made)))
         self._went |= {uid: one.thing for uid, one in made.items() if one.thing is not None}
         return made
 

@@ -18,7 +18,7 @@ from node.withdraw import withdraw
 from tests.harness import wait_until
 from tests.peers import RESULT_CLASSES, AbortingPacs, RecordingPacs, RefusingPacs, RejectingPacs
 from tests.proof_bench import Bench, dimse
-from tests.web_peers import RawPeer, Says, WebPeer, all_stored
+from tests.web_peers import RawPeer, Says, WebPeer, all_stored, store_answer
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_what_an_alternate_may_have_without_an_answer_is_not_told_to_be_away(ben
         one.deliver()
         (trouble,) = one.journal.status()["deliveries"]["troubled"]
         assert trouble["code"] == "peer-unreachable"
-        (doubtful,) = one.journal.to_reject(job.id).values()
+        doubtful = one.journal.to_reject(job.id)["second"]
         assert second.uids[0] in {thing.sop_instance_uid for thing in doubtful}
 
 
@@ -262,3 +262,48 @@ def test_what_takes_results_back_goes_where_they_went(bench):
         one.deliver()
         assert second.received == []
         assert one.state(job) is JobState.SENDING
+
+
+class Swallows(RecordingPacs):
+    """Stores what it gets, and cuts the association instead of answering, as long as it ``cuts``."""
+
+    cuts = True
+
+    def answer(self, event, number, request):
+        if self.cuts:
+            event.assoc.abort()
+        return super().answer(event, number, request)
+
+
+def test_what_an_alternate_may_have_is_taken_back_there_too(bench):
+    notes_too = (*RESULT_CLASSES, KeyObjectSelectionDocumentStorage)
+    with RecordingPacs(sop_classes=notes_too) as main, Swallows(sop_classes=notes_too) as second:
+        one = bench({"main": nobody(alternates=["second"]), "second": dimse(second)})
+        job = one.job("main")
+        one.deliver()
+        assert one.journal.receipts(job.id) == ()
+        (stored,) = second.uids
+        second.cuts = False
+        one.configure({"main": dimse(main, alternates=["second"]), "second": dimse(second)})
+        withdraw(job.id, Withdrawal.QUALITY, one.journal, one.node.config, lambda: one.now)
+        one.deliver()
+        assert one.state(job) is JobState.DONE
+        for note in (second.received[-1], main.received[-1]):
+            assert note.sop_class_uid == KeyObjectSelectionDocumentStorage
+            assert stored.encode() in note.data
+
+
+def test_what_an_alternate_says_no_to_may_still_be_at_the_destination(bench):
+    """The alternate does not take the class, so that something else would go there: that is its own word."""
+
+    def no_class(_number, asked):
+        return Says(409, store_answer(failed=dict.fromkeys(asked.uids, 0x0122)))
+
+    with Swallows() as main, WebPeer(no_class) as second:
+        stow = {"transport": "stow", "url": second.url, "timeout_s": 3.0}
+        one = bench({"main": dimse(main, alternates=["second"]), "second": stow})
+        job = one.job("main")
+        one.deliver()
+        assert second.asked != []
+        given = one.journal.to_reject(job.id)
+        assert {thing.sop_instance_uid for thing in given["main"]} >= set(main.uids)

@@ -20,8 +20,8 @@ _job, _parcel, _result, _stand_in = schema.job, schema.parcel, schema.result, sc
 def unrejected(connection: Connection, job_id: int, data: Path) -> dict[str, tuple[ResultObject, ...]]:
     """Return destination -> what it took or may have, as it went there, and what no note refers to.
 
-    It may have what it was sent and did not answer for, and what an alternate took in its place, which
-    has it as well: alternates pass on what they were given. A note counts once it was taken, and before
+    It may have what it was sent and did not answer for, and what an alternate took, or may have, in its
+    place, which has it as well: alternates pass on what they were given. A note counts once it was taken, and before
     that as long as it is being sent: one that waits for a person, or was given up, rejects nothing.
     A destination with nothing of that kind is not in it.
     """
@@ -43,7 +43,10 @@ def unrejected(connection: Connection, job_id: int, data: Path) -> dict[str, tup
         else:
             went = {row.sent_as if row.sent_as in things else uid} if row.delivered_at else set()
             given.setdefault(place, set()).update(went)
-            given.setdefault(row.destination, set()).update(went, row.tried)
+            given.setdefault(row.destination, set()).update(went)
+            for tried_at, sent_uid in row.tried:
+                given.setdefault(tried_at, set()).add(sent_uid)
+                given[row.destination].add(sent_uid)
     left = {place: uids - rejected.get(place, set()) for place, uids in given.items()}
     return {
         place: tuple(things[uid] for uid in sorted(left[place], key=lambda uid: (order[uid], uid)))

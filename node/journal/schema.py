@@ -318,7 +318,8 @@ parcel = Table(
     Column("status", Integer),  # what the destination answered
     Column("sentence", Text, nullable=False),
     Column("sent_as", Text, nullable=False, server_default=""),  # the SOP Instance UID of its stand-in
-    Column("tried", Json, nullable=False, server_default="[]"),  # SOP Instance UIDs: it may have these
+    # Pairs of a place and a SOP Instance UID: the destination, or an alternate of it, may have these.
+    Column("tried", Json, nullable=False, server_default="[]"),
     Column("via", Text, nullable=False, server_default=""),  # the alternate that took it in its place
     Column("proved_at", Utc),  # when it was seen to be there, where [destinations] asks for proof
     Column("proof", Text, nullable=False, server_default=""),  # how that is known, or why not yet

@@ -18,15 +18,20 @@ from node.journal.rows import Delivery
 
 _delivery, _parcel = schema.delivery, schema.parcel
 
+#: Place -> SOP Instance UID of a result -> that of what may have arrived there: its own, or its stand-in's.
+Begun = Mapping[str, Mapping[str, str]]
+
 
 class Tries(Database):
     """The part of the journal that `node.flow.deliver` tells of its tries."""
 
-    def begin(self, owed: Delivery, going: Mapping[str, str]) -> dict[str, str]:
+    def begin(self, owed: Delivery, place: str, going: Mapping[str, str]) -> dict[str, str]:
         """Write down, before any is sent, what may arrive: its answer may be lost.
 
         Parameters
         ----------
+        place
+            Where it goes: the destination, or an alternate of it.
         going
             SOP Instance UID of a result -> that of what goes: its own, or its stand-in's.
 
@@ -47,9 +52,9 @@ class Tries(Database):
             tried = {row.sop_instance_uid: row.tried for row in connection.execute(query)}
             if not as_seen or len(tried) < len(owed.objects):
                 raise IllegalTransition(f"Job {owed.job_id} no longer owes {owed.destination} what it did.")
-            new = {uid: sent for uid, sent in going.items() if sent not in tried[uid]}
+            new = {uid: sent for uid, sent in going.items() if [place, sent] not in tried[uid]}
             for uid, sent in new.items():
-                _set_tried(connection, owed, uid, [*tried[uid], sent])
+                _set_tried(connection, owed, uid, [*tried[uid], [place, sent]])
             return new
 
     def put_off(
@@ -58,7 +63,7 @@ class Tries(Database):
         error: NodeError,
         settings: SendTable,
         now: datetime,
-        begun: Mapping[str, str] = MappingProxyType({}),
+        begun: Begun = MappingProxyType({}),
     ) -> None:
         """Write down that a try failed: the next comes later, or none before a person looked at it.
 
@@ -67,7 +72,7 @@ class Tries(Database):
         Parameters
         ----------
         begun
-            What `begin` returned. Where the destination said no, it does not have it.
+            What `begin` returned. Where all who were asked said no, none has it.
         """
         if error.then == "leave":
             return
@@ -86,21 +91,22 @@ class Tries(Database):
         else:
             self.park(job_id, place, seen=owed, **told)
 
-    def disbelieve(self, owed: Delivery, begun: Mapping[str, str]) -> None:
-        """Strike what was begun and has not been taken: the destination answered that it did not.
+    def disbelieve(self, owed: Delivery, begun: Begun) -> None:
+        """Strike what was begun at some places and has not been taken: they answered that they did not.
 
         Parameters
         ----------
         begun
             What `begin` returned, or some of it.
         """
-        if not begun:
+        if not any(begun.values()):
             return
         with self._writing() as connection:
             find_job(connection, owed.job_id)
             query = select(_parcel.c.sop_instance_uid, _parcel.c.tried).where(_waits(owed))
             for uid, tried in connection.execute(query).all():
-                _set_tried(connection, owed, uid, [sent for sent in tried if sent != begun.get(uid)])
+                left = [[place, sent] for place, sent in tried if begun.get(place, {}).get(uid) != sent]
+                _set_tried(connection, owed, uid, left)
 
     def postpone(
         self,
@@ -155,6 +161,6 @@ def _waits(seen: Delivery) -> ColumnElement[bool]:
     )
 
 
-def _set_tried(connection: Connection, owed: Delivery, uid: str, tried: list[str]) -> None:
+def _set_tried(connection: Connection, owed: Delivery, uid: str, tried: list[list[str]]) -> None:
     this = and_(_parcel.c.job_id == owed.job_id, _parcel.c.destination == owed.destination)
     connection.execute(update(_parcel).where(this, _parcel.c.sop_instance_uid == uid).values(tried=tried))

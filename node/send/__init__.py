@@ -105,7 +105,7 @@ def send(
     for thing in lacking.values():
         _check_unchanged(thing)
     troubles: list[SendError] = []
-    for place in (name, *destination.alternates):
+    for place in dict.fromkeys((name, *destination.alternates)):
         # What takes results back goes where these went, however long that takes.
         offered = [thing for thing in lacking.values() if place == name or thing.kind != REJECTION]
         try:

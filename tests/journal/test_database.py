@@ -306,3 +306,16 @@ def test_jobs_and_series_of_an_older_journal_are_of_no_case_and_no_known_patient
     assert [series.uid for series in journal.settled_in(study_uid="1.2")] == ["1.2.3"]
     assert journal.claim(datetime(2026, 11, 21, tzinfo=UTC)).id == 1
     journal.close()
+
+
+def test_what_may_have_arrived_by_an_older_journal_may_be_at_its_destination(tmp_path):
+    at_schema(tmp_path, "0005")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
+        columns = "job_id, destination, sop_instance_uid, sentence, tried"
+        for uid, tried in (("1.1", "[]"), ("1.2", '["1.2", "1.3"]')):
+            values = (1, "archive", uid, "", tried)
+            connection.execute(f"INSERT INTO parcel ({columns}) VALUES (?,?,?,?,?)", values)  # noqa: S608
+    Journal.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
+        tried = connection.execute("SELECT tried FROM parcel ORDER BY sop_instance_uid").fetchall()
+    assert tried == [("[]",), ('[["archive", "1.2"], ["archive", "1.3"]]',)]

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 from alembic import op
-from sqlalchemy import Boolean, Column, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text, false
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+    false,
+    text,
+)
 
 revision = "0006"
 down_revision = "0005"
@@ -12,7 +25,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables; what is held came under no policy, and what was taken needs no proof."""
+    """Make the tables; what is held came under no policy, and what was taken needs no proof.
+
+    What may have arrived was known without the place: it was the destination.
+    """
     op.add_column("instance", Column("policy", Text, nullable=False, server_default=""))
     op.add_column("instance", Column("prior", Boolean, nullable=False, server_default=false()))
     op.add_column("parcel", Column("via", Text, nullable=False, server_default=""))
@@ -21,6 +37,7 @@ def upgrade() -> None:
     op.add_column("parcel", Column("prove_at", String(27)))
     op.add_column("parcel", Column("asks", Integer, nullable=False, server_default="0"))
     op.create_index("ix_parcel_prove_at", "parcel", ["prove_at"])
+    _name_places()
     op.create_table(
         "settling",
         Column(
@@ -106,3 +123,15 @@ def upgrade() -> None:
         Column("since", String(27), nullable=False),
         Column("reason", Text, nullable=False),
     )
+
+
+def _name_places() -> None:
+    connection = op.get_bind()
+    query = text("SELECT job_id, destination, sop_instance_uid, tried FROM parcel WHERE tried != '[]'")
+    change = text(
+        "UPDATE parcel SET tried = :tried WHERE job_id = :job_id AND destination = :destination "
+        "AND sop_instance_uid = :sop_instance_uid"
+    )
+    for row in connection.execute(query).all():
+        tried = [[row.destination, uid] for uid in json.loads(row.tried)]
+        connection.execute(change, {**row._mapping, "tried": json.dumps(tried)})
