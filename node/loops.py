@@ -32,6 +32,7 @@ STRANDED_PAUSE_S = 1.0  #: how long until a job is given up again that the journ
 AGE_OUT_EVERY_S = 3600.0
 AGE_OUT_AT_ONCE = 5  #: series; senders wait while they go
 CANCEL_EVERY_S = 1.0
+FINISH_EVERY_S = 10.0
 CERTIFICATES_EVERY_S = 86_400.0
 
 
@@ -45,6 +46,7 @@ def loops_of(node: Node, stop: threading.Event, bringing: Bringing = nobody) -> 
     work += [("certificates", _every(CERTIFICATES_EVERY_S, partial(warn_of_certificates, node)))]
     work += [("cancel", _every(CANCEL_EVERY_S, _canceller(node, under_way)))]
     work += [(f"compute-{slot}", _computer(node, under_way, stop)) for slot in range(node.engine.slots)]
+    work += [("finish", _every(FINISH_EVERY_S, partial(finish, node)))]
     for name in (*node.config.destinations, None):
         work += [(f"send-{name}", _sender(node, name, stop))]
         work += [(f"prove-{name}", partial(prove, name, node, stop.is_set))]
@@ -144,6 +146,12 @@ def _sender(node: Node, destination: str | None, stop: threading.Event) -> Calla
         return bool(mine)
 
     return once
+
+
+def finish(node: Node) -> None:
+    """Finish what should have been when its last object was taken: the journal was out of order then."""
+    for job in node.journal.finish_all(node.clock()):
+        log.info("job_moved", job=job.id, state=job.state, code=job.reason_code, reason=job.reason)
 
 
 def age_out(node: Node) -> None:

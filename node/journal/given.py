@@ -21,8 +21,9 @@ def unrejected(connection: Connection, job_id: int, data: Path) -> dict[str, tup
     """Return destination -> what it took or may have, as it went there, and what no note refers to.
 
     It may have what it was sent and did not answer for, and what an alternate took, or may have, in its
-    place, which has it as well: alternates pass on what they were given. A note counts once it was taken, and before
-    that as long as it is being sent: one that waits for a person, or was given up, rejects nothing.
+    place, which has it as well: alternates pass on what they were given. A note counts once it was
+    taken, and before that as long as it is being sent: one that waits for a person, or was given up,
+    rejects nothing.
     A destination with nothing of that kind is not in it.
     """
     results = connection.execute(

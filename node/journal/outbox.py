@@ -211,6 +211,19 @@ class Outbox(Database):
         with self._writing() as connection:
             return finish_job(connection, job_id, now, self._data)
 
+    def finish_all(self, now: datetime) -> list[Job]:
+        """Finish the jobs of which nothing is left to be tried or proved, and that nobody finished.
+
+        The last receipt may have been kept, and the journal not have taken what comes of it.
+        """
+        job = schema.job
+        unproved = exists().where(_parcel.c.job_id == job.c.id, _parcel.c.prove_at.is_not(None))
+        tried = exists().where(_delivery.c.job_id == job.c.id, ~_delivery.c.parked, _owed)
+        left = select(job.c.id).where(job.c.state == JobState.SENDING, ~unproved, ~tried).order_by(job.c.id)
+        with self._reading() as connection:
+            job_ids = connection.scalars(left).all()
+        return [ended for job_id in job_ids if (ended := self.finish(job_id, now))]
+
 
 def fill_outbox(
     connection: Connection,

@@ -210,3 +210,18 @@ def test_only_the_first_of_two_tries_at_the_same_counts(journal, sending):
     for _ in range(2):
         journal.put_off(seen, PeerUnreachable("Gone."), SendTable(first_retry_s=1), NOON)
     assert [owed.tries for owed in journal.due(after(1), "archive")] == [1]
+
+
+def test_what_was_not_finished_with_its_last_object_is_finished_later(journal):
+    """The journal takes the receipt, and then nothing: the disk is full, say."""
+    open_one, done, failed, unproved = [a_job(journal, series=f"1.2.{n}") for n in range(3, 7)]
+    for job in (open_one, done, failed, unproved):
+        journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
+        count = {open_one.id: 1, failed.id: 0}.get(job.id, 2)
+        for number in range(1, count + 1):
+            journal.keep(job.id, a_receipt(f"2.25.{job.id}.{number}"), prove=job.id == unproved.id)
+    journal.park(failed.id, "archive", code="peer-refused", reason="It will not have it.")
+    ended = {job.id: job.state for job in journal.finish_all(after(1))}
+    assert ended == {done.id: JobState.DONE, failed.id: JobState.FAILED}
+    assert journal.finish_all(after(2)) == []
+    assert journal.job(open_one.id).state is journal.job(unproved.id).state is JobState.SENDING
