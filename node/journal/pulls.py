@@ -92,7 +92,7 @@ class Pulls(Database):
             return int(made.inserted_primary_key[0]) if made.inserted_primary_key else 0
 
     def due_pull(self, source: str, now: datetime) -> Pull | None:
-        """Return what is to be fetched next from a source: what is wanted for itself first."""
+        """Return what is to be fetched next from a source: what a case waits for first."""
         query = (
             select(_pull)
             .where(_pull.c.source == source, _pull.c.state == WAITING, _pull.c.not_before <= now)

@@ -66,6 +66,7 @@ class _Fetch:
     node: Node
     is_stopping: Callable[[], bool]
     expected: int = 0
+    passed_over: int = 0  #: instances of SOP Classes that we do not take
     _told_at: float = field(default=float("-inf"))
 
     def run(self) -> _Note:
@@ -73,8 +74,7 @@ class _Fetch:
         archive = archive_of(source, self.node.config)
         asked = list(self._asked(archive))
         self.expected = sum(len(one.classes or ()) for one in asked)
-        if not self.pull.prior:
-            self.node.journal.want_for_itself([one.series_uid for one in asked])
+        self._mean(asked)
         lacking: list[str] = []
         notes: list[str] = []
         for one in asked:
@@ -87,6 +87,9 @@ class _Fetch:
             notes += [note] if note else []
             if missing := self._lacking(one):
                 lacking.append(f"{missing} of {len(one.classes or ())} of series {one.series_uid}.")
+            elif one.classes is None and not self._held(one):
+                lacking.append(f"All of series {one.series_uid}.")
+        self._mean(asked)
         received = self._received(asked)
         self._tell(asked, at_once=True)
         if lacking:
@@ -97,7 +100,15 @@ class _Fetch:
             )
             told = " ".join(lacking[:MOST_SERIES_LACKING])
             raise PeerBusy(f"Instances have not come: {told}{more} {' '.join(dict.fromkeys(notes))}".strip())
+        if self.passed_over:
+            notes.append(f"{self.passed_over} more are of SOP Classes that [accept.dimse] does not take.")
         return _Note(received, " ".join(dict.fromkeys(notes)))
+
+    def _mean(self, asked: list[Asked]) -> None:
+        """Let what is held as a prior count like any other, unless it is still asked for as one."""
+        (now,) = self.node.journal.pulls([self.pull.id])
+        if not now.prior:
+            self.node.journal.want_for_itself([one.series_uid for one in asked])
 
     def _asked(self, archive: Archive) -> Iterator[Asked]:
         """Yield what is to come: the series that the archive has, without our own results.
@@ -126,10 +137,12 @@ class _Fetch:
         except PeerRefused as error:
             log.info("not_listed", series_uid=series.uid, reason=str(error))
             return None
-        if not images and series.instances:
+        if not images and series.instances != 0:  # a series has instances
             return None
         classes = {one.uid: one.one("SOPClassUID") for one in images}
-        return {uid: sop_class for uid, sop_class in classes.items() if not sop_class or sop_class in taken}
+        wanted = {uid: sop_class for uid, sop_class in classes.items() if not sop_class or sop_class in taken}
+        self.passed_over += len(classes) - len(wanted)
+        return wanted
 
     def _retrieve(self, one: Asked, source: Source, asked: list[Asked]) -> str:
         """Have a series brought here; return what is to be known of that."""

@@ -17,7 +17,7 @@ from node.assign import Held, Rule, keywords_of
 from node.assign.judge import judge_clause
 from node.assign.operators import Verdict
 from node.assign.rule import Want
-from node.errors import NodeError
+from node.errors import NodeError, PeerRefused
 from node.flow import Node
 from node.job import Job
 from node.log import get_log
@@ -37,14 +37,14 @@ _TOLD = ("Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
 def seek(name: str, node: Node) -> bool:
     """Look in one archive for the priors that cases lack, and have them fetched.
 
-    Each archive is asked once for each case.
+    Each archive is asked once for each case. What it refuses for one case it may answer for the next.
 
     Returns
     -------
     bool
         Whether it could be asked; if not, it is to be asked again.
     """
-    now = node.clock()
+    now, trouble = node.clock(), ""
     for job in node.journal.lacking(name, now):
         wants = wanted(job, node.rules)
         current = _current(job, node) if wants else None
@@ -58,15 +58,18 @@ def seek(name: str, node: Node) -> bool:
             series = list(_fitting(archive, studies, wants))
         except NodeError as error:
             log.warning("priors_not_sought", name=name, job=job.id, reason=str(error))
-            node.journal.complain(name, str(error))
+            trouble = str(error)
+            node.journal.complain(name, trouble)
+            if isinstance(error, PeerRefused):
+                continue
             return False
-        node.journal.complain(name, "")
+        node.journal.complain(name, trouble)
         for one in series:
             node.journal.ask_pull(name, one.study_uid, one.uid, prior=True, now=node.clock())
         found = len({one.study_uid for one in series})
         node.journal.seek(job.id, name, found, now)
         log.info("priors_sought", name=name, job=job.id, count=found)
-    return True
+    return not trouble
 
 
 def wanted(job: Job, rules: Sequence[Rule]) -> tuple[Want, ...]:
@@ -129,7 +132,7 @@ def _question(current: Held) -> dict[str, str] | None:
     """Return what is asked for; None where the patient or the day is not known for sure."""
     # The issuer is held against the answers: many archives know none, and would find nothing by it.
     (patient_id, _), day = current.patient, current.study_date
-    if not patient_id or not day or _PATTERN & set(patient_id):
+    if not patient_id or not day or _PATTERN & set(patient_id) or not patient_id.isprintable():
         return None
     try:
         before = date(int(day[:4]), int(day[4:6]), int(day[6:])) - timedelta(days=1)

@@ -129,6 +129,38 @@ def test_an_archive_that_cannot_list_its_instances_is_believed(shelf) -> None:
     assert (done.state, done.expected, done.received) == ("done", None, 6)
 
 
+def test_nothing_of_a_series_that_cannot_be_listed_is_not_all_of_it(shelf) -> None:
+    made, node, _ = shelf
+    made.lists, made.gives = False, 0
+    off = fetch(ask(node, study_of(made.files)), node)
+    assert (off.state, off.received) == ("waiting", 0) and "All of series" in off.reason
+
+
+def test_what_is_of_no_class_that_we_take_is_told(tmp_path) -> None:
+    files = toy_case.write_mr(tmp_path / "a", "t1")
+    only_ct = '[accept.dimse]\nsop_classes = ["CTImageStorage"]\n'
+    with (
+        archives.scripted_web(Shelf(files).answer) as (port, _),
+        opened(tmp_path / "node", only_ct + pacs(archives.web_source(port))) as (node, _),
+    ):
+        done = fetch(ask(node, study_of(files)), node)
+    assert (done.state, done.received) == ("done", 0)
+    assert done.reason == "3 more are of SOP Classes that [accept.dimse] does not take."
+
+
+def test_what_is_asked_for_while_it_is_fetched_as_a_prior_is_none(shelf) -> None:
+    made, node, _ = shelf
+    study = study_of(made.files)
+
+    def meanwhile() -> bool:
+        ask(node, study)
+        return False
+
+    assert not fetch(ask(node, study, prior=True), node, meanwhile).prior
+    series = {one.series_uid for one in phantoms.instances_of(made.files)}
+    assert [set(node.journal.held_of(study, uid).values()) for uid in series] == [{False}, {False}]
+
+
 def test_our_own_results_are_never_fetched(shelf, tmp_path) -> None:
     made, node, now = shelf
     for role in ("t1", "t1c", "t2", "flair"):

@@ -99,7 +99,7 @@ def test_studies_whose_series_cannot_fit_are_passed_over(looking) -> None:
     assert fetched == ["1.1.1"]
 
 
-@pytest.mark.parametrize("patient", ["UNKNOWN", "0", "47*", "4?11"])
+@pytest.mark.parametrize("patient", ["UNKNOWN", "0", "47*", "4?11", "47\x0711"])
 def test_a_patient_id_that_says_nothing_or_matches_others_never_asks(looking, patient: str) -> None:
     archive = Archive({"20240101": {"PatientID": patient}})
     fetched, could, reason = looking(archive, patient=patient)
@@ -118,6 +118,25 @@ def test_an_archive_that_is_down_is_asked_again(looking) -> None:
     archive.is_down = True
     _, could, reason = looking(archive, times=2)
     assert could == [False, False] and "looked for in" not in reason
+
+
+def test_a_case_that_an_archive_refuses_does_not_hold_up_the_next(tmp_path) -> None:
+    archive = Archive({"20240101": {"PatientID": "4712"}})
+
+    def answer(event):
+        if event.identifier.get("PatientID") == PATIENT:
+            return iter([(0xC001, None)])
+        return archive.answer(event)
+
+    with archives.scripted_find(answer) as port:
+        source = {"transport": "dimse", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+        with opened(tmp_path / "node", pacs({**source, "timeout_s": 3, "priors": True})) as (node, now):
+            for patient, day in ((PATIENT, "20250607"), ("4712", "20250608")):
+                assert len(settle(toy_case.write_ct(tmp_path / day, day, PatientID=patient), node)) == 1
+            assert not seek("pacs", node), "one is to be asked for again"
+            assert node.journal.due_pull("pacs", now[0]).series_uid == "1.0.1"
+            assert "C001" in node.journal.status()["pulls"]["sources"]["pacs"]
+            assert len(node.journal.lacking("pacs", now[0])) == 1
 
 
 def test_only_what_an_archive_says_can_speak_against_a_role(tmp_path) -> None:
