@@ -7,7 +7,9 @@ the end of it, whatever else arrives.
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from pynetdicom.association import Association
@@ -73,11 +75,12 @@ class Messages(DIMSEServiceProvider):
         self._enough, self._patience_s, self._open_spool = enough, patience_s, open_spool
         self._answer_bytes = 0
         self._file: Spool | None = None
+        self._turn = threading.Lock()  #: over what is received: another thread may drop it
 
     def get_msg(self, block: bool = False) -> Any:
         """Wait for a message as long as there is progress; (None, None): there is none any more."""
         while True:
-            before = self._moved()
+            before = self._moved() if block else 0.0  # else the association's own thread looks, all the time
             try:
                 return self.msg_queue.get(block=block, timeout=self._patience_s)
             except queue.Empty:
@@ -87,25 +90,29 @@ class Messages(DIMSEServiceProvider):
     def receive_primitive(self, primitive: Any) -> None:
         """Take what one PDU brings; called by the thread that reads. What breaks the protocol is aborted."""
         try:
-            for context_id, data in primitive.presentation_data_value_list:
-                self._bytes += len(data)
-                self._take(context_id, data)
+            with self._turn:
+                for context_id, data in primitive.presentation_data_value_list:
+                    self._bytes += len(data)
+                    self._take(context_id, data)
         except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
             log.warning("message_refused", error=describe(error))
             self.drop()
             self.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: invalid PDU; answers A-ABORT
 
     def drop(self) -> None:
-        """Throw away what was received and not served."""
-        self.message = None
-        file, self._file = self._file, None
-        if file is not None:
-            file.discard()
-        while not self.msg_queue.empty():
-            _, waiting = self.msg_queue.get_nowait()
-            file = getattr(waiting, "_dataset_file", None)
+        """Throw away what was received and not served, and take no data set any more."""
+        with self._turn:
+            self._open_spool = None
+            self.message = None
+            file, self._file = self._file, None
             if file is not None:
                 file.discard()
+            with suppress(queue.Empty):
+                while True:
+                    _, waiting = self.msg_queue.get_nowait()
+                    file = getattr(waiting, "_dataset_file", None)
+                    if file is not None:
+                        file.discard()
 
     def _take(self, context_id: int, data: bytes) -> None:
         # PS3.8 E.2: bit 0 of the control header is "command", bit 1 is "last fragment".
