@@ -7,6 +7,7 @@ JSON text, so that equal ones of many series are one string in memory.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from sys import intern
@@ -78,15 +79,20 @@ REQUIRED: Final = frozenset(
 )
 #: No attribute is remembered beyond this length.
 _LONGEST: Final = 4096
+_WHOLE_NUMBERS: Final = re.compile(r"([0-9]{1,10}(\\[0-9]{1,10})*)?")
 
 
 def keep(ds: Dataset, keywords: Iterable[str]) -> dict[str, str]:
-    """Return what a header says of some attributes, as text; those that it lacks are not in it."""
+    """Return what a header says of some attributes, as text.
+
+    Those that it lacks are not in it, nor those of which it says something that `told` could not tell.
+    """
     model = as_model(ds, tags=[tag_of(keyword) for keyword in keywords])
     kept = {}
     for tag, element in model.items():
-        text = text_of(element)
-        if len(text) <= _LONGEST:
+        text, vr = text_of(element), dictionary_VR(int(tag, 16))
+        is_whole = vr != "US" or _WHOLE_NUMBERS.fullmatch(text)
+        if len(text) <= _LONGEST and is_whole and (vr == "SQ") == (element["vr"] == "SQ"):
             kept[keyword_of(int(tag, 16))] = intern(text)
     return kept
 

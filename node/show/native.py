@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree
 
 from pydicom.datadict import keyword_for_tag
 
+#: What no XML document may hold, in whatever form (XML 1.0, 2.2).
+_NO_LETTERS: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAME_PARTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 
 
@@ -41,6 +44,6 @@ def _value(attribute: ElementTree.Element, vr: str, number: str, value: Any) -> 
             within = ElementTree.SubElement(name, group)
             for part, said in zip(_NAME_PARTS, text.split("^"), strict=False):
                 if said:
-                    ElementTree.SubElement(within, part).text = said
+                    ElementTree.SubElement(within, part).text = _NO_LETTERS.sub("", said)
     elif value is not None:
-        ElementTree.SubElement(attribute, "Value", {"number": number}).text = str(value)
+        ElementTree.SubElement(attribute, "Value", {"number": number}).text = _NO_LETTERS.sub("", str(value))

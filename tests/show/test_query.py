@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 
 from tests import phantoms
 from tests.show.served import Answer, Served, texts
@@ -256,6 +257,33 @@ def test_a_header_that_cannot_be_read_leaves_its_uids_and_does_not_hold_up_the_o
         told = set(texts(served.get("/series").json, "0020000E"))
         assert told == {good.series_uid, bad[0].series_uid}
         assert len(served.get(f"/studies/{bad[0].study_uid}/instances").json) == 2
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "said"),
+    [
+        ("RequestAttributesSequence", "LO", b"no sequence "),
+        ("Rows", "LO", b"many"),
+        ("Columns", "DS", b"1.5 "),
+        ("BitsAllocated", "FD", b"\0\0\0\0\0\0\xf8\x7f"),
+        ("StudyDescription", "SQ", b""),
+        ("PatientName", "OB", b"Doe^"),
+    ],
+)
+def test_an_object_that_lies_about_its_vrs_blinds_nobody(tmp_path: Path, keyword: str, vr: str, said: bytes):
+    with Served(tmp_path / "data") as served:
+        honest = served.hold(*small_ct(tmp_path / "honest", seed="honest", slices=2)[:1])[0]
+        lying = served.hold(*small_ct(tmp_path / "lying", seed="lying", slices=2)[:1])[0]
+        dataset = pydicom.dcmread(lying.path)
+        tag = pydicom.tag.Tag(keyword)
+        dataset[tag] = RawDataElement(tag, vr, len(said), said, 0, False, True)
+        dataset.save_as(lying.path)
+        assert (said if said else b"SQ\0\0\0\0\0\0") in lying.path.read_bytes()
+        for level in ("studies", "series", "instances"):
+            for more in ("", f"?{keyword}=" if level == "instances" else ""):
+                answer = served.get(f"/{level}{more}")
+                assert answer.status == 200, answer.body
+                assert set(texts(answer.json, "0020000D")) == {honest.study_uid, lying.study_uid}
 
 
 def test_those_who_ask_while_headers_are_read_wait_a_little_and_hear_what_is_missing(tmp_path: Path):
