@@ -7,7 +7,7 @@ whatever association it comes. All that either needs is in the journal, so the n
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from node.config import DimseDestination, StowDestination
@@ -18,7 +18,7 @@ from node.job import next_try
 from node.journal import Unproved
 from node.log import get_log
 from node.peer.commitment import PROCESSING_FAILURE, SUCCESS, Report
-from node.peer.query import archive_of
+from node.peer.query import Archive, archive_of
 from node.send.commitment import MOST_ITEMS, failure_of, request_commitment
 from node.send.read_back import look_again_at, present
 
@@ -133,11 +133,15 @@ def _ask_to_commit(
 
 
 def _look(things: Sequence[Unproved], destination: DimseDestination | StowDestination, node: Node) -> None:
-    """Look whether a destination lists what it took."""
-    place = things[0].place
+    """Look whether a destination lists what it took.
+
+    Some hide a rejection note together with what it rejects, as they may (IHE IOCM). One that lists
+    neither by the end of the time has done what the note says.
+    """
+    place, archive = things[0].place, archive_of(destination, node.config)
     by = "C-FIND" if isinstance(destination, DimseDestination) else "QIDO-RS"
     failpoint("prove.asked")
-    there = present(((one.study_uid, one.series_uid) for one in things), archive_of(destination, node.config))
+    there = present(((one.study_uid, one.series_uid) for one in things), archive)
     failpoint("prove.answered")
     now = node.clock()
     found = [one for one in things if one.sent_uid in there]
@@ -148,12 +152,20 @@ def _look(things: Sequence[Unproved], destination: DimseDestination | StowDestin
             continue
         looks, delivered_at = one.asks + 1, one.delivered_at
         again = look_again_at(looks, now, _next([one], node, now), delivered_at, destination.proof_s)
-        if again is None:
-            absent[one] = f"{place} took {one.sent_uid}, and does not list it when asked by {by}."
-        else:
+        if again is not None:
             node.journal.ask_again({one: f"{place} does not list it yet, asked by {by}."}, again)
+        elif (rejected := node.journal.rejected_by(one)) and not _lists_any(rejected, one, archive):
+            told = f"{place} lists nothing any more of what it takes back, nor the note, asked by {by}."
+            node.journal.prove([one], told, now)
+        else:
+            absent[one] = f"{place} took {one.sent_uid}, and does not list it when asked by {by}."
     node.journal.lose(absent, node.config.send, now)
     log.info("looked_for", destination=place, count=len(found), limit=len(things), notes=len(absent))
+
+
+def _lists_any(things: Mapping[str, frozenset[str]], note: Unproved, archive: Archive) -> bool:
+    there = present(((note.study_uid, series_uid) for series_uid in things), archive)
+    return any(there & uids for uids in things.values())
 
 
 def _nobody_to_ask(things: Sequence[Unproved], node: Node, now: datetime) -> None:

@@ -393,7 +393,8 @@ def test_a_rejection_is_proved_like_a_result_and_what_it_rejects_is_not_asked_fo
     job = bench.job()
     bench.deliver()
     archive.how.keeps = lambda uid, times: not uid.endswith(".9") or times > 1
-    archive.kept.clear()  # the results themselves are not there either
+    if proof == "commitment":
+        archive.kept.clear()  # the results themselves are not there either
     a_note(bench, job)
     bench.after(0)
     assert bench.state(job) is SENDING
@@ -404,6 +405,37 @@ def test_a_rejection_is_proved_like_a_result_and_what_it_rejects_is_not_asked_fo
     assert bench.state(job) is DONE
     assert bench.reason(job).startswith("Withdrawn (quality); the rejection was taken")
     assert bench.proofs(job)["1"] == "Withdrawn before it was known to be there."
+
+
+@query
+def test_a_note_that_the_archive_hides_with_what_it_rejects_is_done_and_sent_once(bench, archive):
+    """An Image Manager may hide both (IHE IOCM); that they are not listed yet proves nothing."""
+    job = bench.job()
+    bench.after(0)
+    archive.how.lists = lambda _uid: False
+    a_note(bench, job)
+    for _ in range(11):
+        bench.after(5)
+    assert bench.state(job) is SENDING
+    for _ in range(5):
+        bench.after(5)
+    assert archive.uids == [f"2.25.{job.id}.{number}" for number in (1, 2, 9)]
+    assert bench.state(job) is DONE
+    assert bench.proofs(job)["9"] == (
+        "archive lists nothing any more of what it takes back, nor the note, asked by C-FIND."
+    )
+
+
+@query
+def test_a_note_that_is_not_there_while_what_it_rejects_is_goes_again(bench, archive):
+    job = bench.job()
+    bench.after(0)
+    archive.how.lists = lambda uid: not uid.endswith(".9")
+    a_note(bench, job)
+    for _ in range(20):
+        bench.after(5)
+    assert archive.uids[2:4] == [f"2.25.{job.id}.9"] * 2
+    assert bench.state(job) is SENDING
 
 
 def test_what_was_taken_and_is_not_there_is_rejected_all_the_same(bench, archive):

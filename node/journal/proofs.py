@@ -29,6 +29,7 @@ from node.config import SendTable
 from node.job import JobState, next_try
 from node.journal import schema
 from node.journal.database import Database
+from node.journal.given import REJECTION
 from node.journal.moves import find_job, move_job
 from node.journal.outbox import PROVE_AFTER, finish_job
 
@@ -137,6 +138,20 @@ class Proofs(Database):
         open_item = exists().where(_item.c.transaction_uid == transaction_uid)
         with self._reading() as connection:
             return bool(connection.scalar(select(and_(exists().where(*this), open_item))))
+
+    def rejected_by(self, note: Unproved) -> Mapping[str, frozenset[str]]:
+        """Return Series Instance UID -> what a rejection note takes back; nothing where it is none."""
+        this = _result.c.job_id == note.job_id, _result.c.sop_instance_uid == note.sop_instance_uid
+        named = select(_result.c.refers_to).where(*this, _result.c.kind == REJECTION)
+        found: dict[str, frozenset[str]] = {}
+        with self._reading() as connection:
+            uids = connection.scalar(named) or []
+            for table in (_result, _stand_in):
+                things = select(table.c.series_uid, table.c.sop_instance_uid)
+                these = table.c.job_id == note.job_id, table.c.sop_instance_uid.in_(uids)
+                for series_uid, uid in connection.execute(things.where(*these)):
+                    found[series_uid] = found.get(series_uid, frozenset()) | {uid}
+        return found
 
     def answered(self, transaction_uid: str, now: datetime) -> None:
         """Write down that a report on a transaction came, whatever it said."""
