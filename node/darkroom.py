@@ -27,6 +27,8 @@ WORKERS: Final = 2
 DEADLINE_S: Final = 60.0
 #: Who does not get a worker within this time is sent away.
 QUEUE_S: Final = 20.0
+#: So many wait for one; who comes on top of them is sent away at once, lest all threads of the door wait.
+QUEUE: Final = 8
 MEMORY_BYTES: Final = 6_000_000_000
 SCRATCH_BYTES: Final = 6_000_000_000
 #: A worker that did this many things is replaced.
@@ -59,6 +61,7 @@ class Darkroom:
         self._mark = f"{self._scratch}:"
         self._changed = threading.Condition()
         self._idle: list[Supervisor | None] = [None] * WORKERS  #: None: not started
+        self._waiting = 0
         self._numbers = count(1)
         self._closed = False
         kill_marked(self._mark)
@@ -132,8 +135,14 @@ class Darkroom:
 
     def _take(self) -> Supervisor | None:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._idle or self._closed, timeout=QUEUE_S):
+            if not self._idle and self._waiting >= QUEUE:
                 raise Crowded("All that decode pixels are busy.")
+            self._waiting += 1
+            try:
+                if not self._changed.wait_for(lambda: self._idle or self._closed, timeout=QUEUE_S):
+                    raise Crowded("All that decode pixels are busy.")
+            finally:
+                self._waiting -= 1
             if self._closed:
                 raise NodeStopping("The node stops.")
             running = [worker for worker in self._idle if worker is not None]

@@ -103,4 +103,5 @@ class ShowTable(Table):
     tokens: tuple[Digest, ...] = ()  #: SHA-256 of bearer tokens, one of which must be shown; empty: none
     origins: tuple[Origin, ...] = ()  #: pages from there may read: "https://viewer.example"
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_connections_per_peer: Annotated[int, Field(ge=1, le=10_000)] = 50  #: from one address
     idle_timeout_s: Seconds = 30.0  #: a request that stands still for so long is given up

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import cast
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -27,13 +27,20 @@ from node.show import frames, metadata, query, rendered, stow, wado
 from node.show.answer import answer_error
 from node.show.auth import Admission
 from node.show.capabilities import by_path, capabilities, front_page, health
-from node.show.resource import DICOM_WEB, Resource, Shown
+from node.show.resource import DICOM_WEB, Resource, Shown, Threads, threads_of
 
 log = get_log("show")
 
 RESOURCES: tuple[Resource, ...] = (
     Resource(path="/", method="GET", name="FrontPage", endpoint=front_page, gives=("text/html",)),
-    Resource(path="/healthz", method="GET", name="Health", endpoint=health, gives=("application/json",)),
+    Resource(
+        path="/healthz",
+        method="GET",
+        name="Health",
+        endpoint=health,
+        gives=("application/json",),
+        lane="health",
+    ),
     *stow.RESOURCES,
     *query.RESOURCES,
     *wado.RESOURCES,
@@ -63,29 +70,31 @@ def make_app(shown: Shown, resources: Sequence[Resource] = RESOURCES) -> ASGIApp
         exception_handlers={HTTPException: answer_error},
     )
     app.router.redirect_slashes = False
-    app.state.shown = shown
+    app.state.shown, app.state.threads = shown, Threads()
     return Surrounding(app)
 
 
 def _route(path: str, resources: Sequence[Resource], told: Sequence[Resource]) -> Route:
     """Return the route of one path: its methods, and OPTIONS, which tells of some resources."""
-    endpoints = {one.method: one.endpoint for one in resources}
+    by_method = {one.method: one for one in resources}
 
     async def answer(request: Request) -> Response:
         try:
             if request.method == "OPTIONS":
                 return capabilities(request, told)
-            endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
+            resource = by_method["GET" if request.method == "HEAD" else request.method]
+            endpoint = resource.endpoint
             if iscoroutinefunction(endpoint):
                 endpoint = cast(Callable[[Request], Awaitable[Response]], endpoint)
                 return await endpoint(request)
-            return await run_in_threadpool(cast(Callable[[Request], Response], endpoint), request)
+            work = partial(cast(Callable[[Request], Response], endpoint), request)
+            return await threads_of(request).run(resource.lane, work)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001  the caller hears a sentence, our log the place
             return answer_error(request, error)
 
-    return Route(path, answer, methods=[*endpoints, "OPTIONS"])
+    return Route(path, answer, methods=[*by_method, "OPTIONS"])
 
 
 def _cors(table: ShowTable) -> list[Middleware]:

@@ -65,6 +65,11 @@ class GuardedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     @property
+    def peer(self) -> str:
+        """The address of the other side."""
+        return self.client[0] if self.client else ""
+
+    @property
     def since(self) -> float:
         """When what it is doing began, by the clock of the loop."""
         return self._since

@@ -18,6 +18,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from node.header import read_header
+from node.header.value import PARSE_ERRORS
 from node.journal import Holding, Journal
 from node.log import describe, get_log
 from node.show.kept import SERIES, STUDY, Kept, keep
@@ -142,7 +143,8 @@ class Index:
                     for one in arrived
                 )
                 gone = self._ready and counted != self._counted + new
-            held = journal.held_series_uids() if gone else None
+            if gone:  # or came at a time that lies back, where the clock was put right
+                arrived = journal.held_series()
             if gone and moved is not None:
                 moved |= self._results.keys()
             made = journal.standing(moved) if moved is None or moved else []
@@ -151,7 +153,8 @@ class Index:
                     entry = self._entry(one.series_uid, one.study_uid)
                     entry.came, entry.came_at = one.instances, one.last_arrival_at
                     self._newest = max(self._newest or one.last_arrival_at, one.last_arrival_at)
-                if held is not None:
+                if gone:
+                    held = {one.series_uid for one in arrived}
                     self._drop({uid for uid, entry in self._entries.items() if entry.came} - held)
                 self._take_results(made, self._results.keys() if moved is None else moved)
                 self._counted = sum(entry.came > 0 for entry in self._entries.values())
@@ -235,6 +238,8 @@ class Index:
                 study, series = keep(header, STUDY), keep(header, SERIES)
         except InputRefused as error:
             log.warning("header_unreadable", series_uid=series_uid, reason=error.sentence)
+        except PARSE_ERRORS as error:  # one header holds up no other
+            log.error("header_unreadable", series_uid=series_uid, error=describe(error))
         return study | {"StudyInstanceUID": study_uid}, series | {"SeriesInstanceUID": series_uid}, path
 
     def _shared(self, study: Kept) -> Kept:

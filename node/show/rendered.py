@@ -165,7 +165,7 @@ _QUERY: Final = (
     ("quality", "of a JPEG, 1 to 100"),
     ("annotation", "is not burnt in"),
 )
-_FRAME: Final = f"{INSTANCE}/frames/{{frame:int}}"
+_FRAME: Final = f"{INSTANCE}/frames/{{frame:number}}"
 
 RESOURCES: Final = (
     *(

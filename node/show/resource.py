@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from node.show.stow import Bring
 
 DICOM_WEB = "/dicom-web"  #: where the services of PS3.18 begin
+
+#: Kinds of work that have threads of their own: of one that has none left, the others feel nothing.
+Lane = Literal["look", "take", "health"]
+
+_T = TypeVar("_T")
 
 Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 
@@ -44,6 +50,7 @@ class Resource:
     takes: tuple[str, ...] = ()  #: media types of what may be sent
     #: Query parameter -> what it does, in a few words. None is demanded.
     query: tuple[tuple[str, str], ...] = ()
+    lane: Lane = "look"  #: whose threads a plain function takes
 
     @property
     def template(self) -> str:
@@ -61,6 +68,17 @@ class Shown:
     spare_bytes: Callable[[], int]  #: free disk above the reserve
     bring: Bring  #: takes in what STOW-RS brings
     origin: Origin | None = None  #: what is given from; None: nothing is
+
+
+class Threads:
+    """How many threads of the door each kind of work may hold, for one event loop."""
+
+    def __init__(self) -> None:
+        self._limits = {"take": CapacityLimiter(16), "health": CapacityLimiter(2)}
+
+    async def run(self, lane: Lane, work: Callable[[], _T]) -> _T:
+        """Do something that waits for disk or journal, in a thread."""
+        return await to_thread.run_sync(work, limiter=self._limits.get(lane))
 
 
 class Problem(NodeError):
@@ -94,13 +112,32 @@ class _Uid(Convertor[str]):
         return value
 
 
+class _Number(Convertor[int]):
+    """A whole number in a path that is not beyond all measure, as Starlette's own may be."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
 register_url_convertor("uid", _Uid())
+register_url_convertor("number", _Number())
 
 
 def shown_by(request: Request) -> Shown:
     """Return what the resources see of the node."""
     shown: Shown = request.app.state.shown
     return shown
+
+
+def threads_of(request: Request) -> Threads:
+    """Return the threads of the door that was asked."""
+    threads: Threads = request.app.state.threads
+    return threads
 
 
 def here(request: Request, path: str) -> str:

@@ -3,7 +3,7 @@
 uvicorn speaks HTTP; who is let in, for how long, and how it ends, is decided here. A connection counts
 from the moment it is accepted, during the TLS handshake too, which has the same deadline as the head of a
 request. When all places are taken, who has waited longest without asking anything makes room; so those
-who only connect cannot keep out those who have something to say.
+who only connect cannot keep out those who have something to say. Nobody has more than his share of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = get_log("show")
 _MAX_HEAD_BYTES = 16 << 10
 _HEAD_TIMEOUT_S = 10.0
 _TLS_FAREWELL_S = 2.0
-_THREADS = 16  #: for what waits for disk and journal
+_THREADS = 24  #: for those who look; more than ever wait for pixels to be decoded
 _TICK_S = 0.5
 _LOOK_S = 0.02
 
@@ -71,7 +71,7 @@ class WebDoor:
             h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
         )
         self._state = ServerState()
-        self._greeted: dict[asyncio.Task[None], socket.socket] = {}  #: these do not speak HTTP yet
+        self._greeted: dict[asyncio.Task[None], str] = {}  #: these do not speak HTTP yet -> address
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Event()
@@ -151,19 +151,20 @@ class WebDoor:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(listening)
+                connection, address = await loop.sock_accept(listening)
             except OSError as error:  # out of descriptors: those who only wait hold some
                 log.warning("connection_lost", error=describe(error))
                 self._make_room()
                 await asyncio.sleep(0.05)
                 continue
-            if len(self._open) + len(self._greeted) >= self._limits.max_connections and not self._make_room():
-                log.warning("connection_refused", reason="all connections are taken")
+            peer = str(address[0])
+            if not self._has_room(peer):
+                log.warning("connection_refused", host=peer, reason="all connections are taken")
                 _send_away(connection, is_plain=self._tls is None)
                 continue
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             greeting = asyncio.create_task(self._greet(connection))
-            self._greeted[greeting] = connection
+            self._greeted[greeting] = peer
             greeting.add_done_callback(self._greeted.pop)
 
     async def _greet(self, connection: socket.socket) -> None:
@@ -183,14 +184,30 @@ class WebDoor:
     def _begin(self) -> GuardedProtocol:
         return GuardedProtocol(self._config, self._state, self._limits)
 
-    def _make_room(self) -> bool:
-        """End the connection that has waited longest without asking; say whether there was one."""
-        waiting = [one for one in self._open if one.is_waiting]
+    def _has_room(self, peer: str) -> bool:
+        """Say whether one more may come from an address, if need be in place of one who only waits."""
+        its_own = sum(one.peer == peer for one in self._open) + sum(
+            one == peer for one in self._greeted.values()
+        )
+        if its_own >= self._table.max_connections_per_peer:
+            return self._make_room(peer)
+        return len(self._open) + len(self._greeted) < self._limits.max_connections or self._make_room()
+
+    def _make_room(self, peer: str | None = None) -> bool:
+        """End the connection that has waited longest without asking; say whether there was one.
+
+        Parameters
+        ----------
+        peer
+            One from this address; None: from any.
+        """
+        waiting = [one for one in self._open if one.is_waiting and peer in (None, one.peer)]
+        greeted = [task for task, one in self._greeted.items() if peer in (None, one)]
         if waiting:
             min(waiting, key=lambda one: one.since).end(503)
-        elif self._greeted:
-            next(iter(self._greeted)).cancel()
-        return bool(waiting or self._greeted)
+        elif greeted:
+            greeted[0].cancel()
+        return bool(waiting or greeted)
 
     async def _tick(self) -> None:
         """Keep the date of answers, and look at every connection now and then."""
@@ -198,7 +215,11 @@ class WebDoor:
             date = formatdate(time.time(), usegmt=True).encode("ascii")
             self._state.default_headers = [(b"date", date), *self._config.encoded_headers]
             for one in self._open:
-                one.look()
+                try:
+                    one.look()
+                except Exception as error:  # noqa: BLE001  the deadlines of all others go on
+                    log.error("server_stumbled", error=describe(error))
+                    one.transport.abort()
             await asyncio.sleep(_TICK_S)
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -22,7 +22,7 @@ from node.multipart import Begun, Ended, MultipartError, Reader
 from node.show.answer import dicom_json, refusal
 from node.show.media import DICOM, DICOM_JSON, DICOM_XML, RELATED, Offer, choose, parse, wanted
 from node.show.native import native_model
-from node.show.resource import DICOM_WEB, Problem, Resource, here, shown_by
+from node.show.resource import DICOM_WEB, Problem, Resource, Threads, here, shown_by, threads_of
 
 log = get_log("show")
 
@@ -134,15 +134,15 @@ class _Body:
 class _Taking:
     """Takes custody of several objects of a request at once: most of that is waiting for the disk."""
 
-    def __init__(self, bring: Bring, policy: str) -> None:
+    def __init__(self, bring: Bring, policy: str, threads: Threads) -> None:
         self.taken: list[Taken] = []
-        self._bring, self._policy = bring, policy
+        self._bring, self._policy, self._threads = bring, policy, threads
         self._under_way: deque[asyncio.Task[Taken]] = deque()
 
     async def take(self, whole: list[Arriving]) -> None:
         """Begin with some objects, and empty the list; wait when too much is under way."""
         for one in whole:
-            self._under_way.append(asyncio.create_task(run_in_threadpool(one.end)))
+            self._under_way.append(asyncio.create_task(self._threads.run("take", one.end)))
             await self._settle(_AT_ONCE - 1)
         whole.clear()
 
@@ -164,14 +164,15 @@ async def store(request: Request) -> Response:
     if policy is None:
         raise Problem(403, "No policy of this node lets you bring it anything.")
     body = _Body(bring, request.path_params.get("study", ""), policy, _boundary(request))
-    taking = _Taking(bring, policy)
+    threads = threads_of(request)
+    taking = _Taking(bring, policy, threads)
     status, sentence = 0, ""
     try:
         async for data in request.stream():
             if data:
-                await run_in_threadpool(body.feed, data)
+                await threads.run("take", partial(body.feed, data))
                 await taking.take(body.whole)
-        await run_in_threadpool(body.finish)
+        await threads.run("take", body.finish)
     except MultipartError as error:
         status, sentence = 400, str(error)
     except Problem as error:

@@ -57,6 +57,13 @@ def test_no_route_answers_without_a_token(guarded: House, headers: dict[str, str
     assert guarded.ask("GET", "/no/such/thing", **headers).status == 401, "what is there is nobody's business"
 
 
+def test_a_token_beyond_all_measure_is_not_even_hashed() -> None:
+    longest, longer = "x" * 4096, "x" * 4097
+    digests = [hashlib.sha256(token.encode()).hexdigest() for token in (longest, longer)]
+    assert is_allowed(f"Bearer {longest}", digests)
+    assert not is_allowed(f"Bearer {longer}", digests)
+
+
 def test_what_is_open_to_all_says_nothing_of_patients(guarded: House) -> None:
     assert guarded.bring(make_file(), Authorization=f"Bearer {TOKEN}").status == 200
     assert OPEN == ("/healthz",)

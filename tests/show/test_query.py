@@ -259,6 +259,14 @@ def test_a_header_that_cannot_be_read_leaves_its_uids_and_does_not_hold_up_the_o
         assert len(served.get(f"/studies/{bad[0].study_uid}/instances").json) == 2
 
 
+def test_what_comes_after_the_clock_was_put_back_is_found(tmp_path: Path):
+    with Served(tmp_path / "data") as served:
+        served.hold(*small_ct(tmp_path / "one", seed="one", slices=2), at=datetime(2030, 1, 2, tzinfo=UTC))
+        assert len(served.get("/studies").json) == 1
+        served.hold(*small_ct(tmp_path / "two", seed="two", slices=2), at=datetime(2030, 1, 1, tzinfo=UTC))
+        assert len(served.get("/series").json) == 2
+
+
 @pytest.mark.parametrize(
     ("keyword", "vr", "said"),
     [

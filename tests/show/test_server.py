@@ -19,8 +19,10 @@ from starlette.routing import Route
 from node.config import TlsTable
 from node.errors import ConfigError
 from node.peer.tls import server_context
-from node.show.connection import LEAST_BYTES_PER_S, Limits, is_too_slow
+from node.show.connection import LEAST_BYTES_PER_S, GuardedProtocol, Limits, is_too_slow
 from node.show.multipart import Streamed
+from node.show.resource import Problem
+from node.show.server import _THREADS
 from tests.certificates import Certificates
 from tests.web_house import RELATED, House, eventually, make_file, multipart
 
@@ -221,6 +223,70 @@ def test_when_all_are_busy_one_more_is_told_to_come_later(open_house: Callable[.
     for line in lines:
         assert line.recv(4096).startswith(b"HTTP/1.1 200 ")
         line.close()
+
+
+def test_nobody_holds_more_than_his_share_of_the_places(open_house: Callable[..., House]) -> None:
+    house = open_house(show={"max_connections": 8, "max_connections_per_peer": 3})
+    begun = POST + b"Content-Length: 1000\r\n\r\n--x"
+    lines = [house.connect() for _ in range(3)]
+    for line in lines:
+        line.sendall(begun)
+    assert eventually(lambda: len(house.door._open) == 3 and not any(o.is_waiting for o in house.door._open))
+    with house.connect() as one_more:
+        assert one_more.recv(4096).startswith(b"HTTP/1.1 503 ")
+    with socket.create_connection(("127.0.0.1", house.port), 20, ("127.0.0.2", 0)) as other:
+        other.sendall(GET)
+        assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+    lines.pop().close()
+    assert eventually(lambda: len(house.door._open) == 2)
+    with house.connect(), house.connect() as last:  # the first of both only waits, and gives way
+        last.sendall(GET)
+        assert last.recv(4096).startswith(b"HTTP/1.1 200 ")
+    for line in lines:
+        line.close()
+
+
+def test_those_who_look_keep_nobody_from_storing_and_health_from_being_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going, waiting = threading.Event(), threading.Semaphore(0)
+
+    def lease(_study: str) -> None:
+        waiting.release()
+        going.wait(60)
+        raise Problem(410, "It is gone.")
+
+    monkeypatch.setattr(house.origin, "lease", lease)
+    lines = [house.connect() for _ in range(40)]
+    try:
+        for line in lines:
+            line.sendall(b"GET /dicom-web/studies/1.2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(_THREADS):
+            assert waiting.acquire(timeout=20)
+        assert is_served(house)
+        assert house.bring(make_file(), timeout_s=10).status == 200
+    finally:
+        going.set()
+    for line in lines:
+        assert line.recv(4096).startswith(b"HTTP/1.1 410 ")
+        line.close()
+
+
+def test_what_stumbles_over_one_connection_goes_on_with_the_others(
+    hasty: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = GuardedProtocol.look
+
+    def stumble(one: GuardedProtocol) -> None:
+        if one.peer == "127.0.0.2":
+            raise RuntimeError
+        look(one)
+
+    monkeypatch.setattr(GuardedProtocol, "look", stumble)
+    with socket.create_connection(("127.0.0.1", hasty.port), 20, ("127.0.0.2", 0)) as other:
+        assert is_closed_within(other, 5)
+    with hasty.connect() as line:
+        assert is_closed_within(line, 5)
 
 
 def test_a_thousand_who_connect_and_leave_leave_nothing(house: House) -> None:
