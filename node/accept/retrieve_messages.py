@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
@@ -31,6 +32,8 @@ PATIENCE: Final = 4.0
 
 _MOST_QUEUED: Final = 16  #: requests that wait for their turn; one is agreed (PS3.7 D.3.3.3)
 _MOST_ANSWER_BYTES: Final = 8 << 20  #: of a command set, or of an Identifier with what failed
+
+_LOOK_EVERY_S: Final = 1.0  #: for progress, which is told to whoever waits for it
 
 OpenSpool = Callable[[Any, PresentationContext], Spool]
 
@@ -79,12 +82,16 @@ class Messages(DIMSEServiceProvider):
 
     def get_msg(self, block: bool = False) -> Any:
         """Wait for a message as long as there is progress; (None, None): there is none any more."""
+        if not block:  # the association's own thread looks all the time
+            return super().get_msg(block=False)
+        before, until = self._moved(), time.monotonic() + self._patience_s
         while True:
-            before = self._moved() if block else 0.0  # else the association's own thread looks, all the time
             try:
-                return self.msg_queue.get(block=block, timeout=self._patience_s)
+                return self.msg_queue.get(timeout=min(_LOOK_EVERY_S, self._patience_s))
             except queue.Empty:
-                if not block or self._moved() - before < self._enough:
+                if (now := self._moved()) - before >= self._enough:
+                    before, until = now, time.monotonic() + self._patience_s
+                elif time.monotonic() >= until:
                     return None, None
 
     def receive_primitive(self, primitive: Any) -> None:

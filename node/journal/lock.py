@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from node.errors import ConfigError
+
+LOOKS, LOOK_EVERY_S = 10, 0.02  #: how often the lock is tried before somebody else is said to have it
 
 
 def is_locked(data: Path) -> bool:
@@ -24,6 +27,17 @@ def is_locked(data: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def _take(handle: int) -> None:
+    """Lock it alone; who only looks (`is_locked`) has it for a moment."""
+    for _ in range(LOOKS - 1):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            time.sleep(LOOK_EVERY_S)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -49,7 +63,7 @@ def lock_data(data: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(handle)
         except OSError as error:
             holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
             raise ConfigError(

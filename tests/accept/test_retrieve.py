@@ -318,6 +318,12 @@ def test_an_archive_that_says_nothing_while_instances_arrive_is_waited_for(movin
     assert time.monotonic() - begun > 2.4
 
 
+def test_what_arrives_is_looked_at_while_an_archive_says_nothing(moving) -> None:
+    looks = []
+    moved(moving((0x0000, None), wait_s=3.5), timeout_s=5, arrived=lambda: looks.append(1) or 0)
+    assert 2 <= len(looks) <= 10
+
+
 def test_an_archive_that_knows_no_retrieval_says_so(scripted) -> None:
     port = scripted(evt.EVT_C_MOVE, lambda _event: iter(()), "1.2.840.10008.1.1")
     with pytest.raises(PeerRefused):

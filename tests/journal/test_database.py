@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -263,6 +264,17 @@ def test_a_second_node_on_the_data_folder_hears_who_has_it(tmp_path):
         assert done.returncode == 1
         assert f"process {os.getpid()}" in done.stderr
     assert python(code, tmp_path).stdout == "mine\n"
+
+
+def test_who_looks_whether_a_node_runs_keeps_none_from_starting(tmp_path):
+    with lock_data(tmp_path):
+        pass
+    looking = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    ending = threading.Timer(0.03, os.close, [looking])
+    ending.start()
+    with lock_data(tmp_path):
+        ending.join()
 
 
 def test_a_killed_node_leaves_no_lock(tmp_path):
