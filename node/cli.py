@@ -310,6 +310,7 @@ def _tell_jobs(title: str, jobs: list[dict[str, Any]]) -> None:
         if job["superseded_by"]:
             lines.append(f"    superseded by job {job['superseded_by']}")
         lines += [f"    {job['reason']}"] if job["reason"] else []
+        lines += [f"    {line}" for line in standing_lines(job.get("destinations", ()))]
         out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -61,12 +61,17 @@ class Report(Database):
             }
 
     def jobs_of(self, series_uid: str) -> list[dict[str, Any]]:
-        """Return the jobs that had a series as an input, oldest first, as plain JSON."""
+        """Return the jobs that had a series as an input, oldest first, as plain JSON.
+
+        Beside what `status` tells of a job: ``destinations``, how it stands with each (`standing`).
+        """
         table, given = schema.job, schema.job_input
         mine = select(given.c.job_id).where(given.c.series_uid == series_uid)
         with self._reading() as connection:
             rows = connection.execute(select(table).where(table.c.id.in_(mine)).order_by(table.c.id))
-            return [_told(connection, row) for row in rows.all()]
+            return [
+                {**_told(connection, row), "destinations": standing(connection, row.id)} for row in rows.all()
+            ]
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:

@@ -217,3 +217,17 @@ def test_what_comes_late_of_a_withdrawn_job_is_not_proved_but_rejected(journal, 
     journal.keep(job.id, a_receipt(f"2.25.{job.id}.2", at=after(2)), prove=True)
     assert {one.job_id for one in journal.unproved("archive", after(9), most=9)} == {taken.id}
     assert journal.finish(job.id, after(3)).reason_code == "not-all-rejected"
+
+
+def test_what_is_not_proved_of_a_job_is_told_with_the_job(journal, taken):
+    a_taken(journal, series="1.2.9", send_to=("archive", "research"))
+    (job,) = journal.jobs_of("1.2.3")
+    (there,) = job["destinations"]
+    assert (there["destination"], there["unproved"], there["proved"]) == ("archive", 2, 0)
+    journal.prove(journal.unproved("archive", after(1), most=9)[:1], "Seen.", after(1))
+    (job,) = journal.jobs_of("1.2.3")
+    assert (job["destinations"][0]["unproved"], job["destinations"][0]["proved"]) == (1, 1)
+    assert [one["destination"] for one in journal.jobs_of("1.2.9")[0]["destinations"]] == [
+        "archive",
+        "research",
+    ]
