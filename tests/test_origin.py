@@ -30,9 +30,6 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 
 #: What cannot be shown as a picture: file or transfer syntax -> what the node says of it.
 NOT_RENDERED = {
-    "1.2.840.10008.1.2.4.51": "(JPEG Extended (Process 2 and 4)) cannot be decoded",  # twelve bits
-    "1.2.840.10008.1.2.4.53": "no decoder for the transfer syntax JPEG Spectral Selection",
-    "1.2.840.10008.1.2.4.55": "no decoder for the transfer syntax JPEG Full Progression",
     "1.2.840.10008.1.2.8.1": "masks are compressed",
     "liver_j2k.dcm": "masks are compressed",
     "liver_nonbyte_aligned_rle.dcm": "masks are compressed",

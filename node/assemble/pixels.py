@@ -27,6 +27,7 @@ from node.assemble.reason import Reason, refused, some
 from node.assemble.syntaxes import J2K, JPEG, NATIVE, PLUGINS
 from node.header.read import Parsed, PixelElement, inflate
 from node.header.value import PARSE_ERRORS, integer_of, text_of
+from node.jpeg import SYNTAXES, decode_jpeg
 
 #: Voxels of one volume: 4 GiB as float32, 4000 slices of 512 x 512.
 MAX_VOXELS: Final = 1 << 30
@@ -302,13 +303,15 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
             check_jpeg_end(data)
             if format_.samples == 1:
                 plain = decode_jls(data, format_.rows, format_.columns, size.bits, _dtype(format_))
+        elif syntax in SYNTAXES and format_.samples == 1:
+            plain = _within_bits(decode_jpeg(data).astype(_dtype(format_)), format_)  # JPEG knows no sign
     else:
         check_rle(data)
     if plain is not None:
         return plain
-    decoder = get_decoder(uid.UID(syntax))
-    available = [p for p in PLUGINS[syntax] if p in decoder.available_plugins]
-    if not available:
+    decoder = get_decoder(uid.UID(syntax)) if PLUGINS[syntax] else None
+    available = [p for p in PLUGINS[syntax] if decoder and p in decoder.available_plugins]
+    if not decoder or not available:
         raise NotImplementedError(f"no decoder for {uid.UID(syntax).name} is installed")
     options: dict[str, Any] = {
         "rows": format_.rows,
@@ -334,6 +337,12 @@ def _dtype(format_: PixelFormat) -> np.dtype[Any]:
     return np.dtype(f"{'i' if format_.signed else 'u'}{format_.bits_allocated // 8}")
 
 
+def _within_bits(array: NDArray[Any], format_: PixelFormat) -> NDArray[Any]:
+    """Return values without what stands above Bits Stored, which is not ours (old overlays), but the sign."""
+    unused = format_.bits_allocated - format_.bits_stored
+    return np.right_shift(np.left_shift(array, unused), unused)
+
+
 def _native(data: bytes, format_: PixelFormat) -> NDArray[Any]:
     """Return native pixel data as an array (PS3.5 8.1.1 and annex A)."""
     size, big = format_.bits_allocated // 8, format_.transfer_syntax == uid.ExplicitVRBigEndian
@@ -346,9 +355,8 @@ def _native(data: bytes, format_: PixelFormat) -> NDArray[Any]:
         array = np.moveaxis(array.reshape(3, rows, columns), 0, -1)
     else:
         array = array.reshape((rows, columns) if format_.samples == 1 else (rows, columns, 3))
-    if unused := format_.bits_allocated - format_.bits_stored:
-        # What stands above Bits Stored is not ours (old overlays): shift it out, keep the sign.
-        array = np.right_shift(np.left_shift(array.astype(f"{kind}{size}"), unused), unused)
+    if format_.bits_allocated > format_.bits_stored:
+        array = _within_bits(array.astype(f"{kind}{size}"), format_)
     if format_.photometric.startswith("YBR"):
         return rgb_of_ybr(array, format_.bits_stored)
     return array

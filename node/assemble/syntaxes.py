@@ -6,13 +6,15 @@ from typing import Final
 
 from pydicom import uid
 
+from node.jpeg import SYNTAXES
+
 J2K: Final = frozenset(
     {uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K}
 )
 JPEG: Final = frozenset(
     {
         uid.JPEGBaseline8Bit,
-        uid.JPEGExtended12Bit,
+        *map(uid.UID, SYNTAXES),
         uid.JPEGLossless,
         uid.JPEGLosslessSV1,
         uid.JPEGLSLossless,
@@ -31,6 +33,8 @@ NATIVE: Final = frozenset(
 PLUGINS: Final[dict[str, tuple[str, ...]]] = {
     uid.RLELossless: ("pylibjpeg", "pydicom"),
     uid.JPEGBaseline8Bit: ("pillow", "gdcm"),
+    # grey by `node.jpeg`; colour, where pydicom knows the syntax, by a plugin
+    **{uid.UID(syntax): () for syntax in SYNTAXES},
     uid.JPEGExtended12Bit: ("gdcm",),
     uid.JPEGLossless: ("gdcm",),
     uid.JPEGLosslessSV1: ("gdcm",),

@@ -212,25 +212,20 @@ def test_a_syntax_without_a_decoder_is_refused(tmp_path, phantom):
 
 
 @needs_shared
-def test_one_real_slice_is_the_same_in_every_lossless_syntax():
-    """Encodings of one GE slice (cornerstone3D); 12-bit JPEG has no permissive decoder."""
-    decoded, refused = {}, set()
+def test_one_real_slice_is_the_same_in_every_syntax():
+    """Encodings of one GE slice (cornerstone3D)."""
+    decoded = {}
     for path in sorted((SHARED / "ct_transfer_syntaxes").glob("CTImage.dcm*")):
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        try:
-            stored = frames_in(path)[0]
-        except InputRefused as refusal:
-            assert refusal.code == "not-decodable"
-            refused.add(str(header.file_meta.TransferSyntaxUID)[-2:])
-        else:
-            measured = stored * float(header.RescaleSlope) + float(header.RescaleIntercept)
-            decoded[header.file_meta.TransferSyntaxUID] = measured
+        measured = frames_in(path)[0] * float(header.RescaleSlope) + float(header.RescaleIntercept)
+        decoded[header.file_meta.TransferSyntaxUID] = measured
     reference = decoded.pop(ExplicitVRLittleEndian)
-    assert refused == {"51", "53", "55"}
-    assert len(decoded) == 11
+    assert len(decoded) == 14
     for syntax, measured in decoded.items():
         worst = np.abs(measured - reference).max()
-        allowed = {"80": 0, "81": 10, "91": 60, "50": 400}.get(syntax[-2:], 0)  # near-lossless, lossy, 8 bit
+        # near-lossless, lossy, 8 bit; 12 bits of JPEG, rescaled to those by who wrote them
+        twelve = dict.fromkeys(("51", "53", "55"), 60)
+        allowed = {"80": 0, "81": 10, "91": 60, "50": 400, **twelve}.get(syntax[-2:], 0)
         assert worst <= allowed, (syntax.name, worst)
 
 

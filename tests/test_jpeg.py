@@ -1,0 +1,55 @@
+"""JPEG of twelve bits and progressive JPEG: taken at the door, decoded for pipelines as DCMTK decodes it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from node.accept import decodable_syntaxes
+from node.assemble.pixels import pixel_format, read_frames
+from node.header.read import parse
+from node.jpeg import SYNTAXES, decode_jpeg
+from tests import phantoms
+
+OPTIONS = dict(zip(SYNTAXES, ("+ee", "+es", "+ep"), strict=True))
+
+
+def dcmtk(program, *words):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is missing; install the Debian package dcmtk")
+    subprocess.run([program, *map(str, words)], check=True, capture_output=True)
+
+
+def stored_values(path):
+    return next(read_frames(path, pixel_format(parse(path), path), [0]))[1]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_the_door_offers_it(syntax):
+    assert syntax in decodable_syntaxes()
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_the_values_are_those_of_dcmtk(tmp_path, syntax):
+    ramp = np.arange(64 * 60).reshape(1, 64, 60) % 3000
+    (plain,) = phantoms.write_ct_series(tmp_path, ramp.astype(np.int16), phantoms.make_affine(), signed=False)
+    ds = dcmread(plain)
+    ds.BitsStored, ds.HighBit = 12, 11
+    ds.PixelData = ramp.astype("<u2").tobytes()
+    ds.save_as(plain)
+    dcmtk("dcmcjpeg", OPTIONS[syntax], "+q", "90", plain, tmp_path / "packed.dcm")
+    dcmtk("dcmdjpeg", tmp_path / "packed.dcm", tmp_path / "theirs.dcm")
+    assert dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == syntax
+    ours, theirs = stored_values(tmp_path / "packed.dcm"), dcmread(tmp_path / "theirs.dcm").pixel_array
+    assert ours.dtype == np.uint16
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2  # two implementations of one cosine
+
+
+def test_what_is_no_codestream_or_cut_off_is_refused(tmp_path):
+    for data in (b"", b"\xff\xd8\xff\xd9", b"\xff\xd8" + bytes(100)):
+        with pytest.raises(ValueError, match="libjpeg"):
+            decode_jpeg(data)
