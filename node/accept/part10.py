@@ -6,6 +6,7 @@ import struct
 
 from node.accept.header import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, plain_uid
 from node.errors import NotDicom
+from node.uid import is_harmless
 
 META_SOP_CLASS, META_SOP_INSTANCE, META_TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010  #: of group 2
 MAX_META_BYTES = 1 << 20
@@ -49,7 +50,7 @@ def begin(head: bytes) -> tuple[str, int, dict[int, str]]:
     Raises
     ------
     NotDicom
-        Empty, text, a DICOMDIR, cut off, or anything else.
+        Empty, text, a DICOMDIR, cut off, without a Transfer Syntax UID that is one, or anything else.
     """
     if not head:
         raise NotDicom("The file is empty.")
@@ -64,7 +65,10 @@ def begin(head: bytes) -> tuple[str, int, dict[int, str]]:
         raise NotDicom("The file ends in the middle of its meta information.")
     if meta.get(META_SOP_CLASS) == _DICOMDIR:
         raise NotDicom("This is a DICOMDIR, a list of other files.")
-    return meta.get(META_TRANSFER_SYNTAX) or guess(head[offset:]), offset, meta
+    syntax = meta.get(META_TRANSFER_SYNTAX) or guess(head[offset:])
+    if not is_harmless(syntax):  # it is written down, so it must be what it says
+        raise NotDicom("The Transfer Syntax UID of the file is malformed.")
+    return syntax, offset, meta
 
 
 def guess(head: bytes) -> str:
