@@ -7,7 +7,7 @@ of its own, so that one which hangs stops nobody, and what it said last is in th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from node.assemble import Decision, Evidence, decide, to_ask
@@ -23,6 +23,7 @@ log = get_log("assemble")
 
 #: Series Instance UID -> open associations that brought an instance of it.
 Bringing = Callable[[], Mapping[str, int]]
+_NEVER = datetime.min.replace(tzinfo=UTC)
 SILENT_PAUSE_S = 30.0  #: an archive that gave no answer is left alone for so long
 
 
@@ -82,8 +83,12 @@ def status(journal: Journal, config: Config, now: datetime) -> dict[str, Any]:
 
 
 def counter(node: Node, name: str) -> Callable[[], bool]:
-    """Return what asks one archive how many instances the series have that arrive."""
+    """Return what asks one archive how many instances the series have that arrive.
+
+    Each in its turn: one about which it would not answer comes after the others the next time.
+    """
     quiet_s = node.config.assemble.quiet_s
+    asked_at: dict[str, datetime] = {}  # Series Instance UID -> the last time, answered or not
     archive: Archive | None = None
     paused_until: datetime | None = None
     is_silent = False
@@ -93,13 +98,17 @@ def counter(node: Node, name: str) -> Callable[[], bool]:
         now = node.clock()
         if paused_until is not None and now < paused_until <= now + timedelta(seconds=SILENT_PAUSE_S):
             return False
-        due = [one for one in node.journal.arriving() if _is_due(one, name, now, quiet_s)]
+        arriving = node.journal.arriving()
+        for gone in asked_at.keys() - {one.series_uid for one in arriving}:
+            del asked_at[gone]
+        due = [one for one in arriving if _is_due(one, name, now, quiet_s)]
+        due.sort(key=lambda one: asked_at.get(one.series_uid, _NEVER))
         try:
             for one in due[:1]:  # between two questions the node may be told to stop
                 archive = archive or archive_of(node.config.sources[name], node.config)
-                asked_at = node.clock()
+                asked_at[one.series_uid] = node.clock()
                 said = archive.count(one.study_uid, one.series_uid)
-                node.journal.counted(one.series_uid, name, said, asked_at)
+                node.journal.counted(one.series_uid, name, said, asked_at[one.series_uid])
                 if is_silent:
                     log.info("counts_again", name=name)
                 is_silent = False

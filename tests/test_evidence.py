@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pydicom
@@ -18,14 +19,18 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from node import evidence
-from node.config import read_config
+from node.config import Config, read_config
+from node.flow import Node
 from node.journal import Journal
 from node.model import Settling
 from tests import archives, toy_case
 from tests.harness import NodeProcess, wait_until
+from tests.journal_makers import an_instance
 from tests.peers import DeafPacs, RecordingPacs
+from tests.proof_bench import Bench
 from tests.toy_node import make_node, read, small_ct, uid_of_file
 from tests.viewer.orthanc import Orthanc, missing
+from tests.web_peers import Says, WebPeer
 
 needs_orthanc = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")
 needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="apt-get install dcmtk")
@@ -321,6 +326,32 @@ def test_an_archive_that_hangs_delays_nothing_and_is_complained_of_once(orthanc,
             assert node.log.read_text().count("no_counts") == 1
         finally:
             node.kill()
+
+
+def test_a_series_that_an_archive_keeps_to_itself_does_not_hide_the_others(tmp_path):
+    """It is asked about each in its turn, also where it never answers about the first."""
+
+    def secretive(_number, asked):
+        series_uid = re.search(r"SeriesInstanceUID=([0-9.]+)", asked.target)[1]
+        if series_uid == "1.2.1":
+            return Says(403)
+        found = {"0020000E": series_uid, "00201209": 7}
+        elements = {tag: {"vr": "UI", "Value": [value]} for tag, value in found.items()}
+        return Says(200, json.dumps([elements]).encode(), {"Content-Type": "application/dicom+json"})
+
+    with WebPeer(secretive) as peer:
+        one = Bench(tmp_path, {})
+        sources = {"ARCHIVE": {"transport": "web", "url": peer.url, "counts": True}}
+        one.node = Node(**{**vars(one.node), "config": Config.model_validate({"sources": sources})})
+        for number in (1, 2, 3):
+            one.journal.record(an_instance(1, series=f"1.2.{number}", at=one.now))
+        ask = evidence.counter(one.node, "ARCHIVE")
+        for _ in range(3):
+            one.now += timedelta(seconds=evidence.SILENT_PAUSE_S + 1)
+            ask()
+        said = {series.series_uid: [c.instances for c in series.counts] for series in one.journal.arriving()}
+        one.journal.close()
+    assert said == {"1.2.1": [], "1.2.2": [7], "1.2.3": [7]}
 
 
 PRIORS = """
