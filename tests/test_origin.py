@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.uid import UID
 
 from node.darkroom import DECODABLE, Darkroom
+from node.jpeg import SYNTAXES
 from node.model import Instance
 from tests.paths import SHARED, needs_shared
 from tests.phantoms import uid_of
@@ -101,9 +104,21 @@ def encoded(part10: bytes) -> bytes:
     return part10[144 + int.from_bytes(part10[140:144], "little") :]
 
 
+def read_by_others(file: Path) -> pydicom.FileDataset:
+    """Return a file as pydicom can decode it; what it cannot, DCMTK decodes first."""
+    ds = pydicom.dcmread(file)
+    if ds.file_meta.TransferSyntaxUID not in SYNTAXES or "PixelData" not in ds:
+        return ds
+    if shutil.which("dcmdjpeg") is None:
+        pytest.skip("dcmdjpeg is missing; install the Debian package dcmtk")
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["dcmdjpeg", file, f"{folder}/plain.dcm"], check=True, capture_output=True)
+        return pydicom.dcmread(io.BytesIO(Path(folder, "plain.dcm").read_bytes()))
+
+
 def reference(file: Path) -> Any:
     """Return what pydicom makes of the frame that is shown: values in proportion to what is seen."""
-    ds = pydicom.dcmread(file)
+    ds = read_by_others(file)
     array = ds.pixel_array
     if int(ds.get("NumberOfFrames", 1) or 1) > 1:
         array = array[int(ds.get("RepresentativeFrameNumber", 1) or 1) - 1]
@@ -159,9 +174,12 @@ def check_transcoded(served: Served, file: Path, instance: Instance, path: str) 
     assert ours.file_meta.TransferSyntaxUID == EXPLICIT
     with warnings.catch_warnings(), suppress(ValueError):
         warnings.simplefilter("ignore")
-        theirs = pydicom.dcmread(file)
+        theirs = read_by_others(file)
         if "PixelData" in theirs:
-            assert np.array_equal(ours.pixel_array, theirs.pixel_array), f"{file.name} has other pixels"
+            # two implementations of one cosine transform may round otherwise
+            most = 2 if instance.transfer_syntax_uid in SYNTAXES else 0
+            off = np.abs(ours.pixel_array.astype(int) - theirs.pixel_array.astype(int)).max()
+            assert off <= most, f"{file.name} has other pixels"
 
 
 @needs_shared
