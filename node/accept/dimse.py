@@ -207,7 +207,7 @@ class DimseDoor:
         try:
             sop_class_uid = request.sop_class_uid
             if sop_class_uid != event.context.abstract_syntax or sop_class_uid not in self._classes:
-                return _answer(status.SOP_CLASS_NOT_SUPPORTED, "Not the SOP class that was agreed on.")
+                return status.answer(status.SOP_CLASS_NOT_SUPPORTED, "Not the SOP class that was agreed on.")
             if spool is None:
                 raise NotDicom("The request has no data set.")
             instance = self._receive(spool, request)
@@ -216,10 +216,10 @@ class DimseDoor:
             return status.SUCCESS
         except AcceptError as error:
             log.warning("instance_refused", code=error.code, reason=str(error), sender=request.sender)
-            return _answer(status.status_of(error), status.comment_of(error), error.tags)
+            return status.refusal(error)
         except Exception as error:  # noqa: BLE001 - the sender must hear that it is not stored, whatever it was
             log.error("instance_failed", error=describe(error), sender=request.sender)
-            return _answer(status.status_of(error), status.comment_of(error))
+            return status.refusal(error)
         finally:
             if spool is not None:
                 spool.discard()
@@ -252,13 +252,3 @@ def _remember(series: dict[str, None], uid: str) -> None:
     series[uid] = None  # last
     if len(series) > _MOST_SERIES:
         del series[next(iter(series))]
-
-
-def _answer(code: int, comment: str = "", tags: tuple[int, ...] = ()) -> Dataset:
-    answer = Dataset()
-    answer.Status = code
-    if comment:
-        answer.ErrorComment = comment
-    if tags:
-        answer.OffendingElement = list(tags)
-    return answer

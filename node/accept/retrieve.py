@@ -287,12 +287,12 @@ class _Taker:
             check_asked(spool, request, self._asked)
             self._receive(spool, request)
             self._came.stored.add(request.sop_instance_uid)
-            return _answer(status.SUCCESS)
+            return status.answer(status.SUCCESS)
         except Exception as error:  # noqa: BLE001 - the archive must hear that it is not taken, whatever it was
             why = str(error) if isinstance(error, AcceptError) else f"the node stumbled ({describe(error)})."
             self._came.refuse(why)
             log.warning("instance_refused", reason=why, sender=request.sender)
-            return _answer(status.status_of(error), status.comment_of(error))
+            return status.refusal(error)
         finally:
             if spool is not None:
                 spool.discard()
@@ -305,11 +305,3 @@ class _Taker:
             transfer_syntax_uid=transfer_syntax_uid,
             prior=self._asked.prior,
         )
-
-
-def _answer(code: int, comment: str = "") -> Dataset:
-    answer = Dataset()
-    answer.Status = code
-    if comment:
-        answer.ErrorComment = comment
-    return answer

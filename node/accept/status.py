@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
+from pydicom import Dataset
+
 from node.errors import (
     AcceptError,
     ContentConflict,
@@ -83,3 +85,20 @@ def comment_of(error: BaseException) -> str:
     if len(sentence) > LONGEST_COMMENT:
         sentence = sentence[: LONGEST_COMMENT - 3] + "..."
     return "".join(c if " " <= c <= "~" and c != "\\" else " " for c in sentence)
+
+
+def answer(code: int, comment: str = "", tags: tuple[int, ...] = ()) -> Dataset:
+    """Return the elements of an answer, as pynetdicom takes them (PS3.7 C.1)."""
+    told = Dataset()
+    told.Status = code
+    if comment:
+        told.ErrorComment = comment
+    if tags:
+        told.OffendingElement = list(tags)
+    return told
+
+
+def refusal(error: BaseException) -> Dataset:
+    """Return the answer to a sender whose object could not be taken."""
+    tags = error.tags if isinstance(error, AcceptError) else ()
+    return answer(status_of(error), comment_of(error), tags)
