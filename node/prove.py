@@ -100,6 +100,10 @@ def _heard(report: Report, node: Node, caller: str) -> int:
             took = f"{place} took {thing.sent_uid}, and"
             why = f"{took} {failure.sentence} (failure reason {reason:04X} in {told})."
             failed[failure.then][thing] = why
+        elif thing not in committed:
+            failed["ask"][thing] = (
+                f"{place} answered without {thing.sent_uid}, or with another class ({told})."
+            )
     if failed["ask"]:
         node.journal.ask_again(failed["ask"], _next(list(failed["ask"]), node, now))
     node.journal.lose(failed["send"], node.config.send, now)

@@ -194,6 +194,23 @@ def test_what_sending_again_cannot_cure_waits_for_a_person(bench, archive, reaso
 
 
 @commitment
+def test_an_answer_that_leaves_out_what_was_asked_for_is_told_and_it_is_asked_again(bench, archive):
+    archive.how.over = "never"
+    job = bench.job()
+    bench.after(0)
+    bench.after(2)
+    (asked,) = archive.asked
+    bench.hear(asked, archive, committed={f"2.25.{job.id}.1": "1.2.3"})
+    told = f"or with another class (transaction {asked.transaction_uid})."
+    assert bench.proofs(job)["1"] == f"archive answered without 2.25.{job.id}.1, {told}"
+    assert bench.standing()["why"].startswith("archive answered without")
+    while len(archive.asked) == 1:
+        bench.after(5)
+    bench.hear(archive.asked[-1], archive)
+    assert bench.state(job) is DONE
+
+
+@commitment
 def test_only_what_was_asked_of_this_archive_is_believed(bench, archive):
     archive.how.over = "never"
     job = bench.job()
