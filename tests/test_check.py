@@ -18,7 +18,7 @@ from tests.harness import RADNODE
 from tests.peers import ContextRefusingPacs, RecordingPacs, RejectingPacs
 from tests.web_peers import Says, WebPeer
 
-HEAD = '[node]\ndata = "data"\n[accept]\nreserve_gb = 0\n'
+HEAD = '[node]\ndata = "data"\n[show]\nport = 0\n[accept]\nreserve_gb = 0\n'
 DOOR = "[accept.dimse]\nport = 0\n"
 BAD = {
     "no device": (HEAD + DOOR + "[compute]\ndevices = []\n", "[compute] devices"),

@@ -297,7 +297,9 @@ def test_a_port_in_use_says_whose(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         config = tmp_path / "node.toml"
-        config.write_text(f'[node]\ndata = "data"\n[accept]\nreserve_gb = 0\n[accept.dimse]\nport = {port}\n')
+        config.write_text(
+            f'[node]\ndata = "data"\n[show]\nport = 0\n[accept]\nreserve_gb = 0\n[accept.dimse]\nport = {port}\n'
+        )
         done = radnode("serve", "--config", config)
     assert done.returncode == 2
     assert str(port) in done.stderr
@@ -307,7 +309,7 @@ def test_a_port_in_use_says_whose(tmp_path):
 def test_check_tells_every_complaint_at_once(tmp_path):
     config = tmp_path / "node.toml"
     config.write_text(
-        "[accept]\nreserve_gb = 1e9\n[accept.dimse]\nport = 0\n"
+        "[show]\nport = 0\n[accept]\nreserve_gb = 1e9\n[accept.dimse]\nport = 0\n"
         '[destinations.a]\ntransport = "dimse"\nae_title = "A"\nhost = "127.0.0.1"\nport = 9\n'
         '[[rules]]\nname = "r"\npipeline = "nothing"\n'
     )
@@ -322,7 +324,7 @@ def test_check_tells_every_complaint_at_once(tmp_path):
 def test_check_is_content_with_a_sound_node(tmp_path):
     config = tmp_path / "node.toml"
     config.write_text(
-        "[accept]\nreserve_gb = 0\n[accept.dimse]\nport = 0\n"
+        "[show]\nport = 0\n[accept]\nreserve_gb = 0\n[accept.dimse]\nport = 0\n"
         '[destinations.shelf]\ntransport = "folder"\npath = "shelf"\n'
         '[[rules]]\nname = "r"\npipeline = "lung-density"\nsend_to = ["shelf"]\n'
         '[rules.match]\nModality = "CT"\n'
