@@ -334,6 +334,7 @@ def _being_sent(now: datetime) -> ColumnElement[bool]:
         _delivery.c.destination == other.c.destination,
         ~_delivery.c.parked,
         _delivery.c.not_before <= now,
+        ~exists().where(schema.pause.c.destination == _delivery.c.destination),
     )
 
 

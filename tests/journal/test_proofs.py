@@ -231,3 +231,12 @@ def test_what_is_not_proved_of_a_job_is_told_with_the_job(journal, taken):
         "archive",
         "research",
     ]
+
+
+def test_what_an_alternate_took_is_asked_for_while_the_destination_is_held_back(journal):
+    job = a_job(journal)
+    journal.save_results(journal.claim(NOON), an_outcome(job.id), NOON)
+    journal.keep(job.id, replace(a_receipt(f"2.25.{job.id}.1"), via="second"), prove=True)
+    assert journal.unproved("second", after(1), most=9) == []  # the rest is being sent
+    journal.pause("archive", "", after(1))
+    assert len(journal.unproved("second", after(1), most=9)) == 1
