@@ -5,7 +5,7 @@ An answer that is followed by more, or cannot be whole, says so in a Warning hea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from node.show.asked import Asked, asked
+from node.show.dicom_json import Model
 from node.show.kept import INSTANCE, SERIES, STUDY
 from node.show.media import choose, wanted
 from node.show.models import MODELS, given
@@ -76,13 +77,16 @@ def _answer(
     request: Request, question: Asked, search: Search, rows: Sequence[Row], total: int, told: Sequence[str]
 ) -> Response:
     offer = choose(wanted(request), MODELS)
-    models = []
-    for row in rows:
-        row.computed["RetrieveURL"] = [here(request, _path(row))]
-        model = row.model(told, question.include)
-        if question.everything and len(row.kept) == 3:
-            model = row.everything() | model
-        models.append(model)
+
+    def models() -> Iterator[Model]:
+        for row in rows:  # one header is in memory at a time
+            row.computed["RetrieveURL"] = [here(request, _path(row))]
+            model = row.model(told, question.include)
+            if question.everything and len(row.kept) == 3:
+                model = row.everything() | model
+            row.forget()
+            yield model
+
     warnings = list(question.warnings)
     if (more := total - question.offset - len(rows)) > 0:
         known = f"{more} " if told[-len(_INSTANCE) :] != _INSTANCE else ""
@@ -92,9 +96,9 @@ def _answer(
     if search.cut_short:
         warnings.append("The search took too long and was ended, so that some results may be missing.")
     headers = {"Warning": ", ".join(f'299 radnode "{one}"' for one in warnings)} if warnings else {}
-    if not models and offer.part:  # in JSON an empty list says it: not every client takes 204 (Orthanc's)
+    if not rows and offer.part:  # in JSON an empty list says it: not every client takes 204 (Orthanc's)
         return Response(status_code=204, headers=headers)
-    return given(models, offer, headers)
+    return given(models(), offer, headers)
 
 
 def _path(row: Row) -> str:

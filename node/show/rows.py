@@ -64,6 +64,10 @@ class Row:
         """Return what the whole header says but for long binary values."""
         return as_model(self.header())
 
+    def forget(self) -> None:
+        """Let go of the header, of which thousands would fill the memory."""
+        self._header = None
+
     def header(self) -> Dataset:
         """Return the whole header; an empty one where it cannot be read."""
         if self._header is None:

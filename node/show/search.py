@@ -114,7 +114,9 @@ def _parted(demands: _Demands, keywords: frozenset[str]) -> tuple[_Demands, _Dem
 
 
 def _fits(row: Row, demands: _Demands) -> bool:
-    return all(demand(row.values(place)) for place, demand in demands.items())
+    fits = all(demand(row.values(place)) for place, demand in demands.items())
+    row.forget()
+    return fits
 
 
 def _date(row: Row) -> tuple[str, str, str]:
