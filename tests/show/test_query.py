@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -314,6 +316,22 @@ def test_those_who_ask_while_headers_are_read_wait_a_little_and_hear_what_is_mis
         go_on.set()
         answer = served.get("/series")
         assert len(answer.json) == 3 and "warning" not in answer.headers
+
+
+@pytest.mark.parametrize("query", ["instances?includefield=all", "series?KVP=120&includefield=KVP"])
+def test_headers_are_in_memory_one_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch, query: str):
+    read, alive, most = served.origin.index.read, weakref.WeakSet(), []
+
+    def watched(path: Path) -> pydicom.Dataset:
+        gc.collect()
+        most.append(len(alive))
+        alive.add(header := read(path))
+        return header
+
+    monkeypatch.setattr(served.origin.index, "read", watched)
+    monkeypatch.setattr(pydicom.Dataset, "__hash__", object.__hash__)
+    assert len(served.get(f"/{query}").json) >= 6
+    assert len(most) >= 6 and max(most) <= 1
 
 
 def test_bytes_of_one_series_in_memory_are_few(served: Served):
