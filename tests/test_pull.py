@@ -193,7 +193,7 @@ def test_studies_that_appear_are_fetched_once_and_again_when_they_grow(make_node
     wait_until(lambda: node.status()["instances"] == 1, "the study is seen and fetched")
     orthanc.store(files[1])
     wait_until(lambda: node.status()["instances"] == 2, "it has grown")
-    assert node.status()["pulls"]["done"] == 2
+    wait_until(lambda: node.status()["pulls"]["done"] == 2, "both requests have ended")
     orthanc_port = orthanc.dicom_port
     text = node.config.read_text()
     node.stop()
