@@ -42,7 +42,7 @@ class Database:
         self._turn = threading.Lock()
         self._quick = Quick(engine)
         self._changed = threading.Condition()
-        #: Grows with every transaction that this process writes; see `wait_for_change`.
+        #: Grows with what this process writes, but for arrivals; see `wait_for_change`.
         self.changes = 0
 
     def wait_for_change(self, seen: int, timeout_s: float) -> None:
@@ -67,10 +67,11 @@ class Database:
         """One transaction: all of it is durable when the block ends, or none of it."""
         with self._in_turn(), _told_plainly(), self._writer.begin() as connection:
             yield connection
+        self.wake()
 
     @contextmanager
     def _writing_quickly(self) -> Iterator[Transaction]:
-        """Do the same for what is written thousands of times."""
+        """Do the same for what is written thousands of times: nobody is woken by it."""
         with self._in_turn(), _told_plainly(), self._quick.transaction() as transaction:
             yield transaction
 
@@ -82,7 +83,6 @@ class Database:
             yield
         finally:
             self._turn.release()
-            self.wake()
 
     def _kept(self, path: Path) -> str:
         """Return how a path is written down: relative to the data folder where it lies in it."""
