@@ -340,7 +340,8 @@ def _dtype(format_: PixelFormat) -> np.dtype[Any]:
 def _within_bits(array: NDArray[Any], format_: PixelFormat) -> NDArray[Any]:
     """Return values without what stands above Bits Stored, which is not ours (old overlays), but the sign."""
     unused = format_.bits_allocated - format_.bits_stored
-    return np.right_shift(np.left_shift(array, unused), unused)
+    within: NDArray[Any] = np.right_shift(np.left_shift(array, unused), unused)
+    return within
 
 
 def _native(data: bytes, format_: PixelFormat) -> NDArray[Any]:
