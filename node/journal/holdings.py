@@ -72,11 +72,6 @@ class Holdings(Database):
                 for row in connection.execute(query)
             ]
 
-    def held_series_uids(self) -> set[str]:
-        """Return the UIDs of the series that came from outside."""
-        with self._reading() as connection:
-            return set(connection.scalars(select(_series.c.series_uid)))
-
     def series_counted(self) -> int:
         """Return how many series are known; another number than before tells that some aged out."""
         with self._reading() as connection:
