@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from node.accept import check_inbox, chosen_classes, decodable_syntaxes, listen_on
-from node.accept.policy import knows
+from node.accept.policy import unknown
 from node.assign import parse_rules
 from node.compute import installed
 from node.compute.local import resolve_devices
@@ -183,12 +183,10 @@ def _coming(config: Config) -> Iterator[tuple[str, str]]:
         if isinstance(entry, DimseDestination) and entry.proof == "commitment"
     }
     for place, (asked, ae_title) in brings.items():
+        why = unknown(config.accept, ae_title)
         yield (
             f"{place}: the way back",
-            ""
-            if config.accept.dimse.enabled and knows(config.accept, ae_title)
-            else f"it answers {asked} by calling us, and [accept] lets no caller {ae_title} in; "
-            "name it in callers or in a policy",
+            f"it answers {asked} by calling us, and would not be let in: {why}" if why else "",
         )
 
 

@@ -250,15 +250,23 @@ def test_check_says_that_our_own_certificate_ends_soon(tmp_path, certificates):
     assert "ends on" in looked_at(tmp_path, certificates.tls(certificates.ending))["[tls]"]
 
 
+POLICY = '[accept.policies.ct]\ncalling = ["CT1"]'
+
+
 @pytest.mark.parametrize(
     ("accept", "ends"),
     [
         ("", ""),
-        ('callers = ["CT1"]', "name it in callers or in a policy"),
+        ('callers = ["CT1"]', "let in: ARCHIVE is not among [accept] callers; name it there"),
         ('callers = ["CT1", "ARCHIVE"]', ""),
-        ('[accept.policies.ct]\ncalling = ["CT1"]', "name it in callers or in a policy"),
+        (POLICY, "let in: no policy of [accept.policies] is for ARCHIVE; name it in the calling of one"),
+        (f'callers = ["CT1"]\n{POLICY}', "name it in callers and in the calling of a policy"),
+        (
+            f'callers = ["ARCHIVE"]\n{POLICY}',
+            "let in: no policy of [accept.policies] is for ARCHIVE; name it in the calling of one",
+        ),
         ('[accept.policies.ct]\nhosts = ["127.0.0.1"]', ""),
-        ("[accept.dimse]\nenabled = false", "name it in callers or in a policy"),
+        ("[accept.dimse]\nenabled = false", "so nobody can call us by DIMSE; enable it"),
     ],
 )
 def test_check_says_who_cannot_bring_what_we_ask_for(tmp_path, accept, ends):

@@ -74,11 +74,22 @@ def admit(config: AcceptTable, ours: str, caller: Caller, open_now: Mapping[str,
     return Rejected(CALLING_NOT_RECOGNIZED, _TOLD[depth].format(repr(nearest)))
 
 
-def knows(config: AcceptTable, calling: str) -> bool:
-    """Return whether somebody with this AE title may come in, from the right place."""
+def unknown(config: AcceptTable, calling: str) -> str:
+    """Return why nobody with this AE title may come in; "" where he may, from the right place."""
+    if not config.dimse.enabled:
+        return "[accept.dimse] is not enabled, so nobody can call us by DIMSE; enable it"
     listed = not config.callers or calling in config.callers
     fits = not config.policies or any(not p.calling or calling in p.calling for p in config.policies.values())
-    return listed and fits
+    if listed and fits:
+        return ""
+    if fits:
+        return f"{calling} is not among [accept] callers; name it there"
+    if listed:
+        return f"no policy of [accept.policies] is for {calling}; name it in the calling of one"
+    return (
+        f"{calling} is not among [accept] callers, and no policy of [accept.policies] is for it; "
+        "name it in callers and in the calling of a policy"
+    )
 
 
 #: What does not fit a policy, the first that is asked; who gets further is nearer.
