@@ -170,6 +170,25 @@ BAD_FILES = [
         "[accept.policies.ct] certificates are only seen where a door has "
         'tls = "mutual": [accept.dimse] or [show]',
     ),
+    # what an archive is asked, and from where one may come
+    (
+        '[sources.pacs]\ntransport = "web"\nurl = "http://127.0.0.1/dicom-web"\n'
+        '[sources.pacs.watch]\nmatch = { ModalityInStudy = "CT" }',
+        "[sources.pacs.watch] match: 'ModalityInStudy' is no DICOM keyword that an archive can be asked "
+        "for; did you mean 'ModalitiesInStudy'?",
+    ),
+    *(
+        (
+            f'[accept.policies.x]\nhosts = ["10.0.0.0/24", {entry}]',
+            "[accept.policies.x] hosts, entry 2: must be an address or a network, as in '10.0.0.0/24', "
+            f"not {told}",
+        )
+        for entry, told in (
+            ('"10.0.0.0/33"', "'10.0.0.0/33'"),
+            ('"10.0.0.5/24"', "'10.0.0.5/24'"),
+            ("5", "5"),
+        )
+    ),
 ]
 
 

@@ -2,7 +2,7 @@
 
 fields.py    kinds of values
 doors.py     who we are and who may come in
-peers.py     whom we call
+peers.py     whom we call (matching.py: what may be asked of them)
 work.py      what is done with what came
 whole.py     all of it: read, checked, told what is wrong (complaint.py, environment.py)
 """

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Literal
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints
+from pydantic_core import PydanticCustomError
 
 #: VR AE, PS3.5 6.2: 1 to 16 characters without backslash and control characters.
 AETitle = Annotated[
@@ -36,8 +37,19 @@ Digest = Annotated[
     BeforeValidator(lambda value: value.replace(":", "").lower() if isinstance(value, str) else value),
     StringConstraints(pattern=r"^[0-9a-f]{64}$"),
 ]
-#: An address of a network, or a whole one: "10.0.0.5", "10.0.0.0/24".
-Network = IPv4Network | IPv6Network
+
+
+def _network(value: Any) -> IPv4Network | IPv6Network:
+    try:
+        if isinstance(value, str):  # a number would be taken for an address
+            return ip_network(value.strip())
+    except ValueError:
+        pass
+    raise PydanticCustomError("ip_network", "neither an address nor a network")
+
+
+#: An address of a network, or a whole one: "10.0.0.5", "10.0.0.0/24". One validator, so one complaint.
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
 #: "off"; "on": we show our certificate; "mutual": and callers must show one that [tls] authorities signed.
 DoorTls = Literal["off", "on", "mutual"]
 #: http or https, a host and a path; no name, password, query or fragment.

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from node.config.fields import AETitle, Host, Name, Seconds, Table, Url
+from node.config.matching import misfits
 from node.profile import LABELMAP_CLASS, Coordinates, Extra, Profile, Report, Segmentation, decide
 
 
@@ -78,6 +79,13 @@ class Watch(Table):
     days: Annotated[int, Field(ge=0, le=3650)] = 1  #: studies of today and of so many days before
     #: Keyword -> what C-FIND or QIDO-RS is asked for, e.g. ``ModalitiesInStudy = "CT"``.
     match: dict[Name, str] = {}
+
+    @field_validator("match")
+    @classmethod
+    def _can_be_asked(cls, match: dict[str, str]) -> dict[str, str]:
+        if wrong := "; ".join(misfits(match)):
+            raise ValueError(wrong)
+        return match
 
 
 class _Source(Table):

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-
 from node.config import Config, DimseDestination, DimseSource, StowDestination, WebSource
+from node.config.matching import misfits
 from node.errors import ConfigError, PeerRefused
 from node.log import get_log
 from node.uid import is_harmless
@@ -24,7 +23,7 @@ Level = Literal["STUDY", "SERIES", "IMAGE"]  #: PS3.4 C.6.2.1: Query/Retrieve Le
 
 MOST_SERIES: Final = 2_000  #: of one study
 MOST_INSTANCES: Final = 100_000  #: of one series
-LONGEST_VALUE: Final = 1024  #: characters; a longer one says nothing that is asked here
+LONGEST_VALUE: Final = 1024  #: characters of an answer; a longer one says nothing that is asked here
 
 #: The UID that tells one answer of a level from another.
 UNIQUE_KEY: Final[Mapping[Level, str]] = {
@@ -187,15 +186,8 @@ def check_match(match: Mapping[str, str]) -> None:
         A keyword that DICOM does not know, or one that is a sequence or bulk data; a value that would be
         taken for another one.
     """
-    for keyword, value in match.items():
-        tag = tag_for_keyword(keyword)
-        if tag is None or tag >> 16 in (0x0000, 0x0002) or dictionary_VR(tag)[:2] in _NOT_ASKED:
-            raise ConfigError(f"{keyword!r} is no DICOM keyword that an archive can be asked for.")
-        if not value.isprintable() or len(value) > LONGEST_VALUE:
-            raise ConfigError(f"What {keyword} is to match has control characters, or is too long.")
-
-
-_NOT_ASKED = frozenset("SQ OB OD OF OL OV OW UN AT".split())
+    for misfit in misfits(match):
+        raise ConfigError(f"{misfit[0].upper()}{misfit[1:]}{'' if misfit.endswith('?') else '.'}")
 
 
 def checked(

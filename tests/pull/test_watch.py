@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 
 import pytest
+from pydantic import ValidationError
 
 from node.config import Watch
-from node.peer.query import Found
+from node.errors import ConfigError
+from node.peer.query import Found, check_match
 from node.pull import watch
 from node.pull.watch import asked, look, news
 from tests import archives
@@ -97,10 +100,20 @@ def test_trouble_is_told_and_ends_with_the_trouble(tmp_path, monkeypatch) -> Non
             assert "say more in match" in node.journal.status()["pulls"]["sources"]["pacs"]
 
 
-@pytest.mark.parametrize("match", ['Nonsense = "1"', 'PixelData = "1"'])
-def test_a_match_that_cannot_be_asked_is_told_too(tmp_path, match: str) -> None:
-    source = {"transport": "dimse", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": 1, "timeout_s": 3}
-    more = pacs(source) + f"[sources.pacs.watch]\n[sources.pacs.watch.match]\n{match}\n"
-    with opened(tmp_path / "node", more) as (node, _):
-        assert look("pacs", node) == 0
-        assert "no DICOM keyword" in node.journal.status()["pulls"]["sources"]["pacs"]
+@pytest.mark.parametrize(
+    ("match", "told"),
+    [
+        (
+            {"ModalityInStudy": "CT"},
+            "'ModalityInStudy' is no DICOM keyword that an archive can be asked for; "
+            "did you mean 'ModalitiesInStudy'?",
+        ),
+        ({"PixelData": "1"}, "'PixelData' is no DICOM keyword that an archive can be asked for."),
+        ({"PatientID": "a\nb"}, "what PatientID is to match has control characters, or is too long"),
+    ],
+)
+def test_a_match_that_cannot_be_asked_is_no_configuration_and_pull_says_the_same(match, told: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(told.removesuffix("."))):
+        Watch(match=match)
+    with pytest.raises(ConfigError, match=re.escape(told[1:])):
+        check_match(match)
