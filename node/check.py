@@ -109,6 +109,7 @@ def _peers(config: Config) -> Iterator[tuple[str, str]]:
         yield from _source(name, source, config)
     for name, destination in config.destinations.items():
         yield from _destination(name, destination, config)
+        yield from _unproved(name, config)
 
 
 def _destination(name: str, destination: Destination, config: Config) -> Iterator[tuple[str, str]]:
@@ -141,6 +142,22 @@ def _proof(name: str, destination: DimseDestination, config: Config) -> Iterator
         taken, complaint = _echo(destination, (service,), config)
         lack = "" if taken.get(service) else f"it does none; set proof = {others}"
         yield f"destination {name}: {what}, for proof", complaint or lack
+
+
+def _unproved(name: str, config: Config) -> Iterator[tuple[str, str]]:
+    """Remark which alternates of a destination that proves what it has do not do so themselves.
+
+    That is no complaint: a folder cannot, and may be just what is wanted while an archive is away.
+    """
+    if config.proof(name) == "none":
+        return
+    for alternate in config.destinations[name].alternates:
+        if config.proof(alternate) == "none":
+            yield (
+                f"destination {name}: its alternate {alternate} proves nothing; what that took counts as "
+                f"delivered, and is not sent to {name} later",
+                "",
+            )
 
 
 def _source(name: str, source: Source, config: Config) -> Iterator[tuple[str, str]]:

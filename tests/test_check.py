@@ -282,6 +282,28 @@ def test_check_says_who_cannot_bring_what_we_ask_for(tmp_path, accept, ends):
         assert bool(told) == bool(ends)
 
 
+@pytest.mark.parametrize(
+    ("proof", "theirs", "remarked"),
+    [("query", "none", ["shelf", "second"]), ("query", "query", ["shelf"]), ("none", "none", [])],
+)
+def test_check_remarks_which_alternates_prove_nothing_of_what_counts_as_delivered(
+    tmp_path, proof, theirs, remarked
+):
+    archive = 'transport = "dimse"\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = 1\n'
+    (tmp_path / "node.toml").write_text(
+        '[node]\ndata = "data"\n[destinations.shelf]\ntransport = "folder"\npath = "out"\n'
+        f'[destinations.second]\n{archive}proof = "{theirs}"\n'
+        f'[destinations.pacs]\n{archive}proof = "{proof}"\nalternates = ["shelf", "second"]\n'
+    )
+    found = dict(complaints(read_config(tmp_path / "node.toml")))
+    remarks = {what: complaint for what, complaint in found.items() if "alternate" in what}
+    assert remarks == {
+        f"destination pacs: its alternate {name} proves nothing; what that took counts as delivered, "
+        "and is not sent to pacs later": ""
+        for name in remarked
+    }
+
+
 def test_a_token_is_not_to_go_in_clear_text(tmp_path):
     text = stow_at("http://pacs.example/dicom-web", 'token_file = "token"\n')
     with pytest.raises(ConfigError, match=r"\[destinations.cloud\] token_file .* use https"):
