@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from node.errors import foreseen
 from node.model import Lack, Route, Series
@@ -78,6 +79,8 @@ TRANSITIONS: frozenset[tuple[JobState, JobState]] = frozenset(
 )
 
 OPEN = frozenset({QUEUED, COMPUTING, SENDING})
+
+INCOMPLETE: Final = "series-incomplete"  #: the code of a lack: a series is refused since it is not whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +172,7 @@ def _without_refused(route: Route, series: Mapping[str, Series]) -> Route:
     sentence = " ".join(
         told if len(route.inputs) == 1 else f"Input {role!r}: {told}" for role, told in refused.items()
     )
-    return replace(route, lack=Lack(code="series-incomplete", sentence=sentence, roles=tuple(refused)))
+    return replace(route, lack=Lack(code=INCOMPLETE, sentence=sentence, roles=tuple(refused)))
 
 
 def _needed(route: Route, cards: Mapping[str, Card], role: str) -> Route:
@@ -273,7 +276,7 @@ def after_error(job: Job, error: Exception, now: datetime, tries: int) -> Ending
     if job.spec.lack and isinstance(error, InputRefused) and job.spec.lack.then == "skip":
         return Ending(to=CANCELLED, code="skipped", reason=error.sentence)
     if isinstance(error, InputRefused):
-        return Ending(to=REFUSED, code=error.code, reason=error.sentence)
+        return Ending(to=REFUSED, code=error.code, reason=" ".join([error.sentence, *_cautions(job.spec)]))
     known = foreseen(error)
     if known.then == "leave":
         return None
@@ -281,3 +284,15 @@ def after_error(job: Job, error: Exception, now: datetime, tries: int) -> Ending
         not_before = next_try(now, job.tries)
         return Ending(to=QUEUED, code=known.code, reason=str(known), not_before=not_before)
     return Ending(to=FAILED, code=known.code, reason=str(known))
+
+
+def _cautions(spec: JobSpec) -> list[str]:
+    """Return what a refusal must say of its series: what is missing may be why it is not fit.
+
+    A series that is refused since it is not whole says so already.
+    """
+    told = spec.lack.roles if spec.lack and spec.lack.code == INCOMPLETE else ()
+    said = {role: one.caution for role, one in spec.inputs.items() if one.caution and role not in told}
+    if len(spec.inputs) == 1:
+        return [f"{caution[0].upper()}{caution[1:]}." for caution in said.values()]
+    return [f"Input {role!r}: {caution}." for role, caution in said.items()]

@@ -299,7 +299,10 @@ def test_what_does_not_come_is_waited_for_until_the_archive_loses_it_or_an_opera
         assert f"{uids[0]}  7 instances: {why}" in node.run("status").stdout
         assert f"  {why}" in node.run("explain", uids[0]).stdout
         assert node.run("settle", uids[1]).stdout == f"Series {uids[1]} goes on with the 6 instances held.\n"
-        assert settled(node, uids[1]).by == "operator"
+        told = settled(node, uids[1])
+        assert (told.by, told.counts) == ("operator", {"ARCHIVE": 8})
+        assert "any more, although ARCHIVE counts 8 and 6 came" in node.run("explain", uids[1]).stdout
+        assert [one["counts"] for one in node.status()["incomplete"]] == [{"ARCHIVE": 8}]
         ended(node, uids[1])
         assert any("ARCHIVE counts 8 instances, 6 came" in one for one in sentences(viewer, uids[1]))
         _, found = orthanc.ask("POST", "/tools/lookup", uid_of_file(lost[7]).encode())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from node.errors import Cancelled, EncodeError, JournalUnavailable, WorkerLost
 from node.job import Job, JobState, after_error, spec_of
-from node.model import Route, Series
+from node.model import Lack, Route, Series
 from pipelines.contract import InputRefused
 from tests.assign.helpers import card
 from tests.journal_makers import NOON, a_spec, an_instance, sha
@@ -46,6 +47,36 @@ def test_an_error_decides_what_becomes_of_a_job(error, tries, state, code):
     assert (end.to, end.code) == (state, code)
     assert "CANARY" not in end.reason
     assert (end.not_before == NOON + timedelta(seconds=5)) == (state is JobState.QUEUED)
+
+
+NOT_WHOLE = "the series is not whole: ARCHIVE counts 64 instances, 32 came"
+CUT = InputRefused("lung-cut-off", "The right lung is cut at the bottom.")
+
+
+def with_cautions(lack: Lack | None = None, **cautions: str) -> Job:
+    (one,) = a_spec().inputs.values()
+    inputs = {role: replace(one, caution=caution) for role, caution in cautions.items()}
+    return replace(a_job(1), spec=replace(a_spec(), inputs=inputs, lack=lack))
+
+
+def test_a_refusal_says_that_the_series_is_not_whole():
+    end = after_error(with_cautions(ct=NOT_WHOLE), CUT, NOON, tries=2)
+    assert (end.to, end.code) == (JobState.REFUSED, "lung-cut-off")
+    assert end.reason == (
+        "The right lung is cut at the bottom. The series is not whole: ARCHIVE counts 64 instances, 32 came."
+    )
+    assert after_error(with_cautions(ct=""), CUT, NOON, tries=2).reason == CUT.sentence
+
+
+def test_a_refusal_says_which_of_several_series_is_not_whole():
+    end = after_error(with_cautions(t1="", flair=NOT_WHOLE), CUT, NOON, tries=2)
+    assert end.reason == f"The right lung is cut at the bottom. Input 'flair': {NOT_WHOLE}."
+
+
+def test_a_series_that_is_refused_since_it_is_not_whole_says_so_once():
+    lack = Lack(code="series-incomplete", sentence="It is refused.", roles=("ct",))
+    job = with_cautions(lack, ct=NOT_WHOLE)
+    assert after_error(job, InputRefused(lack.code, lack.sentence), NOON, tries=2).reason == "It is refused."
 
 
 def test_what_is_in_other_hands_is_left_there():

@@ -82,7 +82,7 @@ def decide(evidence: Evidence, now: datetime, quiet_s: float, incomplete: Incomp
     silent_s = abs((now - evidence.last_arrival_at).total_seconds())
     most = _most(evidence.counts)
     if evidence.is_ordered:
-        return _settle(evidence, silent_s, "operator", "An operator said that it is not waited for any more.")
+        return _settle(evidence, silent_s, "operator", _ordered(evidence.held, most))
     if most is not None and most[1] > evidence.held:
         return _awaited(evidence, silent_s, quiet_s, most, incomplete)
     if most is not None and most[1] == evidence.held:
@@ -131,6 +131,14 @@ def _awaited(
     then = "it is refused" if incomplete == "refuse" else "it goes on with a caution"
     sentence = f"Nothing new for {wait_s:g} s although {told}: {then}."
     return _settle(evidence, silent_s, "patience", sentence, is_refused=incomplete == "refuse")
+
+
+def _ordered(held: int, most: tuple[str, int] | None) -> str:
+    """Say that an operator ended the waiting, and what he goes on without."""
+    said = "An operator said that it is not waited for any more"
+    if most is None or most[1] <= held:
+        return f"{said}."
+    return f"{said}, although {most[0]} counts {most[1]} and {held} came: it goes on with a caution."
 
 
 def _was_ahead(evidence: Evidence, quiet_s: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
@@ -123,14 +124,19 @@ def orders(connection: Connection) -> Mapping[str, int]:
 
 
 def incomplete(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    """Return the series that settled without what an archive counts, as they stand, the last one first."""
+    """Return the series that settled without what an archive counts, as they stand, the last one first.
+
+    They ran out of patience, or an operator said so.
+    """
     query = (
         select(*_told, _settling.c.revision, _settling.c.at)
         .join(_series, _series.c.series_uid == _settling.c.series_uid)
-        .where(_settling.c.revision == _series.c.revision, _settling.c.decided_by == "patience")
+        .where(
+            _settling.c.revision == _series.c.revision, _settling.c.decided_by.in_(("patience", "operator"))
+        )
         .order_by(_settling.c.at.desc())
-        .limit(limit)
     )
+    lacking = (row for row in connection.execute(query) if _lacks(row.held, row.evidence))
     return [
         {
             "series_uid": row.series_uid,
@@ -140,8 +146,13 @@ def incomplete(connection: Connection, limit: int) -> list[dict[str, Any]]:
             "counts": row.evidence["counts"],
             "reason": row.evidence["sentence"],
         }
-        for row in connection.execute(query)
+        for row in islice(lacking, limit)
     ]
+
+
+def _lacks(held: int, evidence: Mapping[str, Any]) -> bool:
+    """Whether an archive counted more instances than were held."""
+    return any(counted is not None and counted > held for counted in evidence["counts"].values())
 
 
 def counts(connection: Connection) -> Mapping[str, list[Count]]:

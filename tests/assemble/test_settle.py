@@ -150,6 +150,17 @@ def test_an_operator_ends_the_waiting_and_the_caution_stays():
     told = decision(1, held=152, counts=[count(200)], incomplete="wait", is_ordered=True).settling
     assert (told.by, told.is_refused) == ("operator", False)
     assert "counts 200 instances, 152 came" in told.caution
+    assert told.counts == {"ARCHIVE": 200}
+    assert told.sentence == (
+        "An operator said that it is not waited for any more, although ARCHIVE counts 200 and 152 came: "
+        "it goes on with a caution."
+    )
+
+
+@pytest.mark.parametrize("counts", [[], [152], [40], [None]])
+def test_an_operator_who_goes_on_without_nothing_is_told_as_that(counts):
+    told = decision(1, held=152, counts=[count(said) for said in counts], is_ordered=True).settling
+    assert told.sentence == "An operator said that it is not waited for any more."
 
 
 @pytest.mark.parametrize("said", [0, 40, 152])

@@ -105,15 +105,23 @@ def test_an_operator_cannot_order_what_is_not_waited_for(journal):
         journal.settle(UID, NOON)
 
 
-def test_what_went_on_without_what_an_archive_counts_is_told_until_it_comes(journal):
+@pytest.mark.parametrize("by", ["patience", "operator"])
+def test_what_went_on_without_what_an_archive_counts_is_told_until_it_comes(journal, by):
     arrive(journal)
     assert journal.status()["incomplete"] == []
-    settle(journal, by="patience", counts={"ARCHIVE": 5})
+    settle(journal, by=by, counts={"cloud": None, "ARCHIVE": 5})
     (told,) = journal.status()["incomplete"]
     assert (told["series_uid"], told["revision"], told["instances"]) == (UID, 1, 3)
-    assert (told["counts"], told["reason"]) == ({"ARCHIVE": 5}, "All are here.")
+    assert (told["counts"], told["reason"]) == ({"cloud": None, "ARCHIVE": 5}, "All are here.")
     arrive(journal, [4, 5])
     settle(journal, 5)
+    assert journal.status()["incomplete"] == []
+
+
+@pytest.mark.parametrize("counts", [{}, {"ARCHIVE": None}, {"ARCHIVE": 3}, {"ARCHIVE": 2}])
+def test_what_an_operator_had_settled_and_nobody_counts_as_more_is_not_told_as_incomplete(journal, counts):
+    arrive(journal)
+    settle(journal, by="operator", counts=counts)
     assert journal.status()["incomplete"] == []
 
 
