@@ -12,6 +12,7 @@ from node.profile import Presentation
 
 RULE = '[[rules]]\nname = "lungs"\npipeline = "lung-density"\n'
 ARCHIVE = '[destinations.archive]\ntransport = "dimse"\nae_title = "ARCHIVE"\nhost = "10.0.0.5"\nport = 104\n'
+PACS = ARCHIVE.replace("[destinations.archive]", "[sources.pacs]")
 AE = "must be an AE title, 1 to 16 characters without backslash (PS3.5 6.2), not"
 
 BAD_RESULTS = [
@@ -81,6 +82,18 @@ BAD_FILES = [
         '[pipelines.x]\nfolder = "x"\nsha265 = ""\nsha256 = ""',
         "[pipelines.x] sha265: unknown key; did you mean 'sha256'?",
     ),
+    (ARCHIVE + 'url = "http://x"', '[destinations.archive] url: only for transport = "stow"'),
+    (ARCHIVE + 'token_file = "x"', '[destinations.archive] token_file: only for transport = "stow"'),
+    (
+        '[destinations.out]\ntransport = "folder"\npath = "x"\ntimeout_s = 3',
+        '[destinations.out] timeout_s: only for transport = "dimse" or "stow"',
+    ),
+    (PACS + 'url = "http://x"', '[sources.pacs] url: only for transport = "web"'),
+    (PACS + "watch.day = 1", "[sources.pacs.watch] day: unknown key"),
+    (
+        '[sources.cloud]\ntransport = "web"\nurl = "http://x"\nretrieve = "get"',
+        '[sources.cloud] retrieve: only for transport = "dimse"',
+    ),
     # missing keys
     ('[[rules]]\nname = "lungs"', "[[rules]] number 1 ('lungs') pipeline: this key is required"),
     ('[[rules]]\npipeline = "x"', "[[rules]] number 1 name: this key is required"),
@@ -146,6 +159,14 @@ BAD_FILES = [
         "[destinations.archive] host: must be the name or address of a machine, not ''",
     ),
     # what does not go together
+    (
+        ARCHIVE + 'alternates = ["archive"]',
+        "[destinations.archive] alternates names 'archive' itself; name other destinations",
+    ),
+    (
+        ARCHIVE + 'alternates = ["second"]',
+        "[destinations.archive] alternates names 'second', but the other destinations are: there is none",
+    ),
     (RULE + RULE, "[[rules]] several are named 'lungs'"),
     (
         RULE + 'send_to = ["archive"]',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 #: What pydantic finds wrong -> how we say it. ``{}`` is the value, the rest pydantic's context.
@@ -34,8 +34,8 @@ _SENTENCES = {
 }
 
 
-#: Tables whose tables are of several kinds -> how these are told apart.
-BY_TRANSPORT = {"destinations": "'dimse', 'stow' or 'folder'", "sources": "'dimse' or 'web'"}
+#: Tables whose tables are of several kinds -> the transports by which these are told apart.
+BY_TRANSPORT = {"destinations": ("dimse", "stow", "folder"), "sources": ("dimse", "web")}
 
 
 def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[Any], str], list[str]]) -> str:
@@ -60,6 +60,8 @@ def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[An
     place = _place(loc, raw)
     if kind == "extra_forbidden":
         chosen = detail["loc"][2] if loc[0] in BY_TRANSPORT else ""
+        if owners := _owners(loc, known_keys):
+            return f"{place}: only for transport = {owners}"
         near = difflib.get_close_matches(str(loc[-1]), known_keys(loc[:-1], chosen), n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"{place}: unknown {'table' if isinstance(detail['input'], dict) else 'key'}{hint}"
@@ -83,7 +85,21 @@ def complaint(detail: Any, raw: Mapping[str, Any], known_keys: Callable[[list[An
         sentence = "must be a list of tables, each begun by [[rules]]"
     value = repr(detail["input"])
     value = value if len(value) <= 60 else f"{value[:60]}..."
-    return f"{place}: {sentence.format(value, transports=BY_TRANSPORT.get(loc[0]), **detail.get('ctx', {}))}"
+    transports = _either(map(repr, BY_TRANSPORT.get(loc[0], ())))
+    return f"{place}: {sentence.format(value, transports=transports, **detail.get('ctx', {}))}"
+
+
+def _owners(loc: list[Any], known_keys: Callable[[list[Any], str], list[str]]) -> str:
+    """Return the transports that have a key which the chosen one does not; "" where none has."""
+    if loc[0] not in BY_TRANSPORT or len(loc) != 3:
+        return ""
+    return _either(f'"{one}"' for one in BY_TRANSPORT[loc[0]] if loc[2] in known_keys(loc[:2], one))
+
+
+def _either(words: Iterable[str]) -> str:
+    """Return e.g. ``"a, b or c"``."""
+    *others, last = [*words] or [""]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _place(loc: list[Any], raw: Mapping[str, Any]) -> str:

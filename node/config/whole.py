@@ -93,7 +93,9 @@ class Config(Table):
                     )
         for place, destination in self.destinations.items():
             for name in destination.alternates:
-                if name not in self.destinations or name == place:
+                if name == place:
+                    yield f"[destinations.{place}] alternates names {name!r} itself; name other destinations"
+                elif name not in self.destinations:
                     others = [other for other in self.destinations if other != place]
                     yield (
                         f"[destinations.{place}] alternates names {name!r}, but the other destinations are: "
