@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from node.config import Config
 from node.errors import ConfigError, NodeError
@@ -44,7 +43,13 @@ def pull(
     prior: Annotated[
         bool, typer.Option("--prior", help="As earlier studies: they start nothing of their own.")
     ] = False,
-    wait: Annotated[bool, typer.Option(help="Wait until all is here, or has failed.")] = True,
+    wait: Annotated[
+        bool, typer.Option(help="Wait until all is here, or has failed; else it is left to the node.")
+    ] = True,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Wait no longer than this; the node goes on.", metavar="SECONDS"),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask where several studies match.")] = False,
     config: ConfigPath = None,
 ) -> None:
@@ -65,7 +70,7 @@ def pull(
                 f"Asked for {_many(len(wanted))} from {escape(name)}; see `radnode status`.", soft_wrap=True
             )
             return
-        ended = _wait(journal, ids, chosen)
+        ended = _wait(journal, ids, chosen, timeout)
     finally:
         journal.close()
     for one in ended:
@@ -121,35 +126,60 @@ def parse(text: str) -> Mapping[str, str]:
 
 def _show(found: Sequence[Found]) -> None:
     """List studies so that a person knows which they are, without who they are of."""
-    table = Table("date", "modalities", "description", "series", "instances", "study")
     for one in found:
-        count = "" if one.instances is None else str(one.instances)
-        modalities = " ".join(one.values.get("ModalitiesInStudy", ()))
-        told = one.one("StudyDate"), modalities, one.one("StudyDescription")
-        table.add_row(*map(escape, (*told, one.one("NumberOfStudyRelatedSeries"), count, one.uid)))
-    out.print(table)
+        modalities = " ".join(one.values.get("ModalitiesInStudy", ())) or "?"
+        sizes = one.one("NumberOfStudyRelatedSeries") or "?", "?" if one.instances is None else one.instances
+        told = (
+            one.one("StudyDate") or "no date",
+            modalities,
+            f"{sizes[0]} series, {sizes[1]} instances",
+            one.one("StudyDescription"),
+        )
+        line = "".join(c if c.isprintable() else " " for c in "  ".join(filter(None, told)))
+        out.print(f"study {one.uid}\n  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _wait(journal: Journal, ids: Collection[int], config: Config) -> list[Pull]:
-    """Show how far it is until nothing is open any more.
+def _wait(journal: Journal, ids: Collection[int], config: Config, timeout_s: float | None) -> list[Pull]:
+    """Show how far it is until nothing is open any more, and why whenever a try failed.
 
     Raises
     ------
     NodeError
-        The node has stopped.
+        The node has stopped, or not all was here in time.
     """
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    told: dict[int, int] = {}  # number of the request -> failed tries that were told
     with progress() as watch:
+        _say(
+            f"Waiting for {_many(len(ids))}; Ctrl-C ends only the waiting, and with --no-wait it is left to "
+            "the node at once."
+        )
         while True:
             now = journal.pulls(ids)
             for one in now:
                 watch(f"...{one.study_uid[-14:]}", _share(one), _detail(one))
-            if not any(one.is_open for one in now):
+                if one.is_open and one.reason and one.tries > told.get(one.id, 0):
+                    told[one.id] = one.tries
+                    _say(f"study {one.study_uid}, tried {one.tries} times: {one.reason}")
+            still = sum(one.is_open for one in now)
+            if not still:
                 return now
             if not is_locked(config.node.data):
                 raise NodeError(
                     "The node has stopped; it goes on with what was asked for when it runs again."
                 )
+            if until is not None and time.monotonic() >= until:
+                raise NodeError(
+                    f"Not all is here after {timeout_s:g} s: {_many(still)} of {len(now)} to be fetched. "
+                    "The node goes on with it; see `radnode status`."
+                )
             time.sleep(LOOK_EVERY_S)
+
+
+def _say(line: str) -> None:
+    """Write to standard error as it is now: above the bars on a terminal, plainly anywhere else."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _share(one: Pull) -> float:

@@ -92,6 +92,33 @@ def test_several_studies_that_match_are_listed_and_asked_about(shelf) -> None:
         assert node.journal.status()["pulls"]["waiting"] == 2
 
 
+def test_the_studies_of_a_list_are_named_whole_also_in_a_pipe(shelf) -> None:
+    made, _, pull = shelf
+    made.studies[:] = long = [f"1.2.{'3' * 58}.{n}" for n in (1, 2)]
+    listed = pull("--match", "StudyDate=2024-", "--no-wait")
+    assert [line for line in listed.output.splitlines() if line.startswith("study")] == [
+        f"study {uid}" for uid in long
+    ]
+
+
+def test_each_failed_try_is_told_once_and_the_waiting_ends_when_it_is_to(shelf) -> None:
+    made, node, pull = shelf
+    uid = study_of(made.files)
+    made.gives = 1
+    number = node.journal.ask_pull("pacs", uid, now=node.clock())
+    fetch(*node.journal.pulls([number]), node)
+    with lock_data(node.config.node.data):
+        done = pull(uid, "--timeout", "0.3")
+    (why,) = (one.reason for one in node.journal.pulls([number]))
+    begun, *tries = done.stderr.splitlines()[:2]
+    assert "Ctrl-C ends only the waiting" in begun and "--no-wait" in begun
+    assert why and tries == [f"study {uid}, tried 1 times: {why}"]
+    assert done.stderr.count(why) == 1
+    assert done.exit_code == 1 and isinstance(done.exception, NodeError)
+    assert "Not all is here after 0.3 s: 1 study of 1 to be fetched" in str(done.exception)
+    assert node.journal.status()["pulls"]["waiting"] == 1
+
+
 def test_nothing_that_matches_and_too_much_are_told(shelf, monkeypatch) -> None:
     made, _, pull = shelf
     monkeypatch.setattr(commands, "MOST_STUDIES", 1)
