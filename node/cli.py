@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from node import __version__, evidence, log
 from node.adding.commands import app as pipelines
@@ -171,8 +171,8 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
     out.print(f"deliveries: {sent['delivered']} made, {sent['pending']} pending, {sent['parked']} parked")
     for line in pull_lines(report["pulls"]):
         out.print(line, markup=False, soft_wrap=True)
-    _tell_arriving("Series that arrive (radnode settle SERIES_UID)", report["arriving"], "waits")
-    _tell_arriving("Last series that went on without what an archive counts", report["incomplete"], "reason")
+    _tell_series("Series that arrive (radnode settle SERIES_UID)", report["arriving"], "waits")
+    _tell_series("Last series that went on without what an archive counts", report["incomplete"], "reason")
     _tell_jobs("Jobs that wait for a series, or for the result of another", report["waiting"])
     _tell_jobs("Failed jobs (radnode retry JOB)", report["failed"])
     _tell_jobs("Last refused jobs (the series is not fit for the pipeline)", report["refused"])
@@ -181,7 +181,7 @@ def status(config: ConfigPath = None, as_json: AsJson = False) -> None:
     _list("Deliveries in trouble", sent["troubled"], trouble)
     for line in standing_lines(report["destinations"]):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
-    _list("Unrouted series", report["unrouted"]["series"], ("series_uid", "reason"))
+    _tell_series("Unrouted series (radnode explain SERIES_UID)", report["unrouted"]["series"], "reason")
     _list("Last events", report["events"], ("at", "job", "pipeline", "to", "reason"))
 
 
@@ -248,8 +248,6 @@ def _say(sentence: str) -> None:
     Console(stderr=True).print(escape(sentence), soft_wrap=True)
 
 
-app.command()(pause)
-app.command()(resume)
 app.command()(pull)
 
 
@@ -281,17 +279,19 @@ def version() -> None:
 def _list(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     if not rows:
         return
-    table = Table(*columns, title=title, title_justify="left")
+    whole = (Column(name, overflow="fold") for name in columns)  # UIDs in reasons are not cut
+    table = Table(*whole, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(escape(str(row.get(column, "") or "")) for column in columns))
     out.print(table)
 
 
-def _tell_arriving(title: str, series: list[dict[str, Any]], why: str) -> None:
+def _tell_series(title: str, series: list[dict[str, Any]], why: str) -> None:
     if series:
         out.print(f"[i]{title}[/i]", soft_wrap=True)
     for one in series:
-        told = f"  {one['series_uid']}  {one['instances']} instances: {one[why]}"
+        held = f"  {one['instances']} instances" if "instances" in one else ""
+        told = f"  {one['series_uid']}{held}: {one[why]}"
         out.print(told, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -201,7 +201,10 @@ def _web(config: Config) -> Iterator[str]:
         return
     show = config.show
     who = "a bearer token" if show.tokens else "a client certificate" if show.tls == "mutual" else "nothing"
-    yield f"At {show.host}:{show.port}, TLS {show.tls}; a request must show {who}."
+    yield (
+        f"At {show.host}:{show.port}, TLS {show.tls}; a request must show {who}. Every resource answers "
+        "OPTIONS with what it does, as WADL (Retrieve Capabilities, PS3.18 8.9)."
+    )
     yield ""
     yield from _table(
         ("method", "resource", "transaction", "media types"),

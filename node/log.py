@@ -23,7 +23,7 @@ import structlog
 KEYS = frozenset(
     """
     event level timestamp step
-    ae_title associations bytes code connections count destination error expected fence host
+    ae_title associations bytes called_ae_title code connections count destination error expected fence host
     instances job kind limit method name notes objects pid pipeline port reason revision route rule seconds
     sender series series_uid signal slot sop_class_uid sop_instance_uid state status study_uid
     syntaxes tail transfer_syntax_uid tries version via

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from node.config import Config
 from node.errors import NodeError
 from node.journal import Journal
 from node.terminal import ConfigPath, out, read_chosen
 
-Destination = Annotated[str, typer.Argument(help="Its name in [destinations].")]
+Destination = Annotated[str, typer.Argument(help=escape("Its name in [destinations]."))]
 #: A reason is a note of a person's; more than this is none.
 LONGEST_REASON = 200
 

@@ -109,6 +109,7 @@ def test_every_status_resource_class_and_peer_stands_in_it(configured):
     assert first_cells(means) == [f"{one.first:04X}" for one in FAMILIES]
     for one in RESOURCES:
         assert f"| {one.method} | {one.template} | {one.name} |" in section(text, "4 DICOMweb origin server")
+    assert "Every resource answers OPTIONS" in section(text, "4 DICOMweb origin server")
     assert first_cells(section(text, "5.2 Destinations")) == ["archive", "cloud", "shelf"]
     assert "| archive | dimse | ARCHIVE at 10.0.0.5:104 | no | move |" in section(
         text, "6 Query and retrieve"

@@ -11,7 +11,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
+from node.assign import parse_rules
+from node.assign.operators import OPERATORS
 from node.cli import app
+from node.compute import installed
 from node.config import Config, DimseDestination, read_config
 from node.profile import EXTRAS, Coordinates, Report, Segmentation
 from tests.paths import REPOSITORY
@@ -46,6 +49,17 @@ def test_the_annotated_configuration_names_every_key_with_its_default():
     for table in set(Config.model_fields) - {*free, "node"}:
         assert getattr(config, table) == getattr(defaults, table), table
     assert config.node.ae_title == defaults.node.ae_title
+
+
+def test_the_annotated_configuration_tells_all_of_a_clause_and_its_example_is_one():
+    text = (REPOSITORY / "deploy" / "node.toml").read_text(encoding="utf-8")
+    (told,) = re.findall(r"^# A clause is .*? a table of ([a-z, ]+)\.$", text, flags=re.MULTILINE)
+    assert set(told.split(", ")) == {*OPERATORS, "present"}
+    (example,) = re.findall(r"^# a value or a list it goes in a table: (.*)$", text, flags=re.MULTILINE)
+    (rule,) = read_config(REPOSITORY / "deploy" / "node.toml", {}).rules
+    (parsed,) = parse_rules([rule.model_copy(update={"match": tomllib.loads(example)})], installed({}))
+    (clause,) = parsed.wants[0].clauses
+    assert clause.keyword == "BodyPartExamined" and clause.missing == "yes"
 
 
 def test_the_annotated_configuration_tells_what_a_destination_may_be_given():

@@ -6,7 +6,9 @@ import time
 from contextlib import closing
 
 import pytest
+from typer.testing import CliRunner
 
+from node.cli import app
 from node.errors import NodeError
 from node.job import JobState
 from node.journal import Journal
@@ -143,6 +145,12 @@ def test_a_pause_is_told_with_its_reason_on_one_line(config, tmp_path, capsys):
         assert len(line) < 300
     resume("archive", config=config)
     assert capsys.readouterr().out == "archive is no longer paused.\n"
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_help_names_the_table_that_a_destination_stands_in(command):
+    told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120"}).output
+    assert "Its name in [destinations]." in told
 
 
 @pytest.mark.parametrize("command", [pause, resume])

@@ -73,6 +73,7 @@ class Admission:
             log.warning(
                 "association_rejected",
                 ae_title=printable(caller.calling),
+                called_ae_title=printable(caller.called),
                 host=caller.host,
                 reason=verdict.sentence,
                 code="-".join(map(str, verdict.answer)),

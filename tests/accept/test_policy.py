@@ -8,6 +8,7 @@ import time
 from itertools import pairwise
 
 import pytest
+import structlog
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
@@ -15,6 +16,7 @@ from pynetdicom.presentation import build_context
 from node.accept.pace import LONGEST_S, Pace
 from node.accept.policy import Admitted, Caller, Rejected, admit
 from node.config import AcceptTable
+from node.log import KEYS
 from node.peer.association import associated
 from tests.accept.conftest import echo, eventually, make_ct, send
 from tests.accept.raw import RawPeer, associate_rq
@@ -165,6 +167,15 @@ def test_the_door_says_why_and_goes_on(open_door):
     for called, expected in (("AI", 0), ("RADNODE", 0), ("ELSE", 1)):
         done = subprocess.run([program("echoscu"), "-aec", called, *options], env=FAST, timeout=20)
         assert done.returncode == expected
+
+
+def test_the_log_tells_which_called_title_was_asked_for(open_door):
+    door = open_door(dimse={"check_called_ae": True})
+    with structlog.testing.capture_logs() as lines:
+        assert rejection(door.port, called=b"NOT OURS", calling=b"HONEST") == CALLED
+    (told,) = (line for line in lines if line["event"] == "association_rejected")
+    assert told["called_ae_title"] == "NOT OURS"
+    assert "called_ae_title" in KEYS
 
 
 def test_the_next_association_of_a_full_policy_may_try_later_and_later_it_may(open_door):
