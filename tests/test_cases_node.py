@@ -164,7 +164,8 @@ def test_a_folder_is_analysed_with_all_that_is_there_or_with_series_named_by_han
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", [pytest.param("assign.planned", marks=pytest.mark.slow), "assign.enqueued"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["assign.planned", "assign.enqueued"])
 def test_killed_while_a_case_is_planned_there_is_still_one_job_of_it(name, node, archive, study, tmp_path):
     once = tmp_path / "once"
     once.mkdir()

@@ -24,6 +24,7 @@ RULES = toy_chain.rule("second", "archive") + toy_chain.rule("other", "archive",
 PLACES = ("assign.enqueued", "compute.committed", "assign.followed")
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_killed_anywhere_between_each_step_is_done_once(tmp_path):
     once = tmp_path / "once"

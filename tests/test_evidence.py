@@ -263,6 +263,7 @@ def test_what_the_archive_does_not_know_settles_by_the_clock_and_the_report_says
     assert said in sentences(viewer, uid)
 
 
+@pytest.mark.slow
 def test_a_series_that_is_not_whole_is_refused_where_the_configuration_says_so(orthanc, viewer, tmp_path):
     """The archive is asked by QIDO-RS."""
     tables = source("CLOUD", archives.web_source(orthanc.port))
@@ -283,6 +284,7 @@ def test_a_series_that_is_not_whole_is_refused_where_the_configuration_says_so(o
         node.kill()
 
 
+@pytest.mark.slow
 def test_what_does_not_come_is_waited_for_until_the_archive_loses_it_or_an_operator_says_so(
     orthanc, viewer, tmp_path
 ):

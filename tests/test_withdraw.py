@@ -232,6 +232,7 @@ def test_a_running_node_delivers_the_rejection_of_exactly_what_it_sent(node, arc
     assert len(archive.notes()) == 1
 
 
+@pytest.mark.slow
 def test_a_rejection_survives_the_death_of_the_node(node, archive, tmp_path):
     send(small_ct(tmp_path / "ct"), node.port)
     node.wait_idle()

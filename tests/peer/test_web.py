@@ -346,7 +346,8 @@ def test_https_to_who_is_not(certificates, name, why):
 
 
 def test_https_to_who_wants_our_certificate(certificates):
-    with pytest.raises(PeerUnreachable, match="it wants our certificate"):
+    # its last words may be lost where it hangs up at once
+    with pytest.raises(PeerUnreachable, match=r"it wants our certificate|does not accept our certificate"):
         over_tls(certificates, certificates.server, "mutual")
 
 
