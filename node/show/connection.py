@@ -7,6 +7,7 @@ read at one. Only the caller's time counts: while we are at work, or have told h
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,6 +59,7 @@ class GuardedProtocol(H11Protocol):
         self._moved = 0  #: bytes that came since then, or that were read by the caller
         self._unread = 0  #: bytes that wait for the caller to read
         self._phase: Phase = "head"
+        self.once_made: Callable[[], None] | None = None  #: called when the connection stands
 
     @property
     def is_waiting(self) -> bool:
@@ -77,6 +79,8 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is, for those who answer."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        if self.once_made is not None:
+            self.once_made()
         tls: Any = transport.get_extra_info("ssl_object")
         self.app_state = {"certificate": fingerprint(tls) if tls is not None else ""}
 

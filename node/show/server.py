@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from email.utils import formatdate
+from functools import partial
 from typing import cast
 
 import anyio.to_thread
@@ -165,7 +166,7 @@ class WebDoor:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             greeting = asyncio.create_task(self._greet(connection))
             self._greeted[greeting] = peer
-            greeting.add_done_callback(self._greeted.pop)
+            greeting.add_done_callback(self._no_longer_greeted)
 
     async def _greet(self, connection: socket.socket) -> None:
         """Make a connection speak HTTP, in TLS if that is asked; others go on meanwhile."""
@@ -175,14 +176,20 @@ class WebDoor:
             timeouts["ssl_shutdown_timeout"] = _TLS_FAREWELL_S
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._begin, connection, ssl=self._tls, **timeouts
+                partial(self._begin, asyncio.current_task()), connection, ssl=self._tls, **timeouts
             )
         except (OSError, asyncio.CancelledError) as error:  # of TLS too, and too late
             connection.close()
             log.info("connection_not_made", error=type(error).__name__)
 
-    def _begin(self) -> GuardedProtocol:
-        return GuardedProtocol(self._config, self._state, self._limits)
+    def _begin(self, greeting: asyncio.Task[None] | None) -> GuardedProtocol:
+        made = GuardedProtocol(self._config, self._state, self._limits)
+        made.once_made = partial(self._no_longer_greeted, greeting)  # it counts once, not twice
+        return made
+
+    def _no_longer_greeted(self, greeting: asyncio.Task[None] | None) -> None:
+        if greeting is not None:
+            self._greeted.pop(greeting, None)
 
     def _has_room(self, peer: str) -> bool:
         """Say whether one more may come from an address, if need be in place of one who only waits."""
