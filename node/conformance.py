@@ -12,6 +12,7 @@ from pydicom.uid import UID
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
 from node.accept import chosen_classes, decodable_syntaxes
+from node.accept.retrieve import STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from node.accept.status import ANSWERS
 from node.config import (
     Config,
@@ -23,17 +24,14 @@ from node.config import (
     StowDestination,
 )
 from node.encode.kinds import KINDS
+from node.peer.commitment import PUSH_MODEL
+from node.peer.echo import VERIFICATION
+from node.peer.find import STUDY_ROOT_FIND
 from node.send.classes import RESULT_CLASSES, class_name
 from node.send.status import FAMILIES, Verdict
 from node.show.app import RESOURCES
 
-VERIFICATION = "1.2.840.10008.1.1"
-COMMITMENT = "1.2.840.10008.1.20.1"
-STUDY_ROOT = {
-    "FIND": "1.2.840.10008.5.1.4.1.2.2.1",
-    "MOVE": "1.2.840.10008.5.1.4.1.2.2.2",
-    "GET": "1.2.840.10008.5.1.4.1.2.2.3",
-}
+STUDY_ROOT = {"FIND": STUDY_ROOT_FIND, "MOVE": STUDY_ROOT_MOVE, "GET": STUDY_ROOT_GET}
 
 _BEHAVIOUR = {
     Verdict.STORED: "the object is delivered",
@@ -267,7 +265,7 @@ def _storage_scu(config: Config) -> Iterator[str]:
     )
     yield ""
     yield (
-        f'With proof of arrival "commitment" the Storage Commitment Push Model ({COMMITMENT}) is requested '
+        f'With proof of arrival "commitment" the Storage Commitment Push Model ({PUSH_MODEL}) is requested '
         "for every object; the report is heard on the same association or on one that the archive opens to "
         "us, with the role SCP. A request without a report is repeated under a new transaction."
     )

@@ -19,6 +19,8 @@ from typing import Any
 
 import structlog
 
+from node.text import clean
+
 #: What a log line may hold: UIDs, counts, codes and sentences that we wrote ourselves.
 KEYS = frozenset(
     """
@@ -89,10 +91,7 @@ def _only_known_keys(_logger: Any, _method: str, event: MutableMapping[str, Any]
 
 def _short(value: Any) -> Any:
     if isinstance(value, str):
-        printable = value
-        if not value.isprintable():
-            printable = "".join(c if c.isprintable() else " " for c in value)
-        return printable if len(printable) <= LONGEST_VALUE else printable[:LONGEST_VALUE] + "..."
+        return clean(value, LONGEST_VALUE)
     if isinstance(value, bool | int | float) or value is None:
         return value
     if isinstance(value, list | tuple):

@@ -14,6 +14,7 @@ from node.config import Config
 from node.errors import NodeError
 from node.journal import Journal
 from node.terminal import ConfigPath, out, read_chosen
+from node.text import printable
 
 Destination = Annotated[str, typer.Argument(help=escape("Its name in [destinations]."))]
 #: A reason is a note of a person's; more than this is none.
@@ -28,7 +29,7 @@ def pause(
     """Send nothing to a destination and ask nothing of it until it is resumed; what it is owed waits."""
     chosen = read_chosen(config)
     _check_known(destination, chosen.destinations)
-    told = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:LONGEST_REASON]
+    told = " ".join(printable(reason).split())[:LONGEST_REASON]
     with closing(_journal(chosen)) as journal:
         held = journal.pause(destination, told, datetime.now(UTC))
     since = f"{held.since.isoformat()[:19]}Z"

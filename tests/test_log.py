@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import structlog
 
 from node import log
 from tests.peers import RecordingPacs
@@ -19,15 +18,14 @@ from tests.toy_node import RESULTS_PER_JOB, make_node, send, small_ct
 
 @pytest.fixture
 def log_to(monkeypatch):
-    """Return what sends the log to a stream; afterwards there is no log again."""
+    """Return what sends the log to a stream."""
 
     def begin(stream):
         monkeypatch.setattr(sys, "stderr", stream)
         log.configure()
         return log.get_log("test")
 
-    yield begin
-    structlog.reset_defaults()
+    return begin
 
 
 def a_full_disk():

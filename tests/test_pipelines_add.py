@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pydicom
 import pytest
-import structlog
 import torch
 
 from node.adding import add as adding
@@ -41,7 +40,6 @@ def radnode(capsys, monkeypatch, *words) -> tuple[int, str]:
     monkeypatch.setattr(sys, "argv", ["radnode", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
         main()
-    structlog.reset_defaults()
     said = capsys.readouterr()
     assert "Traceback" not in said.err
     return int(ended.value.code or 0), said.out + said.err

@@ -31,6 +31,7 @@ from node.errors import AcceptError, NotDicom
 from node.log import describe, get_log
 from node.model import Instance
 from node.peer.commitment import PUSH_MODEL, Report, heard
+from node.peer.echo import VERIFICATION
 from node.peer.tls import server_context
 
 log = get_log("accept")
@@ -40,7 +41,6 @@ Receive = Callable[[Spool, Request], Instance]
 #: Takes a storage commitment report and the AE title of who brought it; returns a status (PS3.7 C).
 OnCommitment = Callable[[Report, str], int]
 
-_VERIFICATION = "1.2.840.10008.1.1"
 #: While draining, an association that is silent for this long between two requests is ended.
 _LINGER_S = 2.0
 #: Of so many series an association is remembered to have brought an instance, the last ones.
@@ -126,7 +126,7 @@ class DimseDoor:
             idle_timeout_s=door.idle_timeout_s,
         )
         contexts = [
-            offered(_VERIFICATION, UNCOMPRESSED),
+            offered(VERIFICATION, UNCOMPRESSED),
             *(offered(uid, syntaxes) for uid in sorted(self._classes)),
         ]
         if self._on_commitment is not None:

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from node.compute.wire import clean
 from node.errors import ConfigError
+from node.text import clean
 
 LONGEST_S: Final = 3600.0
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from node.compute.record import Trial
-from node.compute.wire import clean
 from node.notice import unsaid
+from node.text import clean
 from pipelines.contract import Card, Code, InputSpec, Segment
 from pipelines.draft.said import one_line
 

@@ -19,6 +19,7 @@ from node.assign.operators import Verdict
 from node.assign.results import Ask, ResultVerdict, hold, judge_results, nothing_yet
 from node.assign.rule import Clause, Rule
 from node.model import Series
+from node.text import clean
 from pipelines.contract import Card
 
 MOST_SHOWN = 6  #: different values per clause
@@ -178,8 +179,7 @@ def _seen(clause: Clause, header: Dataset | None) -> str:
         return "a header that cannot be read"
     told = dict.fromkeys(_spoken(found) for found in read(header, clause.keyword, clause.kind))
     text = " | ".join(list(told)[:MOST_SHOWN])
-    printable = "".join(c if c.isprintable() else " " for c in text[: LONGEST_SHOWN + 1])
-    return printable if len(printable) <= LONGEST_SHOWN else f"{printable[:LONGEST_SHOWN]}..."
+    return clean(text, LONGEST_SHOWN)
 
 
 def _spoken(found: tuple[str | float, ...] | Unreadable) -> str:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from node.compute.catalogue import OURS
 from node.compute.findings import validate
-from node.compute.wire import clean
 from node.errors import FindingsInvalid, NodeError, PipelineFailed
 from node.log import describe
+from node.text import clean
 from pipelines.check import refuse_unfit
 from pipelines.contract import Card, Case, Findings, InputRefused, Pipeline
 

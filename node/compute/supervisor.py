@@ -26,9 +26,10 @@ import node
 from node.compute.port import Place, Report, Task
 from node.compute.process import MARK, group_members, kill_all, marked, memory_bytes, signal_name
 from node.compute.sandbox import MOST_ENTRIES, clear, overuse, remove
-from node.compute.wire import Unpacker, WireError, clean, error_from_wire, pack
+from node.compute.wire import Unpacker, WireError, error_from_wire, pack
 from node.errors import MemoryExceeded, NodeError, TimedOut, WorkerLost
 from node.log import get_log
+from node.text import clean
 from pipelines.contract import InputRefused
 
 log = get_log("compute")

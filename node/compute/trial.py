@@ -17,11 +17,11 @@ from node.compute.order import Order, do
 from node.compute.port import Report, Task
 from node.compute.record import Trial, Verdict
 from node.compute.stopwatch import Stopwatch
-from node.compute.wire import clean
 from node.config import ComputeTable
 from node.errors import NodeError, PipelineFailed
 from node.model import Volume
 from node.profile import Presentation
+from node.text import clean
 from pipelines.contract import Card, Case, Findings, Image, InputRefused
 
 

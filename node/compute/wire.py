@@ -13,11 +13,11 @@ from typing import Any
 
 from node import errors
 from node.errors import ComputeError, NodeError
+from node.text import clean
 from pipelines.contract import InputRefused
 
 #: A worker is hostile until proven otherwise: nothing longer than this is read.
 LONGEST_MESSAGE = 8 << 20
-LONGEST_SENTENCE = 1000
 
 _LENGTH = struct.Struct(">I")
 
@@ -70,12 +70,6 @@ class Unpacker:
             if not isinstance(message, dict):
                 raise WireError("a message is not a JSON object")
             yield message
-
-
-def clean(text: str, longest: int = LONGEST_SENTENCE) -> str:
-    """Return foreign text without control characters, cut to a length."""
-    printable = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
-    return printable if len(printable) <= longest else f"{printable[:longest]}..."
 
 
 def error_to_wire(error: NodeError | InputRefused) -> dict[str, str]:

@@ -17,6 +17,7 @@ from node.journal import Journal, Pull, is_locked
 from node.peer.query import Found, archive_of
 from node.serve import utc_now
 from node.terminal import ConfigPath, out, progress, read_chosen
+from node.text import printable
 from node.uid import is_harmless
 
 MOST_STUDIES = 500  #: that one command may have fetched
@@ -135,7 +136,7 @@ def _show(found: Sequence[Found]) -> None:
             f"{sizes[0]} series, {sizes[1]} instances",
             one.one("StudyDescription"),
         )
-        line = "".join(c if c.isprintable() else " " for c in "  ".join(filter(None, told)))
+        line = printable("  ".join(filter(None, told)))
         out.print(f"study {one.uid}\n  {line}", markup=False, highlight=False, soft_wrap=True)
 
 

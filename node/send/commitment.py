@@ -25,11 +25,10 @@ from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.peer.association import associated, refuse_to_serve
 from node.peer.commitment import PROCESSING_FAILURE, PUSH_MODEL, SUCCESS, Hear, heard
+from node.peer.echo import VERIFICATION
 from node.peer.tls import client_context
 
 INSTANCE: Final = "1.2.840.10008.1.20.1.1"  #: the only one there is (PS3.4 J.3.5)
-#: Proposed beside it, so that an archive without the service can say so.
-_VERIFICATION: Final = "1.2.840.10008.1.1"
 
 REQUEST: Final = 1  #: Action Type ID (PS3.4 Table J.3-1)
 #: Objects in one request: its answer is one message that has to be kept in memory.
@@ -97,7 +96,7 @@ def request_commitment(
     ear = _Ear()
     contexts = [
         build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        for uid in (PUSH_MODEL, _VERIFICATION)
+        for uid in (PUSH_MODEL, VERIFICATION)  # the latter so that an archive without the service can say so
     ]
     with associated(
         destination.host,
