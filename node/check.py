@@ -61,7 +61,7 @@ REMEDIES = {
 }
 
 #: What the node makes in its data folder.
-FOLDERS = ("spool", "instances", "quarantine", "staging", "results", "scratch")
+FOLDERS = ("instances", "quarantine", "staging", "results", "scratch")
 
 
 def complaints(config: Config) -> Iterator[tuple[str, str]]:

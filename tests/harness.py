@@ -29,6 +29,11 @@ def wait_until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S
     raise AssertionError(f"{what}: not within {within_s:.0f} s")
 
 
+def being_received(data: Path) -> list[Path]:
+    """Return the files of objects that are on their way into a data folder."""
+    return list(data.glob("instances/*/*.part"))
+
+
 class NodeProcess:
     """``radnode serve`` on free ports."""
 

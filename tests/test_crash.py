@@ -17,7 +17,7 @@ import pytest
 from node.failpoint import NAMES
 from tests import toy_node
 from tests.committing import CommittingPacs
-from tests.harness import NodeProcess
+from tests.harness import NodeProcess, being_received
 from tests.toy_node import RESULTS_PER_JOB, received, send, small_ct
 
 pytestmark = pytest.mark.faults
@@ -102,5 +102,5 @@ def kill_at(name, tmp_path):
     for uid, encodings in found.items():
         assert len(set(encodings)) == 1, f"{uid} was sent with two contents"
     data = node.folder / "data"
-    assert not list((data / "spool").iterdir())
+    assert not being_received(data)
     assert not list((data / "staging").iterdir())

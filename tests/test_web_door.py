@@ -17,7 +17,7 @@ import pytest
 from node.accept import decodable_syntaxes
 from node.journal import Journal
 from tests import toy_node
-from tests.harness import NodeProcess, wait_until
+from tests.harness import NodeProcess, being_received, wait_until
 from tests.paths import SHARED, needs_shared
 from tests.peers import RecordingPacs
 from tests.toy_node import RESULTS_PER_JOB, small_ct, uid_of_file
@@ -118,7 +118,7 @@ def test_sigterm_lets_what_is_being_brought_come_to_its_end(tmp_path: Path) -> N
         with socket.create_connection(("127.0.0.1", node.web), timeout=20) as line:
             head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: {RELATED}\r\n"
             line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-100])
-            wait_until(lambda: list((node.folder / "data" / "spool").iterdir()), "it is being received")
+            wait_until(lambda: being_received(node.folder / "data"), "it is being received")
             ending = threading.Thread(target=node.stop)
             ending.start()
             wait_until(lambda: '"draining"' in node.log.read_text(), "the node drains")

@@ -25,6 +25,7 @@ from node.config import Config
 from node.journal import Journal
 from node.model import Instance
 from node.show import Origin, Shown, WebDoor, make_app
+from tests.harness import being_received
 
 BOUNDARY = "a-boundary-of-ours"
 RELATED = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
@@ -129,7 +130,7 @@ class House:
         return {one.sop_instance_uid for one in series.instances} if series else set()
 
     def spooled(self) -> list[Path]:
-        return list((self.data / "spool").iterdir())
+        return being_received(self.data)
 
     def _receive(self, spool: Spool, request: Request) -> Instance:
         self.before_receiving()

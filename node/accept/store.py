@@ -2,8 +2,8 @@
 
 ::
 
-    <data>/spool/<random>.part              being received; swept at start
-    <data>/instances/<2 hex>/<digest>.dcm   in our custody: synced, then renamed
+    <data>/instances/<2 hex>/<random>.part  being received; swept at start
+    <data>/instances/<2 hex>/<digest>.dcm   in our custody: named and synced
     <data>/quarantine/<digest>.dcm + .json  not to be used, not to be thrown away
 
 Names come from our own random numbers and digests, never from a peer. The digest is over the
@@ -202,12 +202,11 @@ class Store:
         self.gate = Gate()
         self.leases = Leases()
         self._naming = threading.Lock()  #: over names that are taken from one file for another
-        self._spool = root / "spool"
         self.instances = root / "instances"
         self._quarantine = root / "quarantine"
         self._reserve_bytes = int(config.reserve_gb * 1e9)
         self._max_object_bytes = int(config.max_object_gb * 1e9)
-        for folder in (self._spool, self.instances, self._quarantine):
+        for folder in (self.instances, self._quarantine):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         for number in range(256):
             (self.instances / f"{number:02x}").mkdir(mode=0o750, exist_ok=True)
@@ -216,8 +215,10 @@ class Store:
 
     def spool(self, request: Request) -> Spool:
         """Open a file for an object that arrives. Never raises: see `Spool.finish`."""
+        name = secrets.token_hex(16)
         return Spool(
-            self._spool / f"{secrets.token_hex(16)}.part",
+            # Not all in one folder: a file system makes one name at a time in each, near its other files.
+            self.instances / name[:2] / f"{name}.part",
             part10_head(request),
             max_bytes=self._max_object_bytes,
             spare_bytes=self.spare_bytes,
@@ -225,7 +226,7 @@ class Store:
 
     def spare_bytes(self) -> int:
         """Return the free disk space above the reserve; negative below it."""
-        disk = os.statvfs(self._spool)
+        disk = os.statvfs(self.instances)
         return disk.f_bavail * disk.f_frsize - self._reserve_bytes
 
     def keep(self, spool: Spool) -> Path:
@@ -325,7 +326,7 @@ class Store:
         int
             How many files there were of both kinds.
         """
-        unfinished = list(self._spool.iterdir())
+        unfinished = list(self.instances.glob("*/*.part"))
         for path in unfinished:
             path.unlink()
         known = {str(path) for path in known_paths}

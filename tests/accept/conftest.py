@@ -21,6 +21,7 @@ from node.accept.dimse import DimseDoor
 from node.accept.syntaxes import decodable_syntaxes
 from node.config import AcceptTable
 from node.model import Instance
+from tests.harness import being_received
 
 
 class OpenDoor:
@@ -47,7 +48,7 @@ class OpenDoor:
         return len(self.door._listener.associations())
 
     def spooled(self) -> list[Path]:
-        return list((self.data / "spool").iterdir())
+        return being_received(self.data)
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:

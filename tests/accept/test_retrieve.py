@@ -24,7 +24,7 @@ from node.peer.query import archive_of
 from node.peer.tls import client_context
 from node.peer.web import Web
 from tests import archives, phantoms, toy_case
-from tests.harness import wait_until
+from tests.harness import being_received, wait_until
 from tests.peers import RecordingPacs
 from tests.viewer.orthanc import Orthanc, missing
 
@@ -54,7 +54,7 @@ class Taken:
         return {one.sop_instance_uid for one in self.instances}
 
     def left(self) -> list[Path]:
-        return list((self.store.instances.parent / "spool").iterdir())
+        return being_received(self.store.instances.parent)
 
 
 @pytest.fixture
