@@ -59,7 +59,7 @@ def bad(request, tmp_path):
     text, named = BAD[request.param]
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "spool").write_text("no folder")
+    (tmp_path / "odd" / "instances").write_text("no folder")
     config = tmp_path / "node.toml"
     config.write_text(text)
     return config, named

@@ -18,6 +18,7 @@ from node.accept.syntaxes import in_order
 from node.config import AcceptTable
 from node.log import describe, get_log
 from node.peer.commitment import PUSH_MODEL
+from node.text import plain_title
 
 log = get_log("accept")
 
@@ -59,6 +60,7 @@ class Admission:
             host=str(association.requestor.address),
             fingerprint=association.fingerprint,
         )
+        association.caller = plain_title(caller.calling)
         try:
             with self._turn:
                 open_now = Counter(one.policy for one in self._associations() if not one.is_shed)
@@ -72,8 +74,8 @@ class Admission:
         if isinstance(verdict, Rejected):
             log.warning(
                 "association_rejected",
-                ae_title=printable(caller.calling),
-                called_ae_title=printable(caller.called),
+                ae_title=association.caller,
+                called_ae_title=plain_title(caller.called),
                 host=caller.host,
                 reason=verdict.sentence,
                 code="-".join(map(str, verdict.answer)),
@@ -83,7 +85,7 @@ class Admission:
             association.acse.send_reject(*verdict.answer)
             association.kill()
         else:
-            log.info("association_accepted", ae_title=printable(caller.calling), name=association.policy)
+            log.info("association_accepted", ae_title=association.caller, name=association.policy)
 
     def delay_s(self, policy: str) -> float:
         """Count one instance that came under a policy; return how long its answer is to wait."""
@@ -115,8 +117,3 @@ def _prefer(association: GuardedAssociation, asked: Any) -> None:
         for context in association.acceptor.supported_contexts
         if (uid := str(context.abstract_syntax)) in proposed
     ]
-
-
-def printable(ae_title: str | None) -> str:
-    """Return an AE title as it may be logged and kept."""
-    return "".join(c if " " <= c <= "~" else "?" for c in (ae_title or "").strip())[:16]

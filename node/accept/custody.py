@@ -8,11 +8,8 @@ from datetime import datetime
 from node.accept.header import SERIES_UID, SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, read_uids
 from node.accept.store import Request, Spool, Store
 from node.errors import IdentityMismatch, MissingIdentity
-from node.log import get_log
 from node.model import Instance
 from node.uid import is_harmless
-
-log = get_log("accept")
 
 _NAMES = {
     SOP_CLASS_UID: "SOP Class UID",
@@ -55,20 +52,13 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
     try:
         spool.finish()
         uids = read_uids(
-            spool.path, request.transfer_syntax_uid, spool.offset, spool.beginning, spool.size_bytes
+            spool.name, request.transfer_syntax_uid, spool.offset, spool.beginning, spool.size_bytes
         )
         _check(uids, request)
         path = store.keep(spool)
     except BaseException:
         spool.discard()
         raise
-    log.info(
-        "instance_kept",
-        sop_instance_uid=uids[SOP_INSTANCE_UID],
-        series_uid=uids[SERIES_UID],
-        bytes=spool.size_bytes,
-        sender=request.sender,
-    )
     return Instance(
         sop_instance_uid=uids[SOP_INSTANCE_UID],
         sop_class_uid=uids.get(SOP_CLASS_UID) or request.sop_class_uid,

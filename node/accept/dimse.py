@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.accept import status
-from node.accept.admission import Admission, offered, printable
+from node.accept.admission import Admission, offered
 from node.accept.classes import chosen_classes
 from node.accept.connection import Limits
 from node.accept.guard import GuardedAssociation
@@ -203,22 +203,24 @@ class DimseDoor:
         """Answer one C-STORE request. Never raises, and never touches the data set itself."""
         spool: Spool | None = event.request._dataset_file
         association: GuardedAssociation = event.assoc
-        request = _request(association, event.request, str(event.context.transfer_syntax))
+        sender = association.caller
         try:
+            if spool is None or spool.request is None:
+                raise NotDicom("The request has no data set.")
+            request = spool.request
             sop_class_uid = request.sop_class_uid
             if sop_class_uid != event.context.abstract_syntax or sop_class_uid not in self._classes:
                 return status.answer(status.SOP_CLASS_NOT_SUPPORTED, "Not the SOP class that was agreed on.")
-            if spool is None:
-                raise NotDicom("The request has no data set.")
             instance = self._receive(spool, request)
             _remember(association.series, instance.series_uid)
+            association.kept += 1
             self._hurry.wait(self._admission.delay_s(association.policy))
             return status.SUCCESS
         except AcceptError as error:
-            log.warning("instance_refused", code=error.code, reason=str(error), sender=request.sender)
+            log.warning("instance_refused", code=error.code, reason=str(error), sender=sender)
             return status.refusal(error)
         except Exception as error:  # noqa: BLE001 - the sender must hear that it is not stored, whatever it was
-            log.error("instance_failed", error=describe(error), sender=request.sender)
+            log.error("instance_failed", error=describe(error), sender=sender)
             return status.refusal(error)
         finally:
             if spool is not None:
@@ -226,7 +228,7 @@ class DimseDoor:
 
     def _on_report(self, event: Any) -> tuple[int, None]:
         """Have a storage commitment report heard, and answer it (PS3.4 J.3.3)."""
-        caller = printable(event.assoc.requestor.ae_title) or "?"
+        caller = event.assoc.caller or "?"
         hear = self._on_commitment
 
         def told(report: Report) -> int:
@@ -239,7 +241,7 @@ class DimseDoor:
 
 def _request(association: GuardedAssociation, command: Any, transfer_syntax_uid: str) -> Request:
     return Request(
-        sender=printable(association.requestor.ae_title),
+        sender=association.caller,
         sop_class_uid=str(command.AffectedSOPClassUID),
         sop_instance_uid=str(command.AffectedSOPInstanceUID),
         transfer_syntax_uid=transfer_syntax_uid,

@@ -86,7 +86,8 @@ class _Messages(DIMSEServiceProvider):
         self._command = b""  #: what has come of a command set that is not whole
         self._request: _Request | None = None  #: whose data set is being received ...
         self._context_id = 0  #: ... in this presentation context ...
-        self._file: SpoolFile | None = None  #: ... into this file
+        self._file: SpoolFile | None = None  #: ... into this file ...
+        self._pieces: list[memoryview] = []  #: ... and not written to it yet
 
     def take(self, body: memoryview) -> None:
         """Take the presentation data values (PS3.8 9.3.5.1) of one P-DATA-TF PDU; never raises."""
@@ -106,9 +107,14 @@ class _Messages(DIMSEServiceProvider):
             if self.assoc.network_timeout != timeout_s:
                 self.assoc.network_timeout = timeout_s
         except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
-            log.warning("message_refused", error=describe(error))
-            self.drop()
-            self.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: invalid PDU; answers A-ABORT
+            self._refuse(error)
+
+    def write_out(self) -> None:
+        """Write the fragments that were taken, before their buffer is used again; never raises."""
+        try:
+            self._write()
+        except Exception as error:  # noqa: BLE001 - see take
+            self._refuse(error)
 
     def receive_primitive(self, primitive: Any) -> None:
         """Do the same for what came while the association was not in data transfer."""
@@ -120,6 +126,7 @@ class _Messages(DIMSEServiceProvider):
                 )
             )
         )
+        self.write_out()
         self.serve()
 
     @property
@@ -166,7 +173,7 @@ class _Messages(DIMSEServiceProvider):
 
     def drop(self) -> None:
         """Throw away what was received and not served. Who serves may take some of it meanwhile."""
-        self._command, self._request = b"", None
+        self._command, self._request, self._pieces = b"", None, []
         file, self._file = self._file, None
         if file is not None:
             file.discard()
@@ -189,8 +196,9 @@ class _Messages(DIMSEServiceProvider):
             context = self.assoc._accepted_cx[context_id]
             is_store = isinstance(self._request, C_STORE)
             self._file = self._open_spool(self.assoc, self._request, context) if is_store else Notice()
-        self._file.write(data)
+        self._pieces.append(data)
         if is_last:
+            self._write()
             request, self._request = self._request, None
             if isinstance(request, C_STORE):
                 request._dataset_file = cast(Any, self._file)  # what pynetdicom wants is in SpoolFile
@@ -198,6 +206,17 @@ class _Messages(DIMSEServiceProvider):
                 self._file.into(request)
             self.msg_queue.put((context_id, request))
             self._file = None  # it is in the queue with its request
+
+    def _write(self) -> None:
+        """Write fragments together: each for itself would cost more than its bytes."""
+        pieces, self._pieces = self._pieces, []
+        if pieces and self._file is not None:
+            self._file.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _refuse(self, error: Exception) -> None:
+        log.warning("message_refused", error=describe(error))
+        self.drop()
+        self.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: invalid PDU; answers A-ABORT
 
     def _take_command(self, context_id: int, data: bytes, *, is_last: bool) -> None:
         if self._request is not None:
@@ -242,8 +261,10 @@ class GuardedAssociation(Association):
         self.acse_timeout = limits.request_timeout_s
         self.network_timeout = limits.idle_timeout_s
         self.is_shed = False
+        self.caller = ""  #: the calling AE title, as it may be logged and kept
         self.policy = ""  #: that let it in, see `node.accept.policy`
         self.series: dict[str, None] = {}  #: UIDs of those that it brought instances of
+        self.kept = 0  #: how many instances it brought
         self.fingerprint = ""  #: of the certificate that the peer showed
         self.is_serving = False
         self._may_serve = threading.Event()  # a request may come before the association knows that it is one
@@ -277,6 +298,8 @@ class GuardedAssociation(Association):
         except Exception as error:  # noqa: BLE001 - see UpperLayer.run_reactor
             log.warning("association_broken", error=describe(error))
         finally:
+            if self._may_serve.is_set():
+                log.info("association_ended", ae_title=self.caller, name=self.policy, instances=self.kept)
             self._may_serve.set()
             self.dul.kill_dul()
             self.cut()

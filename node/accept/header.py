@@ -138,7 +138,11 @@ class _Level:
 
 
 def read_uids(
-    path: Path, transfer_syntax_uid: str, offset: int, beginning: bytes = b"", size_bytes: int | None = None
+    path: Path | str,
+    transfer_syntax_uid: str,
+    offset: int,
+    beginning: bytes = b"",
+    size_bytes: int | None = None,
 ) -> dict[int, str]:
     """Follow a data set to its end and return the UIDs that identify it.
 
@@ -167,11 +171,11 @@ def read_uids(
     """
     is_plain = transfer_syntax_uid not in (DEFLATED, EXPLICIT_BIG)
     if size_bytes is None:
-        size_bytes = max(0, path.stat().st_size - offset)
+        size_bytes = max(0, Path(path).stat().st_size - offset)
     skimmed = _skim(beginning if is_plain else b"", size_bytes)
     if 0 < size_bytes == skimmed.at:
         return skimmed.found
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         file.seek(offset + skimmed.at)
         source: _Source = (
             _Inflating(file) if transfer_syntax_uid == DEFLATED else _Plain(file, size_bytes - skimmed.at)

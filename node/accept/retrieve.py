@@ -87,7 +87,7 @@ def check_asked(spool: Spool, request: Request, asked: Asked) -> None:
         It cannot be read.
     """
     spool.finish()
-    uids = read_uids(spool.path, request.transfer_syntax_uid, spool.offset)
+    uids = read_uids(spool.name, request.transfer_syntax_uid, spool.offset)
     if asked.classes is not None and request.sop_instance_uid not in asked.classes:
         raise IdentityMismatch("The archive sent an instance that was not asked for.")
     for tag, wanted in ((STUDY_UID, asked.study_uid), (SERIES_UID, asked.series_uid)):

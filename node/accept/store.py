@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import secrets
 import struct
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ from node.model import Instance
 
 #: How many bytes may be written between two looks at the free space.
 _LOOK_EVERY_BYTES = 16 << 20
+#: ... and for how long the answer holds for all that arrives.
+_LOOK_EVERY_S = 0.1
 #: So much of a data set is kept in memory: mostly its header, which is read again at once.
 _BEGINNING_BYTES = 16 << 10
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -62,10 +66,10 @@ class Spool:
     what pynetdicom wants of a temporary file: ``name``, ``file``, ``flush`` and ``close``.
     """
 
-    def __init__(self, path: Path, head: bytes, *, max_bytes: int, spare_bytes: Callable[[], int]) -> None:
-        self.path = path
-        self.name = str(path)  #: the path as text
+    def __init__(self, name: str, head: bytes, *, max_bytes: int, spare_bytes: Callable[[], int]) -> None:
+        self.name = name  #: the path of the file
         self.offset = len(head)  #: where in the file the data set begins
+        self.request: Request | None = None  #: that it came with, where there was one
         self.size_bytes = 0  #: of the data set so far
         self.beginning = b""  #: of the data set
         self._max_bytes = max_bytes
@@ -79,7 +83,6 @@ class Spool:
         try:
             self._look()
             self._fd = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-            os.fchmod(self._fd, 0o640)
         except (OSError, OutOfSpace) as error:
             self._give_up(error)
 
@@ -149,7 +152,7 @@ class Spool:
         self._is_gone = True
         with suppress(OSError):  # what cannot be removed now is swept at the next start
             self.close()
-            self.path.unlink(missing_ok=True)
+            Path(self.name).unlink(missing_ok=True)
 
     def moved(self) -> None:
         """Say that the file now has another name, so that nothing is left to discard."""
@@ -201,6 +204,8 @@ class Store:
         root = data.resolve()
         self.gate = Gate()
         self.leases = Leases()
+        self._run, self._numbers = secrets.token_hex(8), itertools.count()  #: names of what arrives
+        self._spare_bytes, self._spare_until = 0, 0.0  #: how much it was, and how long that holds
         self._naming = threading.Lock()  #: over names that are taken from one file for another
         self.instances = root / "instances"
         self._quarantine = root / "quarantine"
@@ -215,19 +220,28 @@ class Store:
 
     def spool(self, request: Request) -> Spool:
         """Open a file for an object that arrives. Never raises: see `Spool.finish`."""
-        name = secrets.token_hex(16)
-        return Spool(
+        number = next(self._numbers)
+        spool = Spool(
             # Not all in one folder: a file system makes one name at a time in each, near its other files.
-            self.instances / name[:2] / f"{name}.part",
+            f"{self.instances}/{number % 256:02x}/{self._run}-{number}.part",
             part10_head(request),
             max_bytes=self._max_object_bytes,
-            spare_bytes=self.spare_bytes,
+            spare_bytes=self._recently_spare_bytes,
         )
+        spool.request = request
+        return spool
 
     def spare_bytes(self) -> int:
         """Return the free disk space above the reserve; negative below it."""
         disk = os.statvfs(self.instances)
         return disk.f_bavail * disk.f_frsize - self._reserve_bytes
+
+    def _recently_spare_bytes(self) -> int:
+        """Return the same as it was a moment ago: not asked anew for each of a thousand small files."""
+        now = time.monotonic()
+        if now >= self._spare_until:
+            self._spare_bytes, self._spare_until = self.spare_bytes(), now + _LOOK_EVERY_S
+        return self._spare_bytes
 
     def keep(self, spool: Spool) -> Path:
         """Make what was received durable under the name of its content.
@@ -253,7 +267,7 @@ class Store:
             spool.sync()
             failpoint("accept.synced")
             with self._naming:
-                spool.path.rename(path)
+                Path(spool.name).rename(path)
         spool.moved()
         sync_folder(folder)
         failpoint("accept.renamed")
@@ -275,10 +289,10 @@ class Store:
             failpoint("accept.synced")
         except BaseException:
             with self._naming:  # it may be that of another sender's by now
-                if spool.path.samefile(path):
+                if Path(spool.name).samefile(path):
                     Path(path).unlink()
             raise
-        spool.path.unlink()
+        os.unlink(spool.name)  # noqa: PTH108 - to make a Path of it takes longer than to remove it
         return True
 
     def quarantine(self, instance: Instance, reason: str = "content-conflict") -> Path:

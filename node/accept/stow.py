@@ -254,7 +254,7 @@ class Arriving:
         spool.finish()
         if not self._study_uid:
             return
-        uids = read_uids(spool.path, request.transfer_syntax_uid, spool.offset)
+        uids = read_uids(spool.name, request.transfer_syntax_uid, spool.offset)
         self._taken = replace(
             self._taken, study_uid=uids.get(STUDY_UID, ""), series_uid=uids.get(SERIES_UID, "")
         )

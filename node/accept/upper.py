@@ -99,6 +99,9 @@ class Messages(Protocol):
     def take(self, body: memoryview) -> None:
         """Take the presentation data values of one P-DATA-TF PDU; never raises."""
 
+    def write_out(self) -> None:
+        """Write what was taken and is still in the buffer only; never raises."""
+
     @property
     def has_request(self) -> bool:
         """Whether a request is whole."""
@@ -195,6 +198,7 @@ class UpperLayer(DULServiceProvider):
         connection, messages = self.connection, self._messages
         while (pdu := connection.pdu()) is not None:
             if pdu[0] != _P_DATA_TF:
+                messages.write_out()
                 self._read_pdu_data()
                 return
             connection.taken(len(pdu))
@@ -205,7 +209,8 @@ class UpperLayer(DULServiceProvider):
                 connection.begin_pdu()
             self._idle_timer.restart()
             if self._is_wanted:
-                return
+                break
+        messages.write_out()
 
     @property
     def _is_wanted(self) -> bool:

@@ -19,6 +19,7 @@ from node.config import AcceptTable
 from node.errors import IdentityMismatch, MissingIdentity, NotDicom
 from tests.accept.conftest import encoded, eventually, make_ct, send
 from tests.accept.raw import CT, EXPLICIT, RawPeer, p_data, status_in, store_rq
+from tests.harness import being_received
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 UID = "1.2.3.4"
@@ -41,7 +42,7 @@ def take(tmp_path):
         try:
             return accept(spool, request, store, now=datetime.now(UTC))
         finally:
-            assert list((tmp_path / "spool").iterdir()) == []
+            assert being_received(tmp_path) == []
 
     return one
 

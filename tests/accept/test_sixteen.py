@@ -17,7 +17,7 @@ from pynetdicom import AE
 
 from tests.accept.conftest import data_set_offset, encoded, make_ct
 from tests.accept.raw import RawPeer, p_data, status_in, store_rq
-from tests.harness import NodeProcess
+from tests.harness import NodeProcess, being_received
 
 CONFIG = (
     '[node]\nae_title = "RADNODE"\n[accept]\nreserve_gb = 0.1\nmax_object_gb = 4\n'
@@ -73,7 +73,7 @@ def test_killed_amid_sixteen_associations_nothing_acknowledged_is_missing(tmp_pa
     node.start()
     try:
         assert acknowledged.items() <= held(node.folder).items()
-        assert not list((node.folder / "data" / "spool").iterdir())
+        assert not being_received(node.folder / "data")
     finally:
         node.stop()
 

@@ -148,7 +148,7 @@ def test_below_the_reserve_nothing_is_begun(tmp_path):
 
 def test_an_object_that_eats_up_the_reserve_on_the_way_is_given_up(tmp_path):
     spare = [1]
-    spool = Spool(tmp_path / "x.part", b"", max_bytes=1 << 30, spare_bytes=lambda: spare[0])
+    spool = Spool(str(tmp_path / "x.part"), b"", max_bytes=1 << 30, spare_bytes=lambda: spare[0])
     spool.write(bytes(1 << 20))
     spare[0] = 0
     for _ in range(20):

@@ -13,8 +13,9 @@ printed as its load.
 
 What each rival promises differs: only the node and Orthanc keep an index, and only the node has synced
 file and index before it says Success. Python starts at 0.4 s here and is not counted: receivers are
-up before the clock starts. The senders run on the same processors. Of ``storescp``, which takes each
-association in a process of its own, the peak is that of its parent alone.
+up before the clock starts. The senders run on the same processors. What was received stays until the end,
+6 GB a round: among thousands of files just removed, ext4 looks long for a place for each new one. Of
+``storescp``, which takes each association in a process of its own, the peak is that of its parent alone.
 """
 
 from __future__ import annotations
@@ -69,7 +70,6 @@ class Receiver:
     name: str
     port: int
     pid: int
-    folder: Path  #: where it keeps what it took; emptied between loads where that is harmless
 
 
 @dataclass
@@ -116,9 +116,6 @@ def _measure(receiver: Receiver, associations: int, files: Sequence[Path], resul
     result.mb_per_s.append(size_mb / taken_s)
     result.cpu_s_per_gb.append((_cpu_s(receiver.pid) - cpu_s) / size_mb * 1000)
     result.peak_mb = _peak_mb(receiver.pid)
-    if receiver.name in ("storescp", "bare pynetdicom"):
-        for file in receiver.folder.iterdir():
-            file.unlink()
 
 
 def _sender(receiver: Receiver, files: Sequence[Path]) -> subprocess.Popen[bytes]:
@@ -197,15 +194,15 @@ def _receivers(root: Path) -> Iterator[list[Receiver]]:
         "[accept.dimse]\nport = 0\n[assemble]\nquiet_s = 3600\n",
     )
     node.start()
-    found = [Receiver("node", node.port, node.pid, root / "node")]
+    found = [Receiver("node", node.port, node.pid)]
     others: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str, words: Sequence[str | Path], port: int, folder: Path) -> None:
+    def start(name: str, words: Sequence[str | Path], port: int) -> None:
         log = (root / f"{name}.log").open("wb")
         process = subprocess.Popen([*words], env=ENVIRONMENT, stdout=log, stderr=log)
         others.append(process)
         wait_until(lambda: _listens(port), f"{name} listens", within_s=30)
-        found.append(Receiver(name, port, process.pid, folder))
+        found.append(Receiver(name, port, process.pid))
 
     try:
         for name in ("orthanc", "storescp", "bare pynetdicom"):
@@ -218,14 +215,13 @@ def _receivers(root: Path) -> Iterator[list[Receiver]]:
                 f'"Name": "bench", "DicomPort": {port}, "DicomAet": "RADNODE", "HttpServerEnabled": false,'
                 '"DicomAlwaysAllowStore": true, "DicomThreadsCount": 16}'
             )
-            start("orthanc", [orthanc, config], port, root / "orthanc")
+            start("orthanc", [orthanc, config], port)
         if storescp := shutil.which("storescp"):
             port = _free_port()
             words = [storescp, "--fork", "-pdu", "131072", "-od", root / "storescp", str(port)]
-            start("storescp", words, port, root / "storescp")
+            start("storescp", words, port)
         port = _free_port()
-        folder = root / "bare pynetdicom"
-        start("bare pynetdicom", [sys.executable, "-c", BARE, folder, str(port)], port, folder)
+        start("bare pynetdicom", [sys.executable, "-c", BARE, root / "bare pynetdicom", str(port)], port)
         yield found
     finally:
         for process in others:
