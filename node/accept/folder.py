@@ -194,7 +194,8 @@ class FolderDoor:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.look()
+                if taken := self.look():
+                    log.info("instances_kept", instances=taken, via="folder")
             except Exception as error:  # noqa: BLE001 - the door stays open whatever one file does
                 log.error("folder_stumbled", error=describe(error))
             self._stopping.wait(self._poll_s)

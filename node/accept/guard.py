@@ -54,6 +54,8 @@ _LOOK_EVERY_S = 0.25
 _PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, context, control header
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
 _MAX_QUEUED = 16
+#: Fragments of a data set that are written at once: writev(2) takes a thousand.
+_MOST_PIECES = 256
 #: PS3.7 annex E: the Command Fields that we serve: C-STORE-RQ, C-ECHO-RQ, and notices.
 _SERVED = frozenset({b"\x01\0", b"\x30\0", *NOTICES})
 
@@ -63,7 +65,7 @@ class SpoolFile(Protocol):
 
     @property
     def name(self) -> str: ...
-    def write(self, data: bytes | memoryview) -> int: ...
+    def write(self, *pieces: bytes | memoryview) -> int: ...
     def close(self) -> None: ...
     def discard(self) -> None: ...
 
@@ -197,7 +199,7 @@ class _Messages(DIMSEServiceProvider):
             is_store = isinstance(self._request, C_STORE)
             self._file = self._open_spool(self.assoc, self._request, context) if is_store else Notice()
         self._pieces.append(data)
-        if is_last:
+        if is_last or len(self._pieces) == _MOST_PIECES:
             self._write()
             request, self._request = self._request, None
             if isinstance(request, C_STORE):
@@ -208,10 +210,10 @@ class _Messages(DIMSEServiceProvider):
             self._file = None  # it is in the queue with its request
 
     def _write(self) -> None:
-        """Write fragments together: each for itself would cost more than its bytes."""
+        """Write fragments together: each time that a thread lets others run costs more than some bytes."""
         pieces, self._pieces = self._pieces, []
         if pieces and self._file is not None:
-            self._file.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._file.write(*pieces)
 
     def _refuse(self, error: Exception) -> None:
         log.warning("message_refused", error=describe(error))

@@ -33,7 +33,7 @@ class Notice:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, *pieces: bytes | memoryview) -> int:
         """Take the next bytes.
 
         Raises
@@ -41,10 +41,12 @@ class Notice:
         ValueError
             There are too many.
         """
-        if len(self._data) + len(data) > _MAX_BYTES:
+        count = sum(map(len, pieces))
+        if len(self._data) + count > _MAX_BYTES:
             raise ValueError("the data set of a notice is too long")
-        self._data += data
-        return len(data)
+        for piece in pieces:
+            self._data += piece
+        return count
 
     def close(self) -> None:
         """Do nothing."""

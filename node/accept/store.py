@@ -101,21 +101,23 @@ class Spool:
         """Digest of head and data set together, hexadecimal: what the file is kept under."""
         return hashlib.sha256(self._head + self._digest.digest()).hexdigest()
 
-    def write(self, data: bytes | memoryview) -> int:
-        """Take the next bytes of the data set; after an error they are ignored."""
+    def write(self, *pieces: bytes | memoryview) -> int:
+        """Take the next bytes of the data set, in up to 1,000 pieces; after an error they are ignored."""
+        count = sum(map(len, pieces))
         if self._error is None:
             try:
-                if self.size_bytes + len(data) > self._max_bytes:
+                if self.size_bytes + count > self._max_bytes:
                     raise OutOfSpace(f"The object is larger than {self._max_bytes >> 20} MiB.")
                 self._look()
-                self._put(data)
-                self._digest.update(data)
-                if self.size_bytes < _BEGINNING_BYTES:
-                    self.beginning += bytes(data[: _BEGINNING_BYTES - self.size_bytes])
-                self.size_bytes += len(data)
+                self._put(pieces, count)
+                for piece in pieces:
+                    self._digest.update(piece)
+                    if len(self.beginning) < _BEGINNING_BYTES:
+                        self.beginning += bytes(piece[: _BEGINNING_BYTES - len(self.beginning)])
+                self.size_bytes += count
             except (OSError, OutOfSpace) as error:
                 self._give_up(error)
-        return len(data)
+        return count
 
     def flush(self) -> None:
         """Do nothing: there is no buffer."""
@@ -158,10 +160,11 @@ class Spool:
         """Say that the file now has another name, so that nothing is left to discard."""
         self._is_gone = True
 
-    def _put(self, data: bytes | memoryview) -> None:
-        parts = [data] if self.size_bytes else [self._head, data]
+    def _put(self, pieces: tuple[bytes | memoryview, ...], count: int) -> None:
+        head = b"" if self.size_bytes else self._head
+        parts = (head, *pieces)
         written = os.writev(self._fd, parts)
-        if written < sum(map(len, parts)):  # hardly ever, but by a disk that is about to be full
+        if written < len(head) + count:  # hardly ever, but by a disk that is about to be full
             rest = memoryview(b"".join(parts))[written:]
             while rest:
                 rest = rest[os.write(self._fd, rest) :]

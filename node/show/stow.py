@@ -187,6 +187,7 @@ async def store(request: Request) -> Response:
     taken = taking.taken
     if not taken:
         return refusal(status or 400, sentence or "The request brings nothing.")
+    log.info("instances_kept", instances=sum(not one.failure for one in taken), via="STOW")
     sentences = [sentence, *(one.sentence for one in taken)]
     headers = {"Warning": ", ".join(_warnings(sentences))} if any(sentences) else {}
     status = status or _status(taken)
