@@ -201,6 +201,7 @@ class _Messages(DIMSEServiceProvider):
         self._pieces.append(data)
         if is_last or len(self._pieces) == _MOST_PIECES:
             self._write()
+        if is_last:
             request, self._request = self._request, None
             if isinstance(request, C_STORE):
                 request._dataset_file = cast(Any, self._file)  # what pynetdicom wants is in SpoolFile

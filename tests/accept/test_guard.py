@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import socket
 import struct
@@ -285,6 +286,26 @@ def test_requests_sent_without_waiting_for_answers_are_served_in_turn_and_pile_u
         assert [status_in(peer.receive()[1]) for _ in uids] == [0] * len(uids)
     assert [instance.sop_instance_uid.encode() for instance in door.kept] == uids
     assert most == 1
+
+
+@pytest.mark.parametrize("in_one_pdu", [True, False])
+def test_what_comes_in_thousands_of_fragments_is_put_together(open_door, in_one_pdu):
+    door = open_door()
+    content = encoded(make_ct(rows=64, SOPInstanceUID="1.2.3.1"))
+    pieces = [content[at : at + 2] for at in range(0, len(content), 2)]
+    assert len(pieces) > 4000
+    values = [
+        struct.pack(">LBB", len(piece) + 2, 1, 2 if at == len(pieces) - 1 else 0) + piece
+        for at, piece in enumerate(pieces)
+    ]
+    with RawPeer(door.port) as peer:
+        peer.associate()
+        peer.send(p_data(1, 3, store_rq(b"1.2.3.1")))
+        peer.send(pdu(0x04, b"".join(values)) if in_one_pdu else b"".join(pdu(0x04, one) for one in values))
+        assert status_in(peer.receive()[1]) == 0
+    (kept,) = door.kept
+    assert kept.path.read_bytes().endswith(content)
+    assert kept.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_requests_within_one_pdu_have_a_limit(open_door):
