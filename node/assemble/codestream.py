@@ -97,9 +97,9 @@ def size_jpeg(data: bytes) -> FrameSize:
 
 
 def check_jpeg_end(data: bytes) -> None:
-    """Check that a JPEG-LS codestream has its end-of-image marker.
+    """Check that a codestream of JPEG or JPEG-LS has its end-of-image marker.
 
-    The decoder searches a stream that was cut off for many seconds.
+    Of a stream that was cut off, CharLS searches the rest for many seconds, and libjpeg makes one up.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def check_jpeg_end(data: bytes) -> None:
         It ends without the marker; padding bytes after it are allowed.
     """
     if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
-        raise ValueError("the JPEG-LS codestream is cut off")
+        raise ValueError("the codestream is cut off")
 
 
 def check_rle(data: bytes) -> None:

@@ -27,7 +27,7 @@ from node.assemble.reason import Reason, refused, some
 from node.assemble.syntaxes import J2K, JPEG, NATIVE, PLUGINS
 from node.header.read import Parsed, PixelElement, inflate
 from node.header.value import PARSE_ERRORS, integer_of, text_of
-from node.jpeg import SYNTAXES, decode_jpeg
+from node.jpeg import LOSSLESS, SYNTAXES, decode_jpeg
 
 #: Voxels of one volume: 4 GiB as float32, 4000 slices of 512 x 512.
 MAX_VOXELS: Final = 1 << 30
@@ -303,6 +303,9 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
             check_jpeg_end(data)
             if format_.samples == 1:
                 plain = decode_jls(data, format_.rows, format_.columns, size.bits, _dtype(format_))
+        elif syntax in LOSSLESS and format_.samples == 1:
+            check_jpeg_end(data)
+            plain = _within_bits(decode_jpeg(data).astype(_dtype(format_)), format_)
         elif syntax in SYNTAXES and format_.samples == 1:
             plain = _within_bits(decode_jpeg(data).astype(_dtype(format_)), format_)  # JPEG knows no sign
     else:

@@ -33,7 +33,7 @@ NATIVE: Final = frozenset(
 PLUGINS: Final[dict[str, tuple[str, ...]]] = {
     uid.RLELossless: ("pylibjpeg", "pydicom"),
     uid.JPEGBaseline8Bit: ("pillow", "gdcm"),
-    # grey by `node.jpeg`; colour, where pydicom knows the syntax, by a plugin
+    # grey by `node.jpeg`, lossless JPEG as well; colour, where pydicom knows the syntax, by a plugin
     **{uid.UID(syntax): () for syntax in SYNTAXES},
     uid.JPEGExtended12Bit: ("gdcm",),
     uid.JPEGLossless: ("gdcm",),
