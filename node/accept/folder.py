@@ -189,13 +189,14 @@ class FolderDoor:
             except OSError as error:
                 log.warning("file_waits", error=describe(error))  # gone, or the disk is in trouble
         self._seen = now_seen
+        if taken:
+            log.info("instances_kept", instances=taken, via="folder")
         return taken
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                if taken := self.look():
-                    log.info("instances_kept", instances=taken, via="folder")
+                self.look()
             except Exception as error:  # noqa: BLE001 - the door stays open whatever one file does
                 log.error("folder_stumbled", error=describe(error))
             self._stopping.wait(self._poll_s)

@@ -4,10 +4,10 @@ pynetdicom believes any PDU length, waits for ever inside a PDU, keeps no bound 
 may bring, and leaves half received files behind. Here instead
 
 * a PDU is measured before it is read, and must be whole within a deadline (`node.accept.connection`);
-* threads wait instead of looking, data go straight to their file, and a request is served in the
-  thread that received it (`node.accept.upper`);
+* threads wait instead of looking, data go from where they were read to their file, and a request is
+  served in the thread that received it (`node.accept.upper`);
 * a command set has a largest size, only C-ECHO, C-STORE and notices of storage commitment are
-  understood, and a data set goes fragment by fragment into a file of ours (`_Messages`);
+  understood, and a data set goes into a file of ours as it comes (`_Messages`);
 * nothing that a peer sends ends in a stack trace, and whatever was half received when an
   association ends is thrown away (`GuardedAssociation`).
 
@@ -301,13 +301,14 @@ class GuardedAssociation(Association):
         except Exception as error:  # noqa: BLE001 - see UpperLayer.run_reactor
             log.warning("association_broken", error=describe(error))
         finally:
-            if self._may_serve.is_set():
-                log.info("association_ended", ae_title=self.caller, name=self.policy, instances=self.kept)
+            was_established = self._may_serve.is_set()
             self._may_serve.set()
             self.dul.kill_dul()
             self.cut()
             self.dul.join(timeout=5.0)
             self._messages.drop()
+            if was_established:
+                log.info("association_ended", ae_title=self.caller, name=self.policy, instances=self.kept)
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         try:

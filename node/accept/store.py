@@ -2,9 +2,9 @@
 
 ::
 
-    <data>/instances/<2 hex>/<random>.part  being received; swept at start
-    <data>/instances/<2 hex>/<digest>.dcm   in our custody: named and synced
-    <data>/quarantine/<digest>.dcm + .json  not to be used, not to be thrown away
+    <data>/instances/<2 hex>/<run>-<number>.part  being received; swept at start
+    <data>/instances/<2 hex>/<digest>.dcm        in our custody: named and synced
+    <data>/quarantine/<digest>.dcm + .json       not to be used, not to be thrown away
 
 Names come from our own random numbers and digests, never from a peer. The digest is over the
 whole file: the same data set under another transfer syntax is another file. A stored file is 128
@@ -79,10 +79,11 @@ class Spool:
         self._digest = hashlib.sha256()
         self._error: Exception | None = None
         self._fd = -1
-        self._is_gone = False  #: discarded, or kept under another name
+        self._is_gone = True  #: not made yet, discarded, or kept under another name
         try:
             self._look()
             self._fd = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self._is_gone = False
         except (OSError, OutOfSpace) as error:
             self._give_up(error)
 
@@ -343,14 +344,17 @@ class Store:
         int
             How many files there were of both kinds.
         """
-        unfinished = list(self.instances.glob("*/*.part"))
-        for path in unfinished:
-            path.unlink()
         known = {str(path) for path in known_paths}
-        orphans = [path for path in sorted(self.instances.glob("*/*.dcm")) if str(path) not in known]
-        for path in orphans:
-            self._set_aside(path, {"reason": "no-journal-row"})
-        return len(unfinished) + len(orphans)
+        count = 0
+        for path in sorted(self.instances.glob("*/*")):
+            if path.suffix == ".part":
+                path.unlink()
+            elif path.suffix == ".dcm" and str(path) not in known:
+                self._set_aside(path, {"reason": "no-journal-row"})
+            else:
+                continue
+            count += 1
+        return count
 
     def _set_aside(self, path: Path, note: dict[str, str]) -> Path:
         target = self._quarantine / path.name

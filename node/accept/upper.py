@@ -97,7 +97,10 @@ class Messages(Protocol):
     """Who takes messages apart."""
 
     def take(self, body: memoryview) -> None:
-        """Take the presentation data values of one P-DATA-TF PDU; never raises."""
+        """Take the presentation data values of one P-DATA-TF PDU, which stay here until `write_out`.
+
+        Never raises.
+        """
 
     def write_out(self) -> None:
         """Write what was taken and is still in the buffer only; never raises."""

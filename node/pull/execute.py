@@ -47,7 +47,12 @@ def fetch(pull: Pull, node: Node, is_stopping: Callable[[], bool] = lambda: Fals
         known = foreseen(error)
         after = node.journal.put_off_pull(pull, known, node.config.send, node.clock())
         log.warning(
-            "pull_failed", name=pull.source, study_uid=pull.study_uid, state=after.state, reason=str(known)
+            "pull_failed",
+            name=pull.source,
+            study_uid=pull.study_uid,
+            state=after.state,
+            count=after.received,
+            reason=str(known),
         )
     return node.journal.pulls([pull.id])[0]
 

@@ -184,10 +184,10 @@ async def store(request: Request) -> Response:
         body.discard()
         await taking.take(body.whole)  # of what came before it went wrong
         await taking.end()
-    taken = taking.taken
+        taken = taking.taken
+        log.info("instances_kept", instances=sum(not one.failure for one in taken), via="STOW")
     if not taken:
         return refusal(status or 400, sentence or "The request brings nothing.")
-    log.info("instances_kept", instances=sum(not one.failure for one in taken), via="STOW")
     sentences = [sentence, *(one.sentence for one in taken)]
     headers = {"Warning": ", ".join(_warnings(sentences))} if any(sentences) else {}
     status = status or _status(taken)

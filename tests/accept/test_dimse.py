@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import structlog
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE
 from pynetdicom.acse import ACSE
@@ -403,3 +404,12 @@ def test_a_request_that_comes_before_the_association_knows_that_it_is_one_is_ans
         peer.send(p_data(1, 3, store_rq(ds.SOPInstanceUID.encode())) + p_data(1, 2, encoded(ds)))
         assert status_in(peer.receive()[1]) == 0
     assert len(door.kept) == 1
+
+
+def test_what_an_association_brought_is_logged_when_it_ends(open_door):
+    door = open_door()
+    with structlog.testing.capture_logs() as lines:
+        send(door.port, make_ct(), make_ct(StudyInstanceUID=None), make_ct(), calling="CT_1")
+        assert eventually(lambda: any(line["event"] == "association_ended" for line in lines))
+    (line,) = [line for line in lines if line["event"] == "association_ended"]
+    assert (line["ae_title"], line["instances"]) == ("CT_1", 2)

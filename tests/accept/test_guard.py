@@ -288,20 +288,24 @@ def test_requests_sent_without_waiting_for_answers_are_served_in_turn_and_pile_u
     assert most == 1
 
 
-@pytest.mark.parametrize("in_one_pdu", [True, False])
-def test_what_comes_in_thousands_of_fragments_is_put_together(open_door, in_one_pdu):
+@pytest.mark.parametrize(
+    ("rows", "fragment_bytes", "at_once"), [(64, 2, 1), (64, 2, 10_000), (1024, 5000, 1), (1024, 5000, 20)]
+)
+def test_what_comes_in_many_fragments_is_put_together(open_door, rows, fragment_bytes, at_once):
     door = open_door()
-    content = encoded(make_ct(rows=64, SOPInstanceUID="1.2.3.1"))
-    pieces = [content[at : at + 2] for at in range(0, len(content), 2)]
-    assert len(pieces) > 4000
+    content = encoded(make_ct(rows=rows, SOPInstanceUID="1.2.3.1"))
+    pieces = [content[at : at + fragment_bytes] for at in range(0, len(content), fragment_bytes)]
     values = [
         struct.pack(">LBB", len(piece) + 2, 1, 2 if at == len(pieces) - 1 else 0) + piece
         for at, piece in enumerate(pieces)
     ]
+    pdus = [pdu(0x04, b"".join(values[at : at + at_once])) for at in range(0, len(values), at_once)]
     with RawPeer(door.port) as peer:
         peer.associate()
         peer.send(p_data(1, 3, store_rq(b"1.2.3.1")))
-        peer.send(pdu(0x04, b"".join(values)) if in_one_pdu else b"".join(pdu(0x04, one) for one in values))
+        sent = b"".join(pdus)
+        for at in range(0, len(sent), 100_003):  # PDUs are cut anywhere
+            peer.send(sent[at : at + 100_003])
         assert status_in(peer.receive()[1]) == 0
     (kept,) = door.kept
     assert kept.path.read_bytes().endswith(content)

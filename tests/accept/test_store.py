@@ -19,7 +19,7 @@ from node.config import AcceptTable
 from node.errors import OutOfSpace
 from node.failpoint import FailpointRaised
 from node.model import Instance
-from tests.accept.conftest import data_set_offset, encoded, make_ct, send
+from tests.accept.conftest import data_set_offset, encoded, eventually, make_ct, send
 from tests.harness import being_received
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -144,6 +144,25 @@ def test_below_the_reserve_nothing_is_begun(tmp_path):
     with pytest.raises(OutOfSpace, match="reserve"):
         spool.finish()
     assert files_below(tmp_path) == set()
+
+
+def test_a_disk_that_has_filled_up_is_noticed_in_a_moment_and_so_is_room(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+
+    def is_taken() -> bool:
+        spool = store.spool(request_for("1.2.3"))
+        try:
+            spool.finish()
+        except OutOfSpace:
+            return False
+        finally:
+            spool.discard()
+        return True
+
+    assert is_taken()
+    for spare_bytes in (0, 1):
+        monkeypatch.setattr(store, "spare_bytes", lambda now=spare_bytes: now)
+        assert eventually(lambda: is_taken() == bool(spare_bytes), within_s=0.5)  # noqa: B023
 
 
 def test_an_object_that_eats_up_the_reserve_on_the_way_is_given_up(tmp_path):
