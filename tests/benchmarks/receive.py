@@ -106,6 +106,7 @@ def main(rounds: int, large_mb: int) -> None:
 
 def _measure(receiver: Receiver, associations: int, files: Sequence[Path], result: Result) -> None:
     size_mb = sum(file.stat().st_size for file in files) * associations / 1e6
+    os.sync()  # nobody waits for what another has left to be written
     cpu_s = _cpu_s(receiver.pid)
     begun = time.perf_counter()
     senders = [_sender(receiver, files) for _ in range(associations)]
