@@ -5,19 +5,24 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 
-@dataclass(slots=True, eq=False)
 class _Request(Generic[Asked, Answer]):
-    asked: Asked
-    answer: Answer | None = None
-    error: BaseException | None = None
-    is_done: bool = False
+    """What one thread asks for, and what it sleeps on until it is done or its turn to work has come."""
+
+    __slots__ = ("answer", "asked", "bell", "error", "is_done")
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.answer: Answer | None = None
+        self.error: BaseException | None = None
+        self.is_done = False
+        self.bell = threading.Lock()
+        self.bell.acquire()
 
 
 class Together(Generic[Asked, Answer]):
@@ -48,24 +53,26 @@ class Together(Generic[Asked, Answer]):
         self._work = work
         self._alone = alone
         self._most = most
-        self._turn = threading.Lock()  #: who has it works, for itself and for all who wait
+        self._lock = threading.Lock()  #: over the two below
         self._waiting: list[_Request[Asked, Answer]] = []
-        self._lock = threading.Lock()  #: over the list
+        self._is_busy = False  #: somebody works, and will ring the first of those who wait then
 
     def do(self, asked: Asked) -> Answer:
         """Return the answer, or raise what ``work`` raised for this alone."""
         request: _Request[Asked, Answer] = _Request(asked)
         with self._lock:
             self._waiting.append(request)
-        while not request.is_done:
-            with self._turn:
-                if not request.is_done:
-                    self._serve()
+            must_wait, self._is_busy = self._is_busy, True
+        if must_wait:
+            request.bell.acquire()
+        if not request.is_done:
+            self._serve()
         if request.error is not None:
             raise request.error
         return request.answer  # type: ignore[return-value]  # it is done, without an error
 
     def _serve(self) -> None:
+        """Work for the first who wait, the caller among them, and ring them and the next to work."""
         with self._lock:
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         try:
@@ -82,8 +89,13 @@ class Together(Generic[Asked, Answer]):
             if not isinstance(error, Exception):
                 raise
         finally:
+            with self._lock:
+                following = self._waiting[:1]
+                self._is_busy = bool(following)
             for request in batch:
                 request.is_done = True
+            for request in (*following, *batch):  # each for itself: to queue for a lock wakes one at a time
+                request.bell.release()
 
     def _one_by_one(self, batch: Sequence[_Request[Asked, Answer]]) -> None:
         for request in batch:
