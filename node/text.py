@@ -14,8 +14,3 @@ def clean(text: str, longest: int = LONGEST_SENTENCE) -> str:
     """Return foreign text without control characters, cut to a length in characters."""
     told = printable(text[: longest + 1])
     return told if len(told) <= longest else f"{told[:longest]}..."
-
-
-def plain_title(ae_title: str | None) -> str:
-    """Return an AE title (PS3.5 6.2, at most 16 characters) as it may be logged and kept."""
-    return "".join(c if " " <= c <= "~" else "?" for c in (ae_title or "").strip())[:16]

@@ -18,7 +18,6 @@ from node.accept.syntaxes import in_order
 from node.config import AcceptTable
 from node.log import describe, get_log
 from node.peer.commitment import PUSH_MODEL
-from node.text import plain_title
 
 log = get_log("accept")
 
@@ -60,7 +59,7 @@ class Admission:
             host=str(association.requestor.address),
             fingerprint=association.fingerprint,
         )
-        association.caller = plain_title(caller.calling)
+        association.caller = _plain(caller.calling)
         try:
             with self._turn:
                 open_now = Counter(one.policy for one in self._associations() if not one.is_shed)
@@ -75,7 +74,7 @@ class Admission:
             log.warning(
                 "association_rejected",
                 ae_title=association.caller,
-                called_ae_title=plain_title(caller.called),
+                called_ae_title=_plain(caller.called),
                 host=caller.host,
                 reason=verdict.sentence,
                 code="-".join(map(str, verdict.answer)),
@@ -117,3 +116,8 @@ def _prefer(association: GuardedAssociation, asked: Any) -> None:
         for context in association.acceptor.supported_contexts
         if (uid := str(context.abstract_syntax)) in proposed
     ]
+
+
+def _plain(ae_title: str) -> str:
+    """Return an AE title (PS3.5 6.2, at most 16 characters) as it may be logged and kept."""
+    return "".join(c if " " <= c <= "~" else "?" for c in ae_title)[:16]

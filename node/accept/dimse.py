@@ -205,7 +205,7 @@ class DimseDoor:
         association: GuardedAssociation = event.assoc
         sender = association.caller
         try:
-            if spool is None or spool.request is None:
+            if spool is None:
                 raise NotDicom("The request has no data set.")
             request = spool.request
             sop_class_uid = request.sop_class_uid

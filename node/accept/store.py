@@ -3,8 +3,8 @@
 ::
 
     <data>/instances/<2 hex>/<run>-<number>.part  being received; swept at start
-    <data>/instances/<2 hex>/<digest>.dcm        in our custody: named and synced
-    <data>/quarantine/<digest>.dcm + .json       not to be used, not to be thrown away
+    <data>/instances/<2 hex>/<digest>.dcm         in our custody: named and synced
+    <data>/quarantine/<digest>.dcm + .json        not to be used, not to be thrown away
 
 Names come from our own random numbers and digests, never from a peer. The digest is over the
 whole file: the same data set under another transfer syntax is another file. A stored file is 128
@@ -66,16 +66,18 @@ class Spool:
     what pynetdicom wants of a temporary file: ``name``, ``file``, ``flush`` and ``close``.
     """
 
-    def __init__(self, name: str, head: bytes, *, max_bytes: int, spare_bytes: Callable[[], int]) -> None:
+    def __init__(
+        self, name: str, request: Request, *, max_bytes: int, spare_bytes: Callable[[], int]
+    ) -> None:
         self.name = name  #: the path of the file
-        self.offset = len(head)  #: where in the file the data set begins
-        self.request: Request | None = None  #: that it came with, where there was one
+        self.request = request
+        self._head = part10_head(request)
+        self.offset = len(self._head)  #: where in the file the data set begins
         self.size_bytes = 0  #: of the data set so far
         self.beginning = b""  #: of the data set
         self._max_bytes = max_bytes
         self._spare_bytes = spare_bytes
         self._look_at = 0
-        self._head = head
         self._digest = hashlib.sha256()
         self._error: Exception | None = None
         self._fd = -1
@@ -225,15 +227,13 @@ class Store:
     def spool(self, request: Request) -> Spool:
         """Open a file for an object that arrives. Never raises: see `Spool.finish`."""
         number = next(self._numbers)
-        spool = Spool(
+        return Spool(
             # Not all in one folder: a file system makes one name at a time in each, near its other files.
             f"{self.instances}/{number % 256:02x}/{self._run}-{number}.part",
-            part10_head(request),
+            request,
             max_bytes=self._max_object_bytes,
             spare_bytes=self._recently_spare_bytes,
         )
-        spool.request = request
-        return spool
 
     def spare_bytes(self) -> int:
         """Return the free disk space above the reserve; negative below it."""

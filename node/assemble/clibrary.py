@@ -18,20 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import uid
 
-from node.jpeg import LOSSLESS, SYNTAXES
-
-#: Transfer syntaxes whose frames are worth several threads; all other decoders hold the lock, or take a
-#: fraction of a millisecond.
-SIDE_BY_SIDE: Final = frozenset(
-    {
-        *(uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K),
-        *(uid.JPEGLSLossless, uid.JPEGLSNearLossless),
-        *LOSSLESS,
-        *SYNTAXES,
-    }
-)
 #: Room for opj_dparameters_t, which has about 8 300 bytes.
 _PARAMETERS_BYTES: Final = 1 << 14
 _NO_MORE: Final = c_size_t(-1).value

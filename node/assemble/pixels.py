@@ -24,7 +24,7 @@ from node.assemble.clibrary import decode_j2k, decode_jls
 from node.assemble.codestream import FrameSize, check_jpeg_end, check_rle, size_j2k, size_jpeg, strip_jp2
 from node.assemble.colour import from_422, rgb_of_ybr
 from node.assemble.reason import Reason, refused, some
-from node.assemble.syntaxes import J2K, JPEG, NATIVE, PLUGINS
+from node.assemble.syntaxes import J2K, JPEG, JPEG_LS, NATIVE, PLUGINS
 from node.header.read import Parsed, PixelElement, inflate
 from node.header.value import PARSE_ERRORS, integer_of, text_of
 from node.jpeg import LOSSLESS, SYNTAXES, decode_jpeg
@@ -299,14 +299,13 @@ def _decode(data: bytes, format_: PixelFormat) -> NDArray[Any]:
             plain = decode_j2k(data, format_.rows, format_.columns, format_.bits_stored, _dtype(format_))
     elif syntax in JPEG:
         _check_size(size := size_jpeg(data), format_)
-        if syntax in (uid.JPEGLSLossless, uid.JPEGLSNearLossless):
+        if syntax in JPEG_LS:
             check_jpeg_end(data)
             if format_.samples == 1:
                 plain = decode_jls(data, format_.rows, format_.columns, size.bits, _dtype(format_))
-        elif syntax in LOSSLESS and format_.samples == 1:
-            check_jpeg_end(data)
-            plain = _within_bits(decode_jpeg(data).astype(_dtype(format_)), format_)
-        elif syntax in SYNTAXES and format_.samples == 1:
+        elif (syntax in LOSSLESS or syntax in SYNTAXES) and format_.samples == 1:
+            if syntax in LOSSLESS:
+                check_jpeg_end(data)
             plain = _within_bits(decode_jpeg(data).astype(_dtype(format_)), format_)  # JPEG knows no sign
     else:
         check_rle(data)

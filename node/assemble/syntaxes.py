@@ -6,21 +6,23 @@ from typing import Final
 
 from pydicom import uid
 
-from node.jpeg import SYNTAXES
+from node.jpeg import LOSSLESS, SYNTAXES
 
 J2K: Final = frozenset(
     {uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K}
 )
+JPEG_LS: Final = frozenset({uid.JPEGLSLossless, uid.JPEGLSNearLossless})
 JPEG: Final = frozenset(
     {
         uid.JPEGBaseline8Bit,
         *map(uid.UID, SYNTAXES),
-        uid.JPEGLossless,
-        uid.JPEGLosslessSV1,
-        uid.JPEGLSLossless,
-        uid.JPEGLSNearLossless,
+        *map(uid.UID, LOSSLESS),
+        *JPEG_LS,
     }
 )
+#: Those whose frames are worth several threads; all other decoders hold Python's lock, or take a fraction
+#: of a millisecond.
+SIDE_BY_SIDE: Final = J2K | JPEG_LS | LOSSLESS | SYNTAXES.keys()
 NATIVE: Final = frozenset(
     {
         uid.ImplicitVRLittleEndian,

@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from node.assemble.clibrary import SIDE_BY_SIDE
 from node.assemble.facts import HOUNSFIELD
 from node.assemble.frames import Frame
 from node.assemble.order import Grid
 from node.assemble.pixels import decode_frame, encoded_frames, read_frames
 from node.assemble.reason import Reason, refused
 from node.assemble.spread import spread
+from node.assemble.syntaxes import SIDE_BY_SIDE
 from node.model import Slice
 from pipelines.contract import Code
 

@@ -167,7 +167,9 @@ def test_a_disk_that_has_filled_up_is_noticed_in_a_moment_and_so_is_room(tmp_pat
 
 def test_an_object_that_eats_up_the_reserve_on_the_way_is_given_up(tmp_path):
     spare = [1]
-    spool = Spool(str(tmp_path / "x.part"), b"", max_bytes=1 << 30, spare_bytes=lambda: spare[0])
+    spool = Spool(
+        str(tmp_path / "x.part"), request_for("1.2.3"), max_bytes=1 << 30, spare_bytes=lambda: spare[0]
+    )
     spool.write(bytes(1 << 20))
     spare[0] = 0
     for _ in range(20):
