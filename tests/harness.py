@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,8 +31,14 @@ def wait_until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S
 
 
 def being_received(data: Path) -> list[Path]:
-    """Return the files of objects that are on their way into a data folder."""
-    return list(data.glob("instances/*/*.part"))
+    """Return the files of objects that are on their way into a data folder; most have no name."""
+    nameless = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # closed meanwhile
+            path = link.readlink()
+            if path.is_relative_to(data / "instances") and path.name.endswith(" (deleted)"):
+                nameless.append(path)
+    return [*data.glob("instances/*/*.part"), *nameless]
 
 
 class NodeProcess:

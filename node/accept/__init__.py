@@ -11,7 +11,8 @@ from node.accept.classes import chosen_classes
 from node.accept.custody import accept
 from node.accept.dimse import DimseDoor
 from node.accept.folder import FolderDoor, check_inbox, find_files, spool_file
-from node.accept.store import Request, Spool, Store
+from node.accept.spool import Request, Spool
+from node.accept.store import Store
 from node.accept.stow import StowDoor
 from node.accept.syntaxes import decodable_syntaxes
 from node.port import listen_on

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from node.accept.header import SERIES_UID, SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, read_uids
-from node.accept.store import Request, Spool, Store
+from node.accept.header import SERIES_UID, SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID
+from node.accept.spool import Request, Spool
+from node.accept.store import Store
 from node.errors import IdentityMismatch, MissingIdentity
 from node.model import Instance
 from node.uid import is_harmless
@@ -50,10 +51,7 @@ def accept(spool: Spool, request: Request, store: Store, *, now: datetime) -> In
         The bytes could not be written.
     """
     try:
-        spool.finish()
-        uids = read_uids(
-            spool.name, request.transfer_syntax_uid, spool.offset, spool.beginning, spool.size_bytes
-        )
+        uids = spool.uids()
         _check(uids, request)
         path = store.keep(spool)
     except BaseException:

@@ -24,7 +24,8 @@ from node.accept.classes import chosen_classes
 from node.accept.connection import Limits
 from node.accept.guard import GuardedAssociation
 from node.accept.listener import Listener
-from node.accept.store import Request, Spool, Store
+from node.accept.spool import Request, Spool
+from node.accept.store import Store
 from node.accept.syntaxes import UNCOMPRESSED, decodable_syntaxes
 from node.config import AcceptTable, TlsTable
 from node.errors import AcceptError, NotDicom

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from node.accept.header import SOP_CLASS_UID, SOP_INSTANCE_UID, read_uids
 from node.accept.part10 import MAX_META_BYTES, META_SOP_CLASS, PREAMBLE_BYTES, begin
-from node.accept.store import Request, Spool, Store
+from node.accept.spool import Request, Spool
+from node.accept.store import Store
 from node.config import AcceptTable, Config, FolderDestination
 from node.errors import AcceptError, ConfigError, MissingIdentity, OutOfSpace
 from node.log import describe, get_log

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -42,6 +43,7 @@ _MAX_ELEMENTS = 5_000_000
 _MAX_PADDING_BYTES = 1 << 16
 _MAX_UID_BYTES = 128  #: longer ones are not read; 64 are allowed
 _MAX_INFLATED_BYTES = 1 << 30
+_MOST_SKIMMED_BYTES = 64 << 10  #: mostly more than all before the pixels
 _MAX_RATIO = 100  #: a deflated data set may grow by this much, once past the next limit
 _RATIO_FREE_BYTES = 64 << 20
 
@@ -141,7 +143,7 @@ def read_uids(
     path: Path | str,
     transfer_syntax_uid: str,
     offset: int,
-    beginning: bytes = b"",
+    beginning: bytes | memoryview = b"",
     size_bytes: int | None = None,
 ) -> dict[int, str]:
     """Follow a data set to its end and return the UIDs that identify it.
@@ -153,8 +155,8 @@ def read_uids(
     transfer_syntax_uid
         Tells byte order and deflation; whether the VRs are explicit is looked at.
     beginning
-        The first bytes of the data set, where they are at hand: mostly they tell everything, and the
-        file is not opened.
+        The first bytes of the data set, where they are at hand: mostly they tell everything, and where
+        they are all of it they do: the file is not opened.
     size_bytes
         Of the data set, where it is known.
 
@@ -172,11 +174,12 @@ def read_uids(
     is_plain = transfer_syntax_uid not in (DEFLATED, EXPLICIT_BIG)
     if size_bytes is None:
         size_bytes = max(0, Path(path).stat().st_size - offset)
-    skimmed = _skim(beginning if is_plain else b"", size_bytes)
+    skimmed = _skim(bytes(beginning[:_MOST_SKIMMED_BYTES]) if is_plain else b"", size_bytes)
     if 0 < size_bytes == skimmed.at:
         return skimmed.found
-    with Path(path).open("rb") as file:
-        file.seek(offset + skimmed.at)
+    is_all = len(beginning) == size_bytes
+    with BytesIO(beginning) if is_all else Path(path).open("rb") as file:
+        file.seek(skimmed.at if is_all else offset + skimmed.at)
         source: _Source = (
             _Inflating(file) if transfer_syntax_uid == DEFLATED else _Plain(file, size_bytes - skimmed.at)
         )

@@ -20,9 +20,10 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from node.accept import status
 from node.accept.classes import storage_classes
-from node.accept.header import SERIES_UID, STUDY_UID, read_uids
+from node.accept.header import SERIES_UID, STUDY_UID
 from node.accept.retrieve_messages import listen
-from node.accept.store import Request, Spool, Store
+from node.accept.spool import Request, Spool
+from node.accept.store import Store
 from node.accept.syntaxes import decodable_syntaxes
 from node.config import DimseSource
 from node.errors import AcceptError, IdentityMismatch, NotDicom, PeerBusy, PeerRefused, PeerUnreachable
@@ -86,8 +87,7 @@ def check_asked(spool: Spool, request: Request, asked: Asked) -> None:
     NotDicom
         It cannot be read.
     """
-    spool.finish()
-    uids = read_uids(spool.name, request.transfer_syntax_uid, spool.offset)
+    uids = spool.uids()
     if asked.classes is not None and request.sop_instance_uid not in asked.classes:
         raise IdentityMismatch("The archive sent an instance that was not asked for.")
     for tag, wanted in ((STUDY_UID, asked.study_uid), (SERIES_UID, asked.series_uid)):

@@ -19,7 +19,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
-from node.accept.store import Spool
+from node.accept.spool import Spool
 from node.config import DimseSource
 from node.log import describe, get_log
 from node.peer.association import finish_within

@@ -14,7 +14,8 @@ from node.accept.part10 import (
     read_meta,
 )
 from node.accept.retrieve import Asked, Came, Receive, check_asked
-from node.accept.store import Request, Spool, Store
+from node.accept.spool import Request, Spool
+from node.accept.store import Store
 from node.errors import AcceptError, NotDicom, PeerBusy, PeerRefused, PeerUnreachable
 from node.log import describe, get_log
 from node.multipart import Begun, Ended, MultipartError, Reader

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from node.accept import status
 from node.accept.classes import chosen_classes
-from node.accept.header import SERIES_UID, STUDY_UID, read_uids
+from node.accept.header import SERIES_UID, STUDY_UID
 from node.accept.pace import Pace
 from node.accept.part10 import (
     MAX_META_BYTES,
@@ -26,7 +26,8 @@ from node.accept.part10 import (
     read_meta,
 )
 from node.accept.policy import Caller, Rejected, admit
-from node.accept.store import Request, Spool, Store
+from node.accept.spool import Request, Spool
+from node.accept.store import Store
 from node.accept.syntaxes import decodable_syntaxes
 from node.config import AcceptTable
 from node.errors import AcceptError, IdentityMismatch, MissingIdentity, NotDicom
@@ -200,7 +201,7 @@ class Arriving:
                 raise self._error
             if self._spool is None or self._request is None:
                 raise NotDicom("The file has no data set.")
-            self._check_study(self._spool, self._request)
+            self._check_study(self._spool)
             kept = self._door.receive(self._spool, self._request)
             self._taken = replace(self._taken, series_uid=kept.series_uid, study_uid=kept.study_uid)
         except AcceptError as error:
@@ -249,12 +250,11 @@ class Arriving:
         self._spool.write(head[offset:])
         self._head.clear()
 
-    def _check_study(self, spool: Spool, request: Request) -> None:
+    def _check_study(self, spool: Spool) -> None:
         """Refuse an object of another study than the one that it was brought to."""
-        spool.finish()
         if not self._study_uid:
             return
-        uids = read_uids(spool.name, request.transfer_syntax_uid, spool.offset)
+        uids = spool.uids()
         self._taken = replace(
             self._taken, study_uid=uids.get(STUDY_UID, ""), series_uid=uids.get(SERIES_UID, "")
         )

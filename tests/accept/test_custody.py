@@ -14,7 +14,8 @@ from pynetdicom.dsutils import encode
 
 from node.accept.custody import accept
 from node.accept.header import read_uids
-from node.accept.store import Request, Store
+from node.accept.spool import Request
+from node.accept.store import Store
 from node.config import AcceptTable
 from node.errors import IdentityMismatch, MissingIdentity, NotDicom
 from tests.accept.conftest import encoded, eventually, make_ct, send

@@ -1,0 +1,196 @@
+"""What arrives is in its file byte for byte, whatever the file system can do, or there is no file."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from node.accept.custody import accept
+from node.accept.spool import BUFFER_BYTES, Buffers, Request, Spool, Ways, part10_head, ways_of
+from node.accept.store import Store
+from node.config import AcceptTable
+from node.errors import IdentityMismatch, OutOfSpace
+from tests.accept.conftest import encoded, make_ct
+from tests.accept.test_store import NOW, files_below, open_store, request_for
+from tests.harness import being_received
+
+WAYS = [Ways(*both) for both in itertools.product((True, False), repeat=2)]
+REQUEST = request_for("1.2.3")
+HEAD_BYTES = len(part10_head(REQUEST))
+#: Of a data set: nothing to write at once, only that, one more, and the same about a full buffer.
+SIZES = sorted(
+    size + more - HEAD_BYTES
+    for size in (HEAD_BYTES + 1, 4096, BUFFER_BYTES, 2 * BUFFER_BYTES, 3 * BUFFER_BYTES + 8192)
+    for more in (-1, 0, 1)
+    if size + more > HEAD_BYTES
+)
+
+
+def spool_at(folder: Path, ways: Ways, buffers: Buffers | None = None, request: Request = REQUEST) -> Spool:
+    return Spool(
+        str(folder / "x.part"),
+        request,
+        ways=ways,
+        buffers=buffers or Buffers(),
+        max_bytes=1 << 30,
+        spare_bytes=lambda: 1,
+    )
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def ways(request, tmp_path) -> Ways:
+    if request.param != ways_of(tmp_path) and ways_of(tmp_path) != Ways(True, True):
+        pytest.skip("this file system does not know how")
+    return request.param
+
+
+@pytest.mark.parametrize("pieces_of", [1000, 131_072, BUFFER_BYTES * 2])
+def test_every_size_is_written_byte_for_byte(pieces_of, ways, tmp_path):
+    buffers = Buffers()  # used again: nothing of one may be in another
+    for number, size in enumerate(reversed(SIZES)):
+        data = bytes([number + 1]) * size
+        spool = spool_at(tmp_path, ways, buffers)
+        for at in range(0, size, pieces_of):
+            spool.write(data[at : at + pieces_of // 2], data[at + pieces_of // 2 : at + pieces_of])
+        spool.finish()
+        assert bool(files_below(tmp_path)) != ways.is_nameless
+        assert Path(spool.name).read_bytes() == part10_head(REQUEST) + data
+        part = Path(spool.show())
+        spool.sync()
+        spool.keep()
+        assert part.read_bytes() == part10_head(REQUEST) + data
+        assert spool.size_bytes == size
+        spool.discard()
+        assert part.exists(), "what is kept is not discarded"
+        part.unlink()
+
+
+def test_what_is_given_up_leaves_nothing_and_no_descriptor(ways, tmp_path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for size in (10, 2 * BUFFER_BYTES):
+        spool = spool_at(tmp_path, ways)
+        spool.write(bytes(size))
+        spool.discard()
+        spool.discard()
+    assert files_below(tmp_path) == set()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_all_is_known_of_the_file_system_that_we_are_tested_on(tmp_path):
+    assert ways_of(tmp_path) in WAYS
+    assert files_below(tmp_path) == set()
+    assert ways_of(tmp_path / "nowhere") == Ways(is_nameless=False, is_direct=False)
+
+
+def test_where_a_file_cannot_get_its_name_later_it_has_one_from_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError(1, "not permitted"))
+    )
+    assert not ways_of(tmp_path).is_nameless
+    store = open_store(tmp_path)
+    spool = store.spool(request_for("1.2.3.4"))
+    assert [path.suffix for path in being_received(tmp_path)] == [".part"]
+    spool.write(encoded(make_ct(SOPInstanceUID="1.2.3.4")))
+    assert accept(spool, spool.request, store, now=NOW).path.is_file()
+    assert being_received(tmp_path) == []
+
+
+def test_a_disk_with_other_sectors_and_one_that_takes_a_part_are_written_to_the_end(tmp_path, monkeypatch):
+    real = os.write
+    is_direct = ways_of(tmp_path).is_direct
+    seen = []
+
+    def write(fd, data):
+        flags = int(Path(f"/proc/self/fdinfo/{fd}").read_text().split("flags:")[1].split()[0], 8)
+        seen.append(bool(flags & os.O_DIRECT))
+        if seen[-1]:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(fd, data[:100_001])
+
+    monkeypatch.setattr(os, "write", write)
+    spool = spool_at(tmp_path, Ways(is_nameless=False, is_direct=is_direct))
+    data = os.urandom(2 * BUFFER_BYTES + 5)
+    spool.write(data)
+    spool.finish()
+    assert Path(spool.name).read_bytes() == part10_head(REQUEST) + data
+    assert seen.count(True) == is_direct, "it is tried once"
+    spool.discard()
+
+
+@pytest.mark.parametrize("size", [100, 3 * BUFFER_BYTES])
+def test_a_full_disk_is_remembered_and_gives_its_space_back(size, ways, tmp_path, monkeypatch):
+    spool = spool_at(tmp_path, ways)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left")))
+    assert spool.write(bytes(size)) == size, "write never raises"
+    with pytest.raises(OutOfSpace, match="full"):
+        spool.finish()
+    monkeypatch.setattr(os, "write", real)
+    spool.write(b"more")
+    with pytest.raises(OutOfSpace, match="full"):
+        spool.uids()
+    assert files_below(tmp_path) == set()
+
+
+def test_an_object_that_eats_up_the_reserve_on_the_way_is_given_up(ways, tmp_path):
+    spare = [1]
+    spool = Spool(
+        str(tmp_path / "x.part"),
+        REQUEST,
+        ways=ways,
+        buffers=Buffers(),
+        max_bytes=1 << 30,
+        spare_bytes=lambda: spare[0],
+    )
+    spool.write(bytes(1 << 20))
+    spare[0] = 0
+    for _ in range(20):
+        spool.write(bytes(1 << 20))
+    with pytest.raises(OutOfSpace, match="reserve"):
+        spool.finish()
+    assert files_below(tmp_path) == set()
+
+
+@pytest.mark.parametrize("rows", [16, 1024], ids=["in memory", "mostly in the file"])
+def test_who_it_is_is_known_before_and_after_it_is_written(rows, ways, tmp_path):
+    spool = spool_at(tmp_path, ways)
+    spool.write(encoded(make_ct(rows=rows)))
+    uids = spool.uids()
+    spool.finish()
+    assert spool.uids() == uids
+    assert set(uids.values()) >= {"1.2.3.1", "1.2.3.2"}
+    later = spool_at(tmp_path / "..", ways)
+    later.write(encoded(make_ct(rows=rows)))
+    later.finish()
+    assert later.uids().keys() == uids.keys()
+    spool.discard()
+    later.discard()
+
+
+def test_what_is_refused_is_never_written(tmp_path, monkeypatch):
+    store = Store(tmp_path, AcceptTable(reserve_gb=0))
+    spool = store.spool(request_for("1.2.3.4"))
+    spool.write(encoded(make_ct(SOPInstanceUID="9.9.9")))
+    monkeypatch.setattr(os, "write", lambda fd, data: pytest.fail("it was written"))
+    with pytest.raises(IdentityMismatch):
+        accept(spool, spool.request, store, now=NOW)
+    assert being_received(tmp_path) == []
+
+
+def test_a_buffer_that_somebody_may_still_write_to_is_nobody_elses(ways, tmp_path):
+    buffers = Buffers()
+    given_up = spool_at(tmp_path, ways, buffers)
+    given_up.discard()
+    other = spool_at(tmp_path, ways, buffers)
+    writer = threading.Thread(target=given_up.write, args=(bytes(500_000),))
+    other.write(b"\1" * 500_000)
+    writer.start()
+    writer.join()
+    other.finish()
+    assert Path(other.name).read_bytes() == part10_head(REQUEST) + b"\1" * 500_000
+    other.discard()
