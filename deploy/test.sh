@@ -27,6 +27,7 @@ if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)
 fi
 
 export TCP_NODELAY=1 # DCMTK waits 40 ms per message without it
+unset PYTHONDONTWRITEBYTECODE # or each of a thousand processes compiles the node for itself
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy

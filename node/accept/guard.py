@@ -54,7 +54,7 @@ _LOOK_EVERY_S = 0.25
 _PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, context, control header
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
 _MAX_QUEUED = 16
-#: Fragments of a data set that are written at once: writev(2) takes a thousand.
+#: Fragments of a data set that are taken at once, at most.
 _MOST_PIECES = 256
 #: PS3.7 annex E: the Command Fields that we serve: C-STORE-RQ, C-ECHO-RQ, and notices.
 _SERVED = frozenset({b"\x01\0", b"\x30\0", *NOTICES})
@@ -211,7 +211,7 @@ class _Messages(DIMSEServiceProvider):
             self._file = None  # it is in the queue with its request
 
     def _write(self) -> None:
-        """Write fragments together: each time that a thread lets others run costs more than some bytes."""
+        """Have fragments hashed together: to let others run each time costs more than some bytes."""
         pieces, self._pieces = self._pieces, []
         if pieces and self._file is not None:
             self._file.write(*pieces)

@@ -1,9 +1,10 @@
-"""Where a file's data set begins, and what its file meta information says (PS3.10 7.1)."""
+"""File meta information (PS3.10 7.1): what that of a file says, where its data set begins, and our own."""
 
 from __future__ import annotations
 
 import struct
 
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.accept.header import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, plain_uid
 from node.errors import NotDicom
 from node.uid import is_harmless
@@ -88,3 +89,27 @@ def guess(head: bytes) -> str:
     if head[:2] == b"\x00\x08" and vr.isalpha() and vr.isupper():
         return EXPLICIT_BIG
     raise NotDicom("This is no DICOM file.")
+
+
+def part10_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Return zero preamble, prefix and file meta information (PS3.10 7.1), all our own."""
+
+    def element(number: int, vr: bytes, value: bytes) -> bytes:
+        value += (b" " if vr == b"SH" else b"\0") * (len(value) % 2)
+        return struct.pack("<HH2sH", 0x0002, number, vr, len(value)) + value
+
+    def uid(text: str) -> bytes:
+        return text.encode("ascii", "replace")[:64]
+
+    version = struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01"
+    meta = version + b"".join(
+        element(number, vr, value)
+        for number, vr, value in (
+            (META_SOP_CLASS, b"UI", uid(sop_class_uid)),
+            (META_SOP_INSTANCE, b"UI", uid(sop_instance_uid)),
+            (META_TRANSFER_SYNTAX, b"UI", uid(transfer_syntax_uid)),
+            (0x0012, b"UI", uid(IMPLEMENTATION_CLASS_UID)),
+            (0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+        )
+    )
+    return bytes(128) + b"DICM" + element(0x0000, b"UL", struct.pack("<I", len(meta))) + meta

@@ -14,15 +14,14 @@ import fcntl
 import hashlib
 import mmap
 import os
-import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.accept.header import read_uids
+from node.accept.part10 import part10_head
 from node.errors import OutOfSpace
 
 #: What is written at once. Most slices fit in, and are looked at here before they are written.
@@ -107,7 +106,7 @@ class Spool:
         self._path = path
         self._ways = ways
         self._buffers = buffers
-        self._head = part10_head(request)
+        self._head = part10_head(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid)
         self._max_bytes = max_bytes
         self._spare_bytes = spare_bytes
         self._look_at = 0
@@ -207,7 +206,7 @@ class Spool:
         self._raise()
         if not self._is_written:
             try:
-                self._put()
+                self._write_out()
             except OSError as error:
                 self._give_up(error)
                 self._raise()
@@ -296,7 +295,7 @@ class Spool:
                     begin = len(self._head)
                     self._beginning = bytes(self._buffer[begin : begin + _BEGINNING_BYTES])
                 self._hash()
-                self._put()
+                self._write_out()
                 self._filled = self._hashed = 0
 
     def _hash(self) -> None:
@@ -304,7 +303,7 @@ class Spool:
             self._digest.update(self._buffer[self._hashed : self._filled])
             self._hashed = self._filled
 
-    def _put(self) -> None:
+    def _write_out(self) -> None:
         """Write what was gathered: whole blocks as they are, and the rest, which is the last, as usual."""
         aligned = self._filled // _BLOCK_BYTES * _BLOCK_BYTES
         self._write(self._buffer[:aligned])
@@ -346,7 +345,7 @@ class Spool:
 
 def ways_of(folder: Path) -> Ways:
     """Try what the file system of a folder can do."""
-    path = folder / f"{os.getpid()}.part"
+    path = folder / "try.part"
     path.unlink(missing_ok=True)
     for ways in (Ways(True, True), Ways(True, False), Ways(False, True)):
         spool = Spool(
@@ -367,27 +366,3 @@ def ways_of(folder: Path) -> Ways:
         finally:
             spool.discard()
     return Ways(False, False)
-
-
-def part10_head(request: Request) -> bytes:
-    """Return zero preamble, prefix and file meta information (PS3.10 7.1), all our own."""
-
-    def element(number: int, vr: bytes, value: bytes) -> bytes:
-        value += (b" " if vr == b"SH" else b"\0") * (len(value) % 2)
-        return struct.pack("<HH2sH", 0x0002, number, vr, len(value)) + value
-
-    def uid(text: str) -> bytes:
-        return text.encode("ascii", "replace")[:64]
-
-    version = struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01"
-    meta = version + b"".join(
-        element(number, vr, value)
-        for number, vr, value in (
-            (0x0002, b"UI", uid(request.sop_class_uid)),
-            (0x0003, b"UI", uid(request.sop_instance_uid)),
-            (0x0010, b"UI", uid(request.transfer_syntax_uid)),
-            (0x0012, b"UI", uid(IMPLEMENTATION_CLASS_UID)),
-            (0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
-        )
-    )
-    return bytes(128) + b"DICM" + element(0x0000, b"UL", struct.pack("<I", len(meta))) + meta

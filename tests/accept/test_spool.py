@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from node.accept.custody import accept
-from node.accept.spool import BUFFER_BYTES, Buffers, Request, Spool, Ways, part10_head, ways_of
+from node.accept.part10 import part10_head
+from node.accept.spool import BUFFER_BYTES, Buffers, Request, Spool, Ways, ways_of
 from node.accept.store import Store
 from node.config import AcceptTable
 from node.errors import IdentityMismatch, OutOfSpace
@@ -21,13 +22,13 @@ from tests.harness import being_received
 
 WAYS = [Ways(*both) for both in itertools.product((True, False), repeat=2)]
 REQUEST = request_for("1.2.3")
-HEAD_BYTES = len(part10_head(REQUEST))
+HEAD = part10_head(REQUEST.sop_class_uid, REQUEST.sop_instance_uid, REQUEST.transfer_syntax_uid)
 #: Of a data set: nothing to write at once, only that, one more, and the same about a full buffer.
 SIZES = sorted(
-    size + more - HEAD_BYTES
-    for size in (HEAD_BYTES + 1, 4096, BUFFER_BYTES, 2 * BUFFER_BYTES, 3 * BUFFER_BYTES + 8192)
+    size + more - len(HEAD)
+    for size in (len(HEAD) + 1, 4096, BUFFER_BYTES, 2 * BUFFER_BYTES, 3 * BUFFER_BYTES + 8192)
     for more in (-1, 0, 1)
-    if size + more > HEAD_BYTES
+    if size + more > len(HEAD)
 )
 
 
@@ -59,11 +60,11 @@ def test_every_size_is_written_byte_for_byte(pieces_of, ways, tmp_path):
             spool.write(data[at : at + pieces_of // 2], data[at + pieces_of // 2 : at + pieces_of])
         spool.finish()
         assert bool(files_below(tmp_path)) != ways.is_nameless
-        assert Path(spool.name).read_bytes() == part10_head(REQUEST) + data
+        assert Path(spool.name).read_bytes() == HEAD + data
         part = Path(spool.show())
         spool.sync()
         spool.keep()
-        assert part.read_bytes() == part10_head(REQUEST) + data
+        assert part.read_bytes() == HEAD + data
         assert spool.size_bytes == size
         spool.discard()
         assert part.exists(), "what is kept is not discarded"
@@ -117,7 +118,7 @@ def test_a_disk_with_other_sectors_and_one_that_takes_a_part_are_written_to_the_
     data = os.urandom(2 * BUFFER_BYTES + 5)
     spool.write(data)
     spool.finish()
-    assert Path(spool.name).read_bytes() == part10_head(REQUEST) + data
+    assert Path(spool.name).read_bytes() == HEAD + data
     assert seen.count(True) == is_direct, "it is tried once"
     spool.discard()
 
@@ -192,5 +193,5 @@ def test_a_buffer_that_somebody_may_still_write_to_is_nobody_elses(ways, tmp_pat
     writer.start()
     writer.join()
     other.finish()
-    assert Path(other.name).read_bytes() == part10_head(REQUEST) + b"\1" * 500_000
+    assert Path(other.name).read_bytes() == HEAD + b"\1" * 500_000
     other.discard()

@@ -14,7 +14,8 @@ import pydicom
 import pytest
 
 from node.accept.custody import accept
-from node.accept.spool import Request, part10_head
+from node.accept.part10 import part10_head
+from node.accept.spool import Request
 from node.accept.store import Store
 from node.config import AcceptTable
 from node.errors import OutOfSpace
@@ -57,7 +58,7 @@ def test_the_head_is_one_that_pydicom_and_dcmtk_read(tmp_path):
 
 
 def test_a_hostile_uid_cannot_grow_the_head():
-    assert len(part10_head(request_for("../../" + "x" * 10_000))) < 600
+    assert len(part10_head(CT, "../../" + "x" * 10_000, "1.2.840.10008.1.2.1")) < 600
 
 
 def test_names_come_from_content(tmp_path):
