@@ -9,6 +9,7 @@ there is the last one (O_TMPFILE). A file system that knows neither is written t
 
 from __future__ import annotations
 
+import copy
 import errno
 import fcntl
 import hashlib
@@ -26,7 +27,7 @@ from node.errors import OutOfSpace
 
 #: What is written at once. Most slices fit in, and are looked at here before they are written.
 BUFFER_BYTES = 1 << 20
-#: Of what such writing begins at and is long: no disk has larger sectors.
+#: What such writing begins at, and how long it is, in whole numbers of; disks with larger sectors are rare.
 _BLOCK_BYTES = 4096
 #: So much of a larger data set is kept in memory: mostly its header, which is read again at once.
 _BEGINNING_BYTES = 64 << 10
@@ -65,20 +66,45 @@ class Buffers:
         self._idle: deque[memoryview] = deque(maxlen=_MOST_IDLE)
 
     def take(self) -> memoryview:
-        """Return `BUFFER_BYTES` bytes that begin at a page. What is in them is somebody else's."""
+        """Return `BUFFER_BYTES` bytes that begin at a page. What is in them is somebody else's.
+
+        Raises
+        ------
+        OSError
+            There is no memory.
+        """
         try:
             return self._idle.pop()
         except IndexError:
-            return memoryview(mmap.mmap(-1, BUFFER_BYTES))
+            # Shared, as open(2) wants it where a process forks while the disk reads its memory.
+            return memoryview(mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS))
 
     def give_back(self, buffer: memoryview) -> None:
         """Let others have it: nobody may write to it any more."""
         self._idle.append(buffer)
 
 
+class _OpenFile:
+    """A descriptor that is closed when nobody uses it any more: in a ``with`` nobody else's file has it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            os.close(self._fd)
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 class Spool:
     """One object on its way in.
 
+    One thread uses it; any other may `discard` it meanwhile, and what is lost discards itself.
     ``write`` never raises, because it is called from the thread that reads the network; what
     went wrong first is remembered, the file is given up at once, and `finish` raises it. It has
     what pynetdicom wants of a temporary file: ``name``, ``file``, ``flush`` and ``close``.
@@ -111,26 +137,32 @@ class Spool:
         self._spare_bytes = spare_bytes
         self._look_at = 0
         self._digest = hashlib.sha256()
-        self._buffer = buffers.take()  #: what has come and is not in the file ...
-        self._buffer[: len(self._head)] = self._head
-        self._filled = self._hashed = len(self._head)  #: ... so much of it, of which so much is hashed
+        self._buffer = memoryview(b"")  #: what has come and is not in the file ...
+        self._filled = self._hashed = 0  #: ... so much of it, of which so much is hashed
         self._beginning = b""  #: of the data set, once it is in the file
         self._uids: dict[int, str] | None = None
         self._error: Exception | None = None
-        self._fd = -1
+        self._file: _OpenFile | None = None
         self._has_path = False
         self._is_direct = ways.is_direct
         self._is_written = False
         try:
             self._look()
-            self._fd = self._open()
+            self._buffer = buffers.take()
+            self._file = _OpenFile(self._open())
+            self._gather(memoryview(self._head))
+            self._hashed = self._filled
         except (OSError, OutOfSpace) as error:
             self._give_up(error)
 
+    def __del__(self) -> None:
+        self.discard()
+
     @property
     def name(self) -> str:
-        """Where to read what is in the file; to `close`."""
-        return self._path if self._has_path else f"/proc/self/fd/{self._fd}"
+        """Where to read what is in the file, as long as it is open."""
+        with self._open_file() as fd:
+            return self._name_of(fd)
 
     @property
     def file(self) -> Spool:
@@ -157,6 +189,8 @@ class Spool:
         count = sum(map(len, pieces))
         if self._error is None:
             try:
+                if self._is_written:
+                    raise OSError(errno.EBADF, "something comes after the end")
                 if self.size_bytes + count > self._max_bytes:
                     raise OutOfSpace(f"The object is larger than {self._max_bytes >> 20} MiB.")
                 self._look()
@@ -188,9 +222,10 @@ class Spool:
                 beginning = self._buffer[len(self._head) : self._filled]
             else:
                 self.finish()
-            self._uids = read_uids(
-                self.name, self.request.transfer_syntax_uid, len(self._head), beginning, self.size_bytes
-            )
+            said = self.request.transfer_syntax_uid
+            with self._open_file() as fd:
+                path = self._name_of(fd)
+                self._uids = read_uids(path, said, len(self._head), beginning, self.size_bytes)
         return self._uids
 
     def finish(self) -> None:
@@ -222,18 +257,20 @@ class Spool:
         OSError
             It cannot have it.
         """
-        # With a folder, though none is needed, os.link() follows the link that /proc shows.
-        os.link(f"/proc/self/fd/{self._fd}", path, src_dir_fd=self._fd, follow_symlinks=True)
+        with self._open_file() as fd:
+            # With a folder, though none is needed, os.link() follows the link that /proc shows.
+            os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
 
     def is_named(self, path: str) -> bool:
-        """Return whether this name is that of the file, and not of another; to `close`.
+        """Return whether this name is that of the file, and not of another.
 
         Raises
         ------
         OSError
-            Nothing has the name.
+            Nothing has the name, or the file is closed.
         """
-        return os.path.samestat(os.stat(path), os.fstat(self._fd))  # noqa: PTH116 - one is no path
+        with self._open_file() as fd:
+            return os.path.samestat(os.stat(path), os.fstat(fd))  # noqa: PTH116 - one is no path
 
     def show(self) -> str:
         """Return the name that the file has for the time being; it is given one if it has none."""
@@ -245,26 +282,24 @@ class Spool:
     def sync(self) -> None:
         """Bring the bytes to the disk."""
         self.finish()
-        os.fsync(self._fd)
+        with self._open_file() as fd:
+            os.fsync(fd)
 
     def close(self) -> None:
         """Close the file; it stays, if it has a name."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+        self._file = None
 
     def keep(self) -> None:
         """Close the file, which has the name that it keeps."""
         self._has_path = False
         self.close()
-        self._buffers.give_back(self._buffer)
-        self._buffer = memoryview(b"")
+        buffer, self._buffer = self._buffer, memoryview(b"")
+        self._buffers.give_back(buffer)
 
     def discard(self) -> None:
         """Close and remove the file, unless it has been kept under another name. Never raises."""
         # The buffer is not given back: another thread may be writing to it just now.
-        with suppress(OSError):
-            self.close()
+        self.close()
         if self._has_path:
             self._has_path = False
             with suppress(OSError):  # what cannot be removed now is swept at the next start
@@ -273,6 +308,16 @@ class Spool:
     @property
     def _is_all_here(self) -> bool:
         return self._filled == len(self._head) + self.size_bytes
+
+    def _open_file(self) -> _OpenFile:
+        """Return the open file, which another thread may discard while it is used."""
+        file = self._file
+        if file is None:
+            raise OSError(errno.EBADF, "the object was given up")
+        return file
+
+    def _name_of(self, fd: int) -> str:
+        return self._path if self._has_path else f"/proc/self/fd/{fd}"
 
     def _open(self) -> int:
         direct = os.O_DIRECT if self._is_direct else 0
@@ -312,18 +357,20 @@ class Spool:
             self._write(self._buffer[aligned : self._filled])
 
     def _write(self, data: memoryview) -> None:
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except OSError as error:
-                # A disk with larger sectors, or that took a part of a sector.
-                if error.errno != errno.EINVAL or not self._is_direct:
-                    raise
-                self._use_the_cache()
+        with self._open_file() as fd:
+            while data:
+                try:
+                    data = data[os.write(fd, data) :]
+                except OSError as error:
+                    # A disk with larger sectors, or that took a part of a sector.
+                    if error.errno != errno.EINVAL or not self._is_direct:
+                        raise
+                    self._use_the_cache()
 
     def _use_the_cache(self) -> None:
         if self._is_direct:
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)  # of what can be set, nothing else was
+            with self._open_file() as fd:
+                fcntl.fcntl(fd, fcntl.F_SETFL, 0)  # of what can be set, nothing else was
             self._is_direct = False
 
     def _look(self) -> None:
@@ -335,12 +382,13 @@ class Spool:
     def _give_up(self, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in _FULL:
             error = OutOfSpace("The disk is full.")
-        self._error = error
+        self._error = error.with_traceback(None)  # which would hold on to all that was in hand
+        self._buffer = memoryview(b"")
         self.discard()  # at once: an open handle would keep a full disk full
 
     def _raise(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise copy.copy(self._error)
 
 
 def ways_of(folder: Path) -> Ways:

@@ -22,6 +22,7 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from node.accept.gate import Gate
@@ -30,7 +31,10 @@ from node.config import AcceptTable
 from node.durable import sync_folder
 from node.failpoint import failpoint
 from node.lease import Leases
+from node.log import get_log
 from node.model import Instance
+
+log = get_log("accept")
 
 #: For how long an answer about the free space holds for all that arrives.
 _LOOK_EVERY_S = 0.1
@@ -75,6 +79,8 @@ class Store:
         sync_folder(self.instances)
         sync_folder(root)
         self._ways, self._buffers = ways_of(self.instances), Buffers()
+        if not (self._ways.is_nameless and self._ways.is_direct):
+            log.info("store_slow", reason="the file system of the data folder lacks O_TMPFILE or O_DIRECT")
 
     def spool(self, request: Request) -> Spool:
         """Open a file for an object that arrives. Never raises: see `Spool.finish`."""
@@ -114,25 +120,25 @@ class Store:
         Raises
         ------
         OutOfSpace, OSError
-            Then nothing is kept.
+            It is not kept. What could not be taken back is set aside by the next `sweep`.
         """
         spool.finish()
         failpoint("accept.spooled")
         digest = spool.file_digest
         folder = f"{self.instances}/{digest[:2]}"
         path = f"{folder}/{digest}.dcm"
-        if not (spool.is_nameless and self._name_and_sync(spool, path)):
+        if not (spool.is_nameless and self._name_and_sync(spool, path, folder)):
             part = spool.show()
             spool.sync()
             failpoint("accept.synced")
             with self._naming:
                 Path(part).rename(path)
+            sync_folder(folder)
         spool.keep()
-        sync_folder(folder)
         failpoint("accept.renamed")
         return Path(path)
 
-    def _name_and_sync(self, spool: Spool, path: str) -> bool:
+    def _name_and_sync(self, spool: Spool, path: str, folder: str) -> bool:
         """Give a file its name before it is synced, so that the file system commits both together.
 
         What a power cut leaves under the name has no journal row, and is set aside by `sweep`. False if
@@ -145,8 +151,9 @@ class Store:
         try:
             spool.sync()
             failpoint("accept.synced")
+            sync_folder(folder)
         except BaseException:
-            with self._naming:  # it may be that of another sender's by now
+            with self._naming, suppress(OSError):  # it may be that of another sender's by now
                 if spool.is_named(path):
                     Path(path).unlink()
             raise
@@ -202,16 +209,25 @@ class Store:
         for path in sorted(self.instances.glob("*/*")):
             if path.suffix == ".part":
                 path.unlink()
-            elif path.suffix == ".dcm" and str(path) not in known:
-                self._set_aside(path, {"reason": "no-journal-row"})
-            else:
+            elif path.suffix != ".dcm" or str(path) in known:
                 continue
+            elif (self._quarantine / path.name).exists():
+                path.unlink()  # what lies there is whole, which this need not be
+            else:
+                self._set_aside(path, {"reason": "no-journal-row"})
             count += 1
         return count
 
     def _set_aside(self, path: Path, note: dict[str, str]) -> Path:
         target = self._quarantine / path.name
-        target.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n", encoding="ascii")
-        path.rename(target)
+        with target.with_suffix(".json").open("w", encoding="ascii") as file:
+            file.write(json.dumps(note, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            if not target.exists():  # else somebody sent it at the same time
+                raise
         sync_folder(self._quarantine)
         return target

@@ -14,7 +14,7 @@ from pynetdicom.dsutils import encode
 
 from node.accept.custody import accept
 from node.accept.header import read_uids
-from node.accept.spool import Request
+from node.accept.spool import Request, Spool
 from node.accept.store import Store
 from node.config import AcceptTable
 from node.errors import IdentityMismatch, MissingIdentity, NotDicom
@@ -26,22 +26,24 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 UID = "1.2.3.4"
 
 
-@pytest.fixture
-def take(tmp_path):
-    """Accept an encoded data set under a request for `UID`."""
+@pytest.fixture(params=["in memory", "in its file"])
+def take(request, tmp_path, monkeypatch):
+    """Accept an encoded data set under a request for `UID`: a small one, or as if it were a large one."""
+    if request.param == "in its file":
+        monkeypatch.setattr(Spool, "_is_all_here", False)
     store = Store(tmp_path, AcceptTable(reserve_gb=0))
 
     def one(data: bytes, transfer_syntax_uid: str = EXPLICIT):
-        request = Request(
+        said = Request(
             sender="TEST",
             sop_class_uid=CT,
             sop_instance_uid=UID,
             transfer_syntax_uid=transfer_syntax_uid,
         )
-        spool = store.spool(request)
+        spool = store.spool(said)
         spool.write(data)
         try:
-            return accept(spool, request, store, now=datetime.now(UTC))
+            return accept(spool, said, store, now=datetime.now(UTC))
         finally:
             assert being_received(tmp_path) == []
 

@@ -112,6 +112,29 @@ def test_a_file_that_cannot_be_synced_loses_its_name_and_no_other_does(meanwhile
     assert being_received(tmp_path) == []
 
 
+def test_a_folder_that_cannot_be_synced_takes_the_name_back(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    refusal = OSError(24, "Too many open files")
+    monkeypatch.setattr("node.accept.store.sync_folder", lambda _: (_ for _ in ()).throw(refusal))
+    with pytest.raises(OSError, match="Too many"):
+        put(store)
+    assert files_below(tmp_path / "instances") == set()
+
+
+def test_what_fails_while_it_is_given_up_is_told_as_what_it_was(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    spool = store.spool(request_for("1.2.3.4"))
+    spool.write(encoded(make_ct(SOPInstanceUID="1.2.3.4")))
+
+    def fsync(_):
+        spool.discard()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input"):
+        store.keep(spool)
+
+
 def test_below_the_reserve_nothing_is_begun(tmp_path):
     store = open_store(tmp_path, reserve_gb=1e6)
     spool = store.spool(request_for("1.2.3"))
@@ -200,6 +223,28 @@ def test_what_is_quarantined_is_told_without_patient_data(tmp_path):
     assert note["sop_instance_uid"] == "1.2.3.4"
     assert note["reason"] == "content-conflict"
     assert "anary" not in str(note)
+
+
+def test_what_is_half_there_takes_no_place_in_the_quarantine_of_what_is_whole(tmp_path):
+    store = open_store(tmp_path)
+    instance = put(store)
+    whole = instance.path.read_bytes()
+    target = store.quarantine(instance)
+    note = target.with_suffix(".json").read_text()
+    instance.path.write_bytes(b"")  # what a power cut may leave of it when it is sent again
+    assert open_store(tmp_path).sweep([]) == 1
+    assert target.read_bytes() == whole
+    assert target.with_suffix(".json").read_text() == note
+    assert files_below(tmp_path / "instances") == set()
+
+
+def test_what_two_send_at_once_is_quarantined_once(tmp_path):
+    store = open_store(tmp_path)
+    instance = put(store)
+    assert store.quarantine(instance) == store.quarantine(instance)
+    store.quarantine(instance).unlink()
+    with pytest.raises(FileNotFoundError):
+        store.quarantine(instance)
 
 
 def test_retention_removes_files_of_the_store_and_no_others(tmp_path):
