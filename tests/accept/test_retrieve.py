@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import shutil
 import socket
@@ -449,8 +450,9 @@ def test_each_refusal_of_a_retrieval_is_told_as_what_it_is(
     ("sop_class_uid", "priority"), [(MRImageStorage, 2), (CTImageStorage, 9)], ids=["class", "priority"]
 )
 def test_what_is_refused_before_we_hear_of_it_leaves_nothing_open(
-    sop_class_uid: str, priority: int, tmp_path: Path
+    sop_class_uid: str, priority: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.CRITICAL + 1, logger="pynetdicom")  # as in a node; a record would hold all
     store = Store(tmp_path, AcceptTable(reserve_gb=0))
     association: Any = Association(AE(), "requestor")
     context = build_context(CTImageStorage, ImplicitVRLittleEndian)
