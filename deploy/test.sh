@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up a fresh machine and run every check. Arguments go to pytest, e.g. deploy/test.sh -m slow
-# runs the slow tests, -m viewer shows results in a web viewer, and -m "" runs all of them.
+# Set up a fresh machine and run every check. Arguments go to pytest, e.g. deploy/test.sh -m long
+# runs the longer tests, -m slow those of minutes, -m viewer shows results in a web viewer, and -m "" runs all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ need Orthanc orthanc
 need dciodvfy dicom3tools
 need chromium chromium
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
-if [[ "$*" == *-m* ]]; then # perhaps the viewer's tests, which fetch the viewer itself with npm
+if [[ "$*" == *-m* && "$*" != *"not viewer"* ]]; then # perhaps the viewer's tests, which fetch the viewer itself with npm
     need npm npm
     .venv/bin/python -m pip --disable-pip-version-check --quiet install \
         --constraint deploy/constraints.txt --editable '.[viewer]'

@@ -17,6 +17,8 @@ from tests.peers import RecordingPacs
 from tests.toy_case import ROLES, write_mr
 from tests.toy_node import SERVED, read
 
+pytestmark = pytest.mark.long
+
 RULES = """\
 [[rules]]
 name = "tumours"

@@ -17,6 +17,8 @@ from tests.journal_makers import NOON, a_spec, after, an_instance, an_outcome
 from tests.peers import RecordingPacs
 from tests.toy_node import SERVED, read, received, send, small_ct
 
+pytestmark = pytest.mark.long
+
 CARDS = (toy_chain.card("first"), toy_chain.card("second", "first"), toy_chain.card("other", above=300))
 IF_FOUND = '[rules.results.second]\npresent = ["Left half", "Right half"]'
 RULES = toy_chain.rule("second", "archive") + toy_chain.rule("other", "archive", more=IF_FOUND)

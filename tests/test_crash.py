@@ -20,7 +20,7 @@ from tests.committing import CommittingPacs
 from tests.harness import NodeProcess, being_received
 from tests.toy_node import RESULTS_PER_JOB, received, send, small_ct
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 
 #: Passed in the worker process; their death costs one try of the job and never the node.
 IN_WORKER = ("compute.loaded", "compute.analyzed", "encode.written", "compute.staged")

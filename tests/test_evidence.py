@@ -34,7 +34,7 @@ from tests.web_peers import Says, WebPeer
 
 needs_orthanc = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")
 needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="apt-get install dcmtk")
-pytestmark = [needs_orthanc, needs_dcmtk]
+pytestmark = [needs_orthanc, needs_dcmtk, pytest.mark.long]
 
 QUIET_S = 1.0  #: so that a quiet moment is 0.2 s, and patience 6 s
 

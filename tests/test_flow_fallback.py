@@ -39,6 +39,8 @@ from tests.toy_node import RESULTS_PER_JOB, received, small_ct
 from tests.toy_node import send as send_ct
 from tests.viewer.orthanc import PROGRAM
 
+pytestmark = pytest.mark.long
+
 REPORTS = (ComprehensiveSRStorage, EnhancedSRStorage)
 KNOWS_LABELMAPS = (LABELMAP_CLASS, SegmentationStorage, *REPORTS)
 KNOWS_NONE = (SegmentationStorage, *REPORTS)

@@ -25,6 +25,8 @@ from tests.test_cases_node import counted, reports_of, storescu
 from tests.toy_case import ROLES, write_ct, write_mr
 from tests.toy_node import HELD
 
+pytestmark = pytest.mark.long
+
 TUMOUR = toy_case.TUMOUR.replace("[inputs.t1c]\n", "[inputs.t1c]\noptional = true\n").replace(
     "[inputs.flair]\n", "[inputs.flair]\noptional = true\n"
 )

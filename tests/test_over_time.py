@@ -15,6 +15,8 @@ from tests.harness import RADNODE
 from tests.paths import SHARED, needs_shared
 from tests.phantom_cine import beating_ball, group, sines, write_cine, write_ecg
 
+pytestmark = pytest.mark.long
+
 CARDS = {
     "toy_heart": """\
 name = "toy-heart"

@@ -21,6 +21,8 @@ from tests.peers import RecordingPacs
 from tests.proof_bench import Bench, dimse
 from tests.toy_node import RESULTS_PER_JOB, send, small_ct
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def archive():

@@ -24,6 +24,8 @@ from tests.bundle_zoo import ZOO, write_zoo
 from tests.bundles import write_bundle
 from tests.toy_node import CARD, CODE, small_ct, truth_ml, volumes_ml
 
+pytestmark = pytest.mark.long
+
 CONFIG = '[node]\ndata = "data"\n[accept]\nreserve_gb = 0.01\n[compute]\ndevices = ["cpu"]\n'
 
 

@@ -9,6 +9,8 @@ from tests.committing import CommittingPacs, calling, report_of, say
 from tests.harness import wait_until
 from tests.toy_node import RESULTS_PER_JOB, send, small_ct
 
+pytestmark = pytest.mark.long
+
 COMMITMENT = {"RADNODE_DESTINATIONS__ARCHIVE__PROOF": "commitment"}
 
 

@@ -23,6 +23,7 @@ from tests.paths import SHARED
 
 HEAD = SHARED / "mr_head_t1_siemens_3d"
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(not WEIGHTS.is_dir(), reason="no trained networks at ../shared/data/weights"),
     pytest.mark.skipif(not HEAD.is_dir(), reason="no head at ../shared/data"),
     pytest.mark.timeout(900),

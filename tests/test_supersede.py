@@ -13,6 +13,8 @@ from tests.harness import wait_until
 from tests.peers import RecordingPacs
 from tests.toy_node import RESULTS_PER_JOB, read, send, small_ct
 
+pytestmark = pytest.mark.long
+
 
 def upgrade(node) -> None:
     """Give the toy pipeline a new version, and approve it."""

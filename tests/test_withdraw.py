@@ -39,6 +39,8 @@ from tests.peers import RESULT_CLASSES, RecordingPacs
 from tests.phantoms import asymmetric_phantom, make_affine
 from tests.toy_node import RESULTS_PER_JOB, read, send, small_ct
 
+pytestmark = pytest.mark.long
+
 NOW = datetime(2026, 5, 6, 7, 8, 9, 10, tzinfo=UTC)
 SPEC = JobSpec(
     pipeline="lung-density",

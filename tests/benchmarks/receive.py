@@ -6,8 +6,9 @@ DCMTK's ``storescp`` and to a bare pynetdicom handler that writes files, in turn
 ``storescu`` invents new UIDs each time. Printed are instances and megabytes per second, CPU seconds per
 gigabyte (user and system) and peak memory of the receiver, and how many times as fast as each rival the
 node was, median and spread over the rounds; then, for a single sender in Python, the time to set up an
-association and to each acknowledgement. Run from the checkout, on a quiet machine: what else it did is
-printed as its load.
+association and to each acknowledgement, and how many files a second the disk takes from one writer that
+syncs each: of a single association nobody durable takes in more. Run from the checkout, on a quiet
+machine: what else it did is printed as its load.
 
     .venv/bin/python -m tests.benchmarks.receive [ROUNDS] [LARGE_MB]
 
@@ -102,6 +103,7 @@ def main(rounds: int, large_mb: int) -> None:
             _print(table, [r.name for r in receivers])
             for receiver in receivers:
                 _print_latency(receiver, files)
+            _print_disk(root / "disk", files)
 
 
 def _measure(receiver: Receiver, associations: int, files: Sequence[Path], result: Result) -> None:
@@ -184,6 +186,23 @@ def _print_latency(receiver: Receiver, files: Sequence[Path]) -> None:
         f"acknowledgement median {statistics.median(taken_ms):.1f} ms, "
         f"99th percentile {taken_ms[int(0.99 * (len(taken_ms) - 1))]:.1f} ms"
     )
+
+
+def _print_disk(folder: Path, files: Sequence[Path]) -> None:
+    """Write the files one after the other, synced with their names; print how many the disk takes."""
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    contents = [file.read_bytes() for file in files]
+    os.sync()
+    begun = time.perf_counter()
+    for number, content in enumerate(contents):
+        with (folder / str(number)).open("wb", buffering=0) as copy:
+            copy.write(content)
+            os.fsync(copy.fileno())
+        os.fsync(handle)
+    taken_s = time.perf_counter() - begun
+    os.close(handle)
+    print(f"disk             {len(files) / taken_s:.1f} files/s, each synced with its name before the next")
 
 
 @contextmanager

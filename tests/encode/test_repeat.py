@@ -16,6 +16,8 @@ from node.profile import EXTRAS, Profile
 from tests.encode.helpers import a_job
 from tests.encode.rich import Rich, rich
 
+pytestmark = pytest.mark.long
+
 ALL = tuple(extra for extra in EXTRAS if extra in EXTRA_MAKERS)
 PROFILES = [
     *(Profile(report=report, also=ALL) for report in REPORT_MAKERS),

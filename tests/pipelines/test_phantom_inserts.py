@@ -16,6 +16,8 @@ from pipelines.phantom_inserts.simulate import Rod, Scene, Sphere, grid_points, 
 from tests.paths import REPOSITORY, SHARED, needs_shared
 from tests.phantoms import make_affine, to_world
 
+pytestmark = pytest.mark.long
+
 FOLDER = REPOSITORY / "pipelines" / "phantom_inserts"
 HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 CENTRE_MM = np.array([18.3, -31.7, 42.9])  # of the sphere, LPS
