@@ -215,7 +215,8 @@ class DimseDoor:
             instance = self._receive(spool, request)
             _remember(association.series, instance.series_uid)
             association.kept += 1
-            self._hurry.wait(self._admission.delay_s(association.policy))
+            if delay_s := self._admission.delay_s(association.policy):
+                self._hurry.wait(delay_s)
             return status.SUCCESS
         except AcceptError as error:
             log.warning("instance_refused", code=error.code, reason=str(error), sender=sender)

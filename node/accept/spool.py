@@ -31,6 +31,8 @@ BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 4096
 #: So much of a larger data set is kept in memory: mostly its header, which is read again at once.
 _BEGINNING_BYTES = 64 << 10
+#: What is worth to be hashed while the rest is still to come: others run meanwhile, and one waits to go on.
+_WORTH_HASHING_BYTES = 256 << 10
 #: Buffers that are kept for those who come next.
 _MOST_IDLE = 32
 #: How many bytes may be written between two looks at the free space.
@@ -171,12 +173,12 @@ class Spool:
 
     @property
     def sha256(self) -> str:
-        """Digest of the data set so far, hexadecimal."""
+        """Digest of the data set, which is finished, hexadecimal."""
         return self._digest.hexdigest()
 
     @property
     def file_digest(self) -> str:
-        """Digest of head and data set together, hexadecimal: what the file is kept under."""
+        """Digest of head and data set together, hexadecimal; once finished, what the file is kept under."""
         return hashlib.sha256(self._head + self._digest.digest()).hexdigest()
 
     @property
@@ -196,7 +198,8 @@ class Spool:
                 self._look()
                 for piece in pieces:
                     self._gather(memoryview(piece))
-                self._hash()
+                if self._filled - self._hashed >= _WORTH_HASHING_BYTES:
+                    self._hash()
                 self.size_bytes += count
             except (OSError, OutOfSpace) as error:
                 self._give_up(error)
@@ -240,6 +243,7 @@ class Spool:
         """
         self._raise()
         if not self._is_written:
+            self._hash()
             try:
                 self._write_out()
             except OSError as error:
