@@ -11,7 +11,7 @@ NodeError
 │   └── OutOfSpace                   A700  disk full, or below the reserve
 ├── ComputeError
 │   ├── WorkerLost           retry   the process died: crash, kill
-│   │   └── MemoryExceeded   retry   it used more memory than it may, and was killed
+│   │   └── MemoryExceeded   retry   it used more memory than it may and was killed, or got no more
 │   ├── TimedOut             retry   the time limit passed; the process was killed
 │   ├── PipelineFailed       retry   the pipeline raised an error
 │   ├── Stumbled             retry   something else of ours broke: disk full, no more files, a bug
@@ -136,7 +136,7 @@ class WorkerLost(ComputeError):
 
 
 class MemoryExceeded(WorkerLost):
-    """The worker used more memory than it may and was killed."""
+    """The worker used more memory than it may and was killed, or got no more."""
 
     code = "memory"
 

@@ -54,8 +54,6 @@ _LOOK_EVERY_S = 0.25
 _PDV_HEAD = struct.Struct(">IBB")  #: PS3.8 9.3.5.1: length of what follows, context, control header
 #: Requests of one association that wait for their turn. One is agreed (PS3.7 D.3.3.3).
 _MAX_QUEUED = 16
-#: Fragments of a data set that are taken at once, at most.
-_MOST_PIECES = 256
 #: PS3.7 annex E: the Command Fields that we serve: C-STORE-RQ, C-ECHO-RQ, and notices.
 _SERVED = frozenset({b"\x01\0", b"\x30\0", *NOTICES})
 
@@ -65,7 +63,7 @@ class SpoolFile(Protocol):
 
     @property
     def name(self) -> str: ...
-    def write(self, *pieces: bytes | memoryview) -> int: ...
+    def write(self, data: bytes | memoryview) -> int: ...
     def close(self) -> None: ...
     def discard(self) -> None: ...
 
@@ -88,8 +86,7 @@ class _Messages(DIMSEServiceProvider):
         self._command = b""  #: what has come of a command set that is not whole
         self._request: _Request | None = None  #: whose data set is being received ...
         self._context_id = 0  #: ... in this presentation context ...
-        self._file: SpoolFile | None = None  #: ... into this file ...
-        self._pieces: list[memoryview] = []  #: ... and not written to it yet
+        self._file: SpoolFile | None = None  #: ... into this file
 
     def take(self, body: memoryview) -> None:
         """Take the presentation data values (PS3.8 9.3.5.1) of one P-DATA-TF PDU; never raises."""
@@ -111,13 +108,6 @@ class _Messages(DIMSEServiceProvider):
         except Exception as error:  # noqa: BLE001 - a peer that breaks the protocol is aborted, whatever it did
             self._refuse(error)
 
-    def write_out(self) -> None:
-        """Write the fragments that were taken, before their buffer is used again; never raises."""
-        try:
-            self._write()
-        except Exception as error:  # noqa: BLE001 - see take
-            self._refuse(error)
-
     def receive_primitive(self, primitive: Any) -> None:
         """Do the same for what came while the association was not in data transfer."""
         self.take(
@@ -128,7 +118,6 @@ class _Messages(DIMSEServiceProvider):
                 )
             )
         )
-        self.write_out()
         self.serve()
 
     @property
@@ -175,7 +164,7 @@ class _Messages(DIMSEServiceProvider):
 
     def drop(self) -> None:
         """Throw away what was received and not served. Who serves may take some of it meanwhile."""
-        self._command, self._request, self._pieces = b"", None, []
+        self._command, self._request = b"", None
         file, self._file = self._file, None
         if file is not None:
             file.discard()
@@ -198,9 +187,7 @@ class _Messages(DIMSEServiceProvider):
             context = self.assoc._accepted_cx[context_id]
             is_store = isinstance(self._request, C_STORE)
             self._file = self._open_spool(self.assoc, self._request, context) if is_store else Notice()
-        self._pieces.append(data)
-        if is_last or len(self._pieces) == _MOST_PIECES:
-            self._write()
+        self._file.write(data)
         if is_last:
             request, self._request = self._request, None
             if isinstance(request, C_STORE):
@@ -209,12 +196,6 @@ class _Messages(DIMSEServiceProvider):
                 self._file.into(request)
             self.msg_queue.put((context_id, request))
             self._file = None  # it is in the queue with its request
-
-    def _write(self) -> None:
-        """Have fragments hashed together: to let others run each time costs more than some bytes."""
-        pieces, self._pieces = self._pieces, []
-        if pieces and self._file is not None:
-            self._file.write(*pieces)
 
     def _refuse(self, error: Exception) -> None:
         log.warning("message_refused", error=describe(error))

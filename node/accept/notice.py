@@ -33,7 +33,7 @@ class Notice:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def write(self, *pieces: bytes | memoryview) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Take the next bytes.
 
         Raises
@@ -41,12 +41,10 @@ class Notice:
         ValueError
             There are too many.
         """
-        count = sum(map(len, pieces))
-        if len(self._data) + count > _MAX_BYTES:
+        if len(self._data) + len(data) > _MAX_BYTES:
             raise ValueError("the data set of a notice is too long")
-        for piece in pieces:
-            self._data += piece
-        return count
+        self._data += data
+        return len(data)
 
     def close(self) -> None:
         """Do nothing."""

@@ -186,9 +186,9 @@ class Spool:
         """Whether it has no name, so that `link` can give it one."""
         return self._ways.is_nameless and not self._has_path
 
-    def write(self, *pieces: bytes | memoryview) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Take the next bytes of the data set; after an error they are passed over."""
-        count = sum(map(len, pieces))
+        count = len(data)
         if self._error is None:
             try:
                 if self._is_written:
@@ -196,8 +196,7 @@ class Spool:
                 if self.size_bytes + count > self._max_bytes:
                     raise OutOfSpace(f"The object is larger than {self._max_bytes >> 20} MiB.")
                 self._look()
-                for piece in pieces:
-                    self._gather(memoryview(piece))
+                self._gather(memoryview(data))
                 if self._filled - self._hashed >= _WORTH_HASHING_BYTES:
                     self._hash()
                 self.size_bytes += count
@@ -332,10 +331,10 @@ class Spool:
         self._has_path = True
         return fd
 
-    def _gather(self, piece: memoryview) -> None:
-        while piece:
+    def _gather(self, data: memoryview) -> None:
+        while data:
             room = BUFFER_BYTES - self._filled
-            part, piece = piece[:room], piece[room:]
+            part, data = data[:room], data[room:]
             end = self._filled + len(part)
             self._buffer[self._filled : end] = part
             self._filled = end

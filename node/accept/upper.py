@@ -97,13 +97,7 @@ class Messages(Protocol):
     """Who takes messages apart."""
 
     def take(self, body: memoryview) -> None:
-        """Take the presentation data values of one P-DATA-TF PDU, which stay here until `write_out`.
-
-        Never raises.
-        """
-
-    def write_out(self) -> None:
-        """Write what was taken and is still in the buffer only; never raises."""
+        """Take the presentation data values of one P-DATA-TF PDU; never raises."""
 
     @property
     def has_request(self) -> bool:
@@ -201,7 +195,6 @@ class UpperLayer(DULServiceProvider):
         connection, messages = self.connection, self._messages
         while (pdu := connection.pdu()) is not None:
             if pdu[0] != _P_DATA_TF:
-                messages.write_out()
                 self._read_pdu_data()
                 return
             connection.taken(len(pdu))
@@ -213,7 +206,6 @@ class UpperLayer(DULServiceProvider):
             self._idle_timer.restart()
             if self._is_wanted:
                 break
-        messages.write_out()
 
     @property
     def _is_wanted(self) -> bool:

@@ -27,7 +27,7 @@ from typing import Any
 
 from node.compute.sandbox import confine
 from node.compute.wire import Unpacker, WireError, error_to_wire, pack
-from node.errors import ComputeError, NodeError, PipelineFailed
+from node.errors import ComputeError, MemoryExceeded, NodeError, PipelineFailed
 from node.log import configure, describe
 from pipelines.contract import InputRefused
 
@@ -126,6 +126,8 @@ def _answer(target: str, payload: dict[str, Any], device: str, answers: int) -> 
         json.dumps(result)
     except (InputRefused, NodeError) as error:
         return {"error": error_to_wire(error)}
+    except MemoryError as error:  # the limit to its data was met before the node weighed it
+        return {"error": error_to_wire(MemoryExceeded(f"The worker got no more memory ({describe(error)})."))}
     except BaseException as error:  # noqa: BLE001  # SystemExit and the like must not end the worker
         # Type and place only: the message of a foreign exception may quote a header.
         return {"error": error_to_wire(PipelineFailed(f"The work ended with {describe(error)}."))}

@@ -60,7 +60,7 @@ def test_every_size_is_written_byte_for_byte(pieces_of, ways, tmp_path):
         data = bytes([number + 1]) * size
         spool = spool_at(tmp_path, ways, buffers)
         for at in range(0, size, pieces_of):
-            spool.write(data[at : at + pieces_of // 2], data[at + pieces_of // 2 : at + pieces_of])
+            spool.write(data[at : at + pieces_of])
         spool.finish()
         assert bool(files_below(tmp_path)) != ways.is_nameless
         assert Path(spool.name).read_bytes() == HEAD + data

@@ -102,6 +102,10 @@ def eat_memory(_payload, _report):
         time.sleep(0.02)
 
 
+def be_short_of_memory(_payload, _report):
+    raise MemoryError
+
+
 def eat_memory_in_a_child(_payload, _report):
     code = "import time; a = [b'x' * (50 << 20) for _ in range(40)]; time.sleep(60)"
     subprocess.run([sys.executable, "-c", code], check=False)
