@@ -12,6 +12,8 @@ import pytest
 
 from tests.paths import REPOSITORY
 
+pytestmark = pytest.mark.long
+
 
 def test_the_demo_ends_with_segmentation_and_reports_and_the_true_lung_volume(tmp_path):
     command = [sys.executable, "deploy/demo.py", "--once", "--slices", "60", "--out", str(tmp_path / "out")]

@@ -12,7 +12,7 @@ import pytest
 from tests.harness import RADNODE
 from tests.paths import SHARED, needs_shared
 
-pytestmark = needs_shared
+pytestmark = [needs_shared, pytest.mark.long]
 
 CHEST = "1.3.6.1.4.1.14519.5.2.1.6655.2359.257508444832901632590301540805"
 
