@@ -173,6 +173,7 @@ class Store:
                 "sender": instance.sender,
                 "arrived_at": instance.arrived_at.isoformat(),
             },
+            instance.path.name,
         )
 
     def remove(self, paths: Iterable[Path]) -> int:
@@ -209,17 +210,18 @@ class Store:
         for path in sorted(self.instances.glob("*/*")):
             if path.suffix == ".part":
                 path.unlink()
-            elif path.suffix != ".dcm" or str(path) in known:
-                continue
-            elif (self._quarantine / path.name).exists():
-                path.unlink()  # what lies there is whole, which this need not be
+            elif path.suffix == ".dcm" and str(path) not in known:
+                # It need not be whole as what was set aside before may be, or the other way round.
+                is_there = (self._quarantine / path.name).exists()
+                name = f"{path.stem}-{secrets.token_hex(4)}.dcm" if is_there else path.name
+                self._set_aside(path, {"reason": "no-journal-row"}, name)
             else:
-                self._set_aside(path, {"reason": "no-journal-row"})
+                continue
             count += 1
         return count
 
-    def _set_aside(self, path: Path, note: dict[str, str]) -> Path:
-        target = self._quarantine / path.name
+    def _set_aside(self, path: Path, note: dict[str, str], name: str) -> Path:
+        target = self._quarantine / name
         with target.with_suffix(".json").open("w", encoding="ascii") as file:
             file.write(json.dumps(note, indent=1) + "\n")
             file.flush()

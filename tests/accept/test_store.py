@@ -236,6 +236,7 @@ def test_what_is_half_there_takes_no_place_in_the_quarantine_of_what_is_whole(tm
     assert target.read_bytes() == whole
     assert target.with_suffix(".json").read_text() == note
     assert files_below(tmp_path / "instances") == set()
+    assert len(files_below(tmp_path / "quarantine")) == 4, "nor is it thrown away: who knows which is whole"
 
 
 def test_what_two_send_at_once_is_quarantined_once(tmp_path):
