@@ -13,28 +13,23 @@ import copy
 import errno
 import fcntl
 import hashlib
-import mmap
 import os
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.accept.buffers import BUFFER_BYTES, Buffers
 from node.accept.header import read_uids
 from node.accept.part10 import part10_head
 from node.errors import OutOfSpace
 
-#: What is written at once. Most slices fit in, and are looked at here before they are written.
-BUFFER_BYTES = 1 << 20
 #: What such writing begins at, and how long it is, in whole numbers of; disks with larger sectors are rare.
 _BLOCK_BYTES = 4096
 #: So much of a larger data set is kept in memory: mostly its header, which is read again at once.
 _BEGINNING_BYTES = 64 << 10
 #: What is worth to be hashed while the rest is still to come: others run meanwhile, and one waits to go on.
 _WORTH_HASHING_BYTES = 256 << 10
-#: Buffers that are kept for those who come next.
-_MOST_IDLE = 32
 #: How many bytes may be written between two looks at the free space.
 _LOOK_EVERY_BYTES = 16 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -59,31 +54,6 @@ class Ways:
 
     is_nameless: bool  #: a file may get its name later
     is_direct: bool  #: it may be written past the page cache
-
-
-class Buffers:
-    """Memory for what arrives, used again and again; may be used by any number of threads."""
-
-    def __init__(self) -> None:
-        self._idle: deque[memoryview] = deque(maxlen=_MOST_IDLE)
-
-    def take(self) -> memoryview:
-        """Return `BUFFER_BYTES` bytes that begin at a page. What is in them is somebody else's.
-
-        Raises
-        ------
-        OSError
-            There is no memory.
-        """
-        try:
-            return self._idle.pop()
-        except IndexError:
-            # Shared, as open(2) wants it where a process forks while the disk reads its memory.
-            return memoryview(mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS))
-
-    def give_back(self, buffer: memoryview) -> None:
-        """Let others have it: nobody may write to it any more."""
-        self._idle.append(buffer)
 
 
 class _OpenFile:

@@ -25,8 +25,9 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from node.accept.buffers import Buffers
 from node.accept.gate import Gate
-from node.accept.spool import Buffers, Request, Spool, ways_of
+from node.accept.spool import Request, Spool, ways_of
 from node.config import AcceptTable
 from node.durable import sync_folder
 from node.failpoint import failpoint

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from node.accept.buffers import BUFFER_BYTES, Buffers
 from node.accept.custody import accept
 from node.accept.part10 import part10_head
-from node.accept.spool import BUFFER_BYTES, Buffers, Request, Spool, Ways, ways_of
+from node.accept.spool import Spool, Ways, ways_of
 from node.accept.store import Store
 from node.config import AcceptTable
 from node.errors import IdentityMismatch, OutOfSpace
@@ -34,10 +35,10 @@ SIZES = sorted(
 )
 
 
-def spool_at(folder: Path, ways: Ways, buffers: Buffers | None = None, request: Request = REQUEST) -> Spool:
+def spool_at(folder: Path, ways: Ways, buffers: Buffers | None = None) -> Spool:
     return Spool(
         str(folder / "x.part"),
-        request,
+        REQUEST,
         ways=ways,
         buffers=buffers or Buffers(),
         max_bytes=1 << 30,
