@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -265,10 +265,10 @@ def _large(path: Path, megabytes: int) -> Path:
 
 def _family(pid: int) -> list[int]:
     """Return a process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
     found = [pid]
-    for child in children.read_text().split() if children.exists() else ():
-        found += _family(int(child))
+    with suppress(OSError):  # it may end meanwhile: storescp has one for each association
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found += _family(int(child))
     return found
 
 
