@@ -29,7 +29,7 @@ from node.accept.buffers import Buffers
 from node.accept.gate import Gate
 from node.accept.spool import Request, Spool, ways_of
 from node.config import AcceptTable
-from node.durable import sync_folder
+from node.durable import sync_folder, write_whole
 from node.failpoint import failpoint
 from node.lease import Leases
 from node.log import get_log
@@ -223,10 +223,7 @@ class Store:
 
     def _set_aside(self, path: Path, note: dict[str, str], name: str) -> Path:
         target = self._quarantine / name
-        with target.with_suffix(".json").open("w", encoding="ascii") as file:
-            file.write(json.dumps(note, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_whole(target.with_suffix(".json"), json.dumps(note, indent=1) + "\n")
         try:
             path.rename(target)
         except FileNotFoundError:

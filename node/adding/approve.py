@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from node.durable import sync_folder
+from node.durable import write_whole
 from node.errors import ConfigError
 
 
@@ -84,16 +83,7 @@ def rewrite(path: Path, text: str) -> None:
     ConfigError
         It cannot be written.
     """
-    temporary = path.resolve().with_name(f".{path.name}.part")
     try:
-        mode = path.stat().st_mode & 0o777
-        with temporary.open("w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path.resolve())
-        sync_folder(path.resolve().parent)
+        write_whole(path.resolve(), text, mode=path.stat().st_mode & 0o777)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error

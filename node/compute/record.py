@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from node.compute.exchange import typed
-from node.durable import sync_folder
+from node.durable import write_whole
 
 #: "refused": the pipeline loaded, and said why it is not made for what was simulated.
 Verdict = Literal["passed", "refused", "failed"]
@@ -52,11 +52,7 @@ def record_of(folder: Path) -> Path:
 
 def write_trial(trial: Trial, folder: Path) -> None:
     """Keep a trial beside the folder of its pipeline."""
-    path = record_of(folder)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(asdict(trial), indent=1), encoding="utf-8")
-    temporary.rename(path)
-    sync_folder(path.parent)
+    write_whole(record_of(folder), json.dumps(asdict(trial), indent=1))
 
 
 def read_trial(folder: Path) -> Trial | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from node.compute.exchange.outlines import OUTLINES
 from node.compute.sandbox import remove
-from node.durable import sync_folder
+from node.durable import sync_folder, write_whole
 from node.errors import WorkerLost
 from node.job import Job
 from node.model import Outcome, ResultObject
@@ -32,13 +31,7 @@ def write_manifest(folder: Path, outcome: Outcome) -> None:
     content = asdict(outcome)
     for entry in content["objects"]:
         entry["path"] = Path(entry["path"]).name
-    temporary = folder / f"{MANIFEST}.part"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / MANIFEST)
-    sync_folder(folder)
+    write_whole(folder / MANIFEST, json.dumps(content))
 
 
 class Staging:

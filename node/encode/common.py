@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 import node
+from node.durable import sync_file
 from node.encode.header import Header
 from node.encode.identity import NODE_NAME, Algorithm, EncodeJob, algorithm_of
 from node.encode.items import coded, item
@@ -179,8 +179,7 @@ def save(dataset: Dataset, path: Path, *, kind: str, siblings: Sequence[ResultOb
     dataset.file_meta = meta
     with path.open("wb") as file:
         dcmwrite(file, dataset, enforce_file_format=True)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     named = named_instances(dataset) if siblings else frozenset()

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from node.config import FolderDestination, TlsTable
-from node.durable import sync_folder
+from node.durable import sync_file, sync_folder
 from node.errors import PeerBusy, PeerUnreachable, SendError
 from node.failpoint import failpoint
 from node.model import Receipt, ResultObject, StandIn
@@ -78,8 +78,7 @@ def _put(thing: ResultObject, folder: Path) -> None:
     try:
         with thing.path.open("rb") as source, os.fdopen(handle, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
+            sync_file(target)
         part.rename(folder / f"{uid}.dcm")
     except OSError:
         part.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from node.durable import sync_file
 from node.errors import FindingsInvalid
 from node.model import Made, Volume
 from pipelines.contract import Findings, InputRefused
@@ -44,8 +44,7 @@ def write_outlines(findings: Findings, volume: Volume, folder: Path) -> str:
     path = folder / OUTLINES
     with path.open("xb") as kept:
         _write_all(kept, grid, findings)
-        kept.flush()
-        os.fsync(kept.fileno())
+        sync_file(kept)
     with path.open("rb") as kept:
         return hashlib.file_digest(kept, "sha256").hexdigest()
 
