@@ -68,7 +68,7 @@ class Store:
         self.leases = Leases()
         self._run, self._numbers = secrets.token_hex(8), itertools.count()  #: names of what arrives
         self._spare_bytes, self._spare_until = 0, 0.0  #: how much it was, and how long that holds
-        self._naming = threading.Lock()  #: over names that are taken from one file for another
+        self._naming = threading.Lock()  #: over names that go from one file to another
         self.instances = root / "instances"
         self._quarantine = root / "quarantine"
         self._reserve_bytes = int(config.reserve_gb * 1e9)
@@ -223,11 +223,12 @@ class Store:
 
     def _set_aside(self, path: Path, note: dict[str, str], name: str) -> Path:
         target = self._quarantine / name
-        write_whole(target.with_suffix(".json"), json.dumps(note, indent=1) + "\n")
-        try:
-            path.rename(target)
-        except FileNotFoundError:
-            if not target.exists():  # else somebody sent it at the same time
-                raise
+        with self._naming:  # several may send the same at the same time
+            write_whole(target.with_suffix(".json"), json.dumps(note, indent=1) + "\n")
+            try:
+                path.rename(target)
+            except FileNotFoundError:
+                if not target.exists():  # else one of them was faster
+                    raise
         sync_folder(self._quarantine)
         return target

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -246,6 +247,26 @@ def test_what_two_send_at_once_is_quarantined_once(tmp_path):
     store.quarantine(instance).unlink()
     with pytest.raises(FileNotFoundError):
         store.quarantine(instance)
+
+
+def test_what_two_set_aside_at_the_same_moment_is_an_error_for_neither(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    instance = put(store)
+    other = threading.Thread(target=lambda: targets.append(store.quarantine(instance)))
+    targets: list[Path] = []
+    real = os.fsync
+
+    def fsync(fd):
+        if other.ident is None:
+            other.start()
+            other.join(0.5)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    targets.append(store.quarantine(instance))
+    other.join()
+    assert targets[0] == targets[1]
+    assert len(files_below(tmp_path / "quarantine")) == 2
 
 
 def test_retention_removes_files_of_the_store_and_no_others(tmp_path):
