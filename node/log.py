@@ -47,7 +47,7 @@ def configure(*, level: int = logging.INFO) -> None:
             structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_Lines,
+        logger_factory=Lines,
     )
     # Their messages quote headers, and some of those are names.
     for library in ("pynetdicom", "pydicom", "highdicom", "uvicorn", "asyncio", "urllib3"):
@@ -67,7 +67,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}{place}"
 
 
-class _Lines:
+class Lines:
     """Writes to standard error, as it is now; work goes on whether or not a line could be written."""
 
     _turn = threading.Lock()  #: lines of different threads stay whole

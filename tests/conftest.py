@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 import structlog
 
+from node.log import Lines
 from tests.certificates import Certificates
 
 
@@ -18,30 +17,21 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-class _Printed:
-    """A log on the standard output of the moment, which pytest exchanges while threads of ours go on.
+def _reset_log() -> None:
+    """Set the log up as it is by default, but for what writes it.
 
-    That of structlog uses print(), which in CPython 3.11 holds no reference to it, and ended a whole run.
+    That is print() to an output which pytest exchanges while threads of ours go on: CPython 3.11 holds no
+    reference to it, and ended a whole run.
     """
-
-    def msg(self, message: str) -> None:
-        output = sys.stdout
-        with suppress(ValueError):  # it was closed meanwhile
-            output.write(f"{message}\n")
-
-    debug = info = warning = error = critical = exception = msg
-
-
-def _print_log() -> None:
     structlog.reset_defaults()
-    structlog.configure(logger_factory=lambda *_: _Printed())
+    structlog.configure(logger_factory=Lines)
 
 
-_print_log()
+_reset_log()
 
 
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
     """Give each test the log as it is before a command sets it up: `configure` is for a whole process."""
     yield
-    _print_log()
+    _reset_log()

@@ -30,6 +30,15 @@ def wait_until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S
     raise AssertionError(f"{what}: not within {within_s:.0f} s")
 
 
+def memory_mb(what: str, pid: int | str = "self") -> float:
+    """Return what the kernel tells of a process' memory, in megabytes: "VmRSS" as it is, "VmHWM" its peak.
+
+    Not of getrusage(2), whose peak begins at the memory of who started the program.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024 / 1e6
+
+
 def being_received(data: Path) -> list[Path]:
     """Return the files of objects that are on their way into a data folder; most have no name."""
     nameless = []

@@ -25,16 +25,12 @@ from tests.accept.raw import (
     status_in,
     store_rq,
 )
+from tests.harness import memory_mb
 
 pytestmark = pytest.mark.faults
 
 #: Short times, so that the tests need not wait for the usual ones.
 HASTY = {"request_timeout_s": 0.7, "pdu_timeout_s": 0.7, "idle_timeout_s": 30.0}
-
-
-def resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
 
 
 def threads() -> int:
@@ -100,39 +96,39 @@ def test_a_pdu_that_is_begun_must_be_whole_in_time(drip, open_door):
 @pytest.mark.parametrize("kind", [1, 2, 4, 5, 7, 99])
 def test_two_gibibytes_announced_as_a_first_pdu_cost_nothing(kind, open_door):
     door = open_door()
-    before = resident_mb()
+    before = memory_mb("VmRSS")
     with RawPeer(door.port) as bomber:
         with pytest.raises(OSError):
             bomber.send(struct.pack(">BBL", kind, 0, 1 << 31))
             for _ in range(64):
                 bomber.send(bytes(1 << 20))
         assert echoed_within(door.port)
-    assert resident_mb() - before < 20
+    assert memory_mb("VmRSS") - before < 20
 
 
 def test_two_gibibytes_announced_within_an_association_cost_nothing(open_door):
     door = open_door()
     with RawPeer(door.port) as bomber:
         bomber.associate()
-        before = resident_mb()
+        before = memory_mb("VmRSS")
         with pytest.raises(OSError):
             bomber.send(struct.pack(">BBL", 4, 0, 1 << 31))
             for _ in range(64):
                 bomber.send(bytes(1 << 20))
-        assert resident_mb() - before < 20
+        assert memory_mb("VmRSS") - before < 20
     assert echoed_within(door.port)
     assert eventually(lambda: door.associations() == 0)
 
 
 def test_five_hundred_idle_connections_keep_nobody_out(open_door):
     door = open_door()
-    before = resident_mb()
+    before = memory_mb("VmRSS")
     crowd = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(500)]
     try:
         assert echoed_within(door.port)
         assert send(door.port, make_ct())[0].Status == 0
         assert threads() <= 4
-        assert resident_mb() - before < 30
+        assert memory_mb("VmRSS") - before < 30
     finally:
         for one in crowd:
             one.close()
@@ -254,11 +250,11 @@ def test_a_command_set_has_a_largest_size(open_door):
     door = open_door()
     with RawPeer(door.port) as peer:
         peer.associate()
-        before = resident_mb()
+        before = memory_mb("VmRSS")
         with pytest.raises(OSError):
             for _ in range(5000):
                 peer.send(p_data(1, 1, bytes(16000)))
-        assert resident_mb() - before < 20
+        assert memory_mb("VmRSS") - before < 20
     assert echoed_within(door.port)
 
 
@@ -413,12 +409,12 @@ def test_a_thousand_connections_that_come_and_go_leave_nothing_behind(open_door)
     door = open_door()
     assert echo(door.port) == 0
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    before = resident_mb()
+    before = memory_mb("VmRSS")
     for _ in range(1000):
         socket.create_connection(("127.0.0.1", door.port)).close()
     assert echoed_within(door.port)
     assert eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 2)
-    assert resident_mb() - before < 20
+    assert memory_mb("VmRSS") - before < 20
     assert eventually(lambda: threads() == 0)
 
 

@@ -17,7 +17,7 @@ from pynetdicom import AE
 
 from tests.accept.conftest import data_set_offset, encoded, make_ct
 from tests.accept.raw import RawPeer, p_data, status_in, store_rq
-from tests.harness import NodeProcess, being_received
+from tests.harness import NodeProcess, being_received, memory_mb
 
 CONFIG = (
     '[node]\nae_title = "RADNODE"\n[accept]\nreserve_gb = 0.1\nmax_object_gb = 4\n'
@@ -92,11 +92,6 @@ def push(port: int, uid: str, megabytes: int) -> None:
         assert status_in(peer.receive()[1]) == 0
 
 
-def resident_mb(node: NodeProcess, key: str) -> float:
-    lines = Path(f"/proc/{node.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1000
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("associations", "megabytes", "limit_mb"), [(1, 2000, 200), (16, 125, 500)])
 def test_two_gigabytes_hardly_raise_the_memory_of_the_receiver(associations, megabytes, limit_mb, tmp_path):
@@ -104,10 +99,10 @@ def test_two_gigabytes_hardly_raise_the_memory_of_the_receiver(associations, meg
     node.start()
     try:
         time.sleep(2)  # what is loaded after the start is not theirs
-        before = resident_mb(node, "VmRSS")
+        before = memory_mb("VmRSS", node.pid)
         with ThreadPoolExecutor(associations) as pool:
             uids = [f"1.2.3.4.{number}" for number in range(associations)]
             list(pool.map(lambda uid: push(node.port, uid, megabytes), uids))
-        assert resident_mb(node, "VmHWM") - before < limit_mb
+        assert memory_mb("VmHWM", node.pid) - before < limit_mb
     finally:
         node.stop()

@@ -49,6 +49,7 @@ from pydicom.uid import (
 from node.assemble import load_volumes
 from pipelines.contract import Card, InputSpec
 from tests import phantoms
+from tests.harness import memory_mb
 
 ROWS = COLUMNS = 512
 DISTINCT = 10  #: slices that are drawn and compressed; the others repeat them
@@ -114,12 +115,12 @@ def measure(loader: str, folder: Path) -> dict[str, float]:
     paths = sorted(folder.glob("*.dcm"))
     load = {"node": _node, "numpy": _numpy, "SimpleITK": _simpleitk}[loader](paths)
     load(sorted((folder / "small").glob("*.dcm")))
-    before_mb, cpu_s, begun = _peak_mb(), time.process_time(), time.perf_counter()
+    before_mb, cpu_s, begun = memory_mb("VmHWM"), time.process_time(), time.perf_counter()
     load(paths)
     return {
         "s": time.perf_counter() - begun,
         "cpu_s": time.process_time() - cpu_s,
-        "mb": _peak_mb() - before_mb,
+        "mb": memory_mb("VmHWM") - before_mb,
     }
 
 
@@ -171,12 +172,6 @@ def _simpleitk(_: Sequence[Path]) -> Loader:
         return sitk.GetArrayViewFromImage(sitk.Cast(image, sitk.sitkFloat32))
 
     return load
-
-
-def _peak_mb() -> float:
-    """Return the peak of this program; that of getrusage(2) begins at the memory of who started it."""
-    told = Path("/proc/self/status").read_text().partition("VmHWM:")[2]
-    return int(told.split()[0]) * 1024 / 1e6
 
 
 def write_all(root: Path, instances: int) -> dict[str, Path]:

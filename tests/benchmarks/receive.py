@@ -43,7 +43,7 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
 from tests import phantoms
-from tests.harness import NodeProcess, wait_until
+from tests.harness import NodeProcess, memory_mb, wait_until
 
 SLICES, ROWS, COLUMNS = 200, 512, 512
 #: Associations at once, and how many instances each brings.
@@ -122,7 +122,7 @@ def _measure(receiver: Receiver, associations: int, files: Sequence[Path], resul
     result.per_s.append(len(files) * associations / taken_s)
     result.mb_per_s.append(size_mb / taken_s)
     result.cpu_s_per_gb.append((_cpu_s(receiver.pid) - cpu_s) / size_mb * 1000)
-    result.peak_mb = _peak_mb(receiver.pid)
+    result.peak_mb = memory_mb("VmHWM", receiver.pid)
 
 
 def _sender(receiver: Receiver, files: Sequence[Path]) -> subprocess.Popen[bytes]:
@@ -286,14 +286,6 @@ def _cpu_s(pid: int) -> float:
             continue
         ticks += sum(int(fields[i]) for i in (11, 12, 13, 14))
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _peak_mb(pid: int) -> float:
-    """Return the peak resident memory of a process in megabytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1000
-    return 0.0
 
 
 def _free_port() -> int:

@@ -32,6 +32,7 @@ from node.profile import Profile
 from pipelines.contract import Findings, Segment
 from tests import phantoms
 from tests.encode.helpers import ANATOMY, LUNG, a_job, material_of, single_frame_volume
+from tests.harness import memory_mb
 
 CLASSES, ROWS, COLUMNS = 104, 512, 512
 NEVER, ALWAYS = Profile(labelmap="never"), Profile(labelmap="always")
@@ -96,18 +97,13 @@ class Stopwatch:
     """Seconds and peak memory between its beginning and `told`."""
 
     def __init__(self) -> None:
-        self.before_mb = _memory_mb("VmRSS")
+        self.before_mb = memory_mb("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far: proc(5)
         self.begun, self.cpu_begun = time.perf_counter(), time.process_time()
 
     def told(self, size: int) -> Told:
         seconds, cpu_s = time.perf_counter() - self.begun, time.process_time() - self.cpu_begun
-        return Told(seconds, cpu_s, _memory_mb("VmHWM") - self.before_mb, size)
-
-
-def _memory_mb(what: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(what)) / 1e3
+        return Told(seconds, cpu_s, memory_mb("VmHWM") - self.before_mb, size)
 
 
 def binary(work: Work) -> Told:
