@@ -14,11 +14,14 @@ need Orthanc orthanc
 need dciodvfy dicom3tools
 need chromium chromium
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
-if [[ "$*" == *-m* && "$*" != *"not viewer"* ]]; then # perhaps the viewer's tests, which fetch the viewer itself with npm
+case " $* " in # the viewer's tests, asked for by name or by -m "", fetch the viewer itself with npm
+*"not viewer"*) ;;
+*viewer* | *" -m  "*)
     need npm npm
     .venv/bin/python -m pip --disable-pip-version-check --quiet install \
         --constraint deploy/constraints.txt --editable '.[viewer]'
-fi
+    ;;
+esac
 if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
     echo "Installing test peers: ${missing[*]} ..."
     { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \

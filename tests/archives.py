@@ -16,7 +16,7 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from node.config import Config
-from tests.viewer.orthanc import Orthanc
+from tests.orthanc import Orthanc
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,22 @@ def wait_until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S
             return answer
         time.sleep(0.05)
     raise AssertionError(f"{what}: not within {within_s:.0f} s")
+
+
+def eventually(is_so: Callable[[], Any], within_s: float = 10.0) -> bool:
+    """Return whether something is so, at once when it is and otherwise when the time is over."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if is_so():
+            return True
+        time.sleep(0.02)
+    return bool(is_so())
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def memory_mb(what: str, pid: int | str = "self") -> float:

@@ -14,20 +14,30 @@ from tests.certificates import Certificates, Pair
 
 
 class Storescp:
-    """DCMTK's storage SCP in a process of its own."""
+    """DCMTK's storage SCP in a process of its own. A context manager.
 
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+    Parameters
+    ----------
+    folder
+        Made for what it receives; what it says goes beside.
+    options
+        As its command takes them.
+    port
+        0: any that is free.
+    """
+
+    def __init__(self, folder: Path, *options: str | Path, port: int = 0) -> None:
         program = shutil.which("storescp")
         if program is None:
             pytest.skip("storescp is missing: apt-get install dcmtk")
         with socket.create_server(("127.0.0.1", port)) as probe:
             self.port = probe.getsockname()[1]
         self.folder = folder
-        folder.mkdir()
-        self.log = folder / "log.txt"
+        folder.mkdir(exist_ok=True)
+        self.log = folder.with_name(f"{folder.name}.log")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [program, "-v", "-od", str(folder), *options, str(self.port)], stdout=log, stderr=log
+                [program, "-v", "-od", folder, *options, str(self.port)], stdout=log, stderr=log
             )
         self._wait()
 
@@ -39,7 +49,8 @@ class Storescp:
             time.sleep(0.02)
 
     def stored(self) -> list[Path]:
-        return sorted(file for file in self.folder.iterdir() if file != self.log)
+        """Return the files of what it has received."""
+        return sorted(self.folder.iterdir())
 
     def __enter__(self) -> Storescp:
         return self

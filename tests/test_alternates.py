@@ -15,7 +15,7 @@ from node.loops import loops_of
 from node.pause import standing_lines
 from node.peer.tls import server_context
 from node.withdraw import withdraw
-from tests.harness import wait_until
+from tests.harness import free_port, wait_until
 from tests.peers import RESULT_CLASSES, AbortingPacs, RecordingPacs, RefusingPacs, RejectingPacs
 from tests.proof_bench import Bench, dimse
 from tests.web_peers import RawPeer, Says, WebPeer, all_stored, store_answer
@@ -36,8 +36,7 @@ def bench(tmp_path):
 
 def nobody(**more):
     """Return a destination where nobody is."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     return {
         "transport": "dimse",
         "ae_title": "GONE",

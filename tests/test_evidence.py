@@ -26,10 +26,10 @@ from node.model import Settling
 from tests import archives, toy_case
 from tests.harness import NodeProcess, wait_until
 from tests.journal_makers import an_instance
+from tests.orthanc import Orthanc, missing
 from tests.peers import DeafPacs, RecordingPacs
 from tests.proof_bench import Bench
 from tests.toy_node import make_node, read, small_ct, uid_of_file
-from tests.viewer.orthanc import Orthanc, missing
 from tests.web_peers import Says, WebPeer
 
 needs_orthanc = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")

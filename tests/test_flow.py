@@ -13,6 +13,7 @@ import pytest
 from tests import toy_node
 from tests.harness import wait_until
 from tests.peers import RecordingPacs
+from tests.storescp import Storescp
 from tests.toy_node import RESULTS_PER_JOB, received, send, small_ct
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -140,22 +141,16 @@ def test_a_refusal_for_good_parks_the_job_until_an_operator_retries(tmp_path):
 
 def test_dcmtk_sends_and_dcmtk_receives(tmp_path):
     needs_dcmtk()
-    with RecordingPacs() as reserved:  # to learn a free port
-        port = reserved.port
-    shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    scp = subprocess.Popen(["storescp", "-od", shelf, str(port)])
-    node = toy_node.make_node(tmp_path / "node", port)
-    node.start()
-    try:
-        files = small_ct(tmp_path / "ct")
-        dcmsend(files, node.port)
-        assert node.wait_idle()["jobs"]["done"] == 1
-        assert len(list(shelf.iterdir())) == RESULTS_PER_JOB
-    finally:
-        assert node.stop() == 0
-        scp.kill()
-        scp.wait()
+    with Storescp(tmp_path / "shelf") as scp:
+        node = toy_node.make_node(tmp_path / "node", scp.port)
+        node.start()
+        try:
+            files = small_ct(tmp_path / "ct")
+            dcmsend(files, node.port)
+            assert node.wait_idle()["jobs"]["done"] == 1
+            assert len(scp.stored()) == RESULTS_PER_JOB
+        finally:
+            assert node.stop() == 0
 
 
 def test_sigterm_hands_a_job_back_and_the_next_start_finishes_it(tmp_path, archive):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
 import subprocess
 import sys
-import urllib.request
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -33,11 +29,12 @@ from tests.encode.judges import dcmqi_decode
 from tests.encode.labelmaps import LABELMAPS, a_case, copied, encoded
 from tests.harness import wait_until
 from tests.journal_makers import NOON, a_job
+from tests.orthanc import Orthanc, missing
 from tests.peers import RecordingPacs, RejectingPacs
 from tests.phantoms import to_world
+from tests.storescp import Storescp
 from tests.toy_node import RESULTS_PER_JOB, received, small_ct
 from tests.toy_node import send as send_ct
-from tests.viewer.orthanc import PROGRAM
 
 pytestmark = pytest.mark.long
 
@@ -251,26 +248,15 @@ def test_the_node_loads_no_encoder_until_something_must_stand_in():
 @contextmanager
 def storescp(folder: Path, classes):
     """DCMTK's receiver with a profile of these SOP Classes."""
-    if shutil.which("storescp") is None:
-        pytest.skip("storescp is missing; install the Debian package dcmtk")
-    shelf, profile = folder / "shelf", folder / "storescp.cfg"
-    shelf.mkdir()
+    profile = folder / "storescp.cfg"
     contexts = "\n".join(f"PresentationContext{n} = {uid}\\Any" for n, uid in enumerate(classes, start=1))
     profile.write_text(
         "[[TransferSyntaxes]]\n[Any]\nTransferSyntax1 = LocalEndianExplicit\n"
         "TransferSyntax2 = LittleEndianImplicit\nTransferSyntax3 = RLELossless\n"
         f"[[PresentationContexts]]\n[Ours]\n{contexts}\n[[Profiles]]\n[Some]\nPresentationContexts = Ours\n"
     )
-    port = free_port()
-    program = subprocess.Popen(
-        ["storescp", "-xf", profile, "Some", "-od", shelf, "-aet", "ARCHIVE", str(port)]
-    )
-    try:
-        wait_until(lambda: listens(port), "storescp listens", within_s=20)
-        yield Place(port), shelf
-    finally:
-        program.kill()
-        program.wait()
+    with Storescp(folder / "shelf", "-xf", profile, "Some") as scp:
+        yield Place(scp.port), scp
 
 
 class Place:
@@ -280,25 +266,12 @@ class Place:
         self.port = port
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
 def test_dcmqi_reads_each_voxel_of_what_dcmtk_received_in_place_of_a_label_map(bench, encoded_once, tmp_path):
     (volume, masks, _), _ = encoded_once
-    with storescp(tmp_path, KNOWS_NONE) as (place, shelf):
+    with storescp(tmp_path, KNOWS_NONE) as (place, scp):
         one = bench(archive=place)
         assert one.deliver() is JobState.DONE
-    files = {pydicom.dcmread(path).SOPClassUID: path for path in shelf.iterdir()}
+    files = {pydicom.dcmread(path).SOPClassUID: path for path in scp.stored()}
     assert set(files) == set(KNOWS_NONE)
     (decoded,) = dcmqi_decode(files[SegmentationStorage], tmp_path / "dcmqi")
     for number, mask in enumerate(masks, start=1):
@@ -310,46 +283,22 @@ def test_dcmqi_reads_each_voxel_of_what_dcmtk_received_in_place_of_a_label_map(b
 
 
 def test_dcmtk_with_label_maps_gets_them(bench, tmp_path):
-    with storescp(tmp_path, KNOWS_LABELMAPS[:1] + REPORTS) as (place, shelf):
+    with storescp(tmp_path, KNOWS_LABELMAPS[:1] + REPORTS) as (place, scp):
         one = bench(archive=place)
         assert one.deliver() is JobState.DONE
-    assert {pydicom.dcmread(p).SOPInstanceUID for p in shelf.iterdir()} == {
+    assert {pydicom.dcmread(p).SOPInstanceUID for p in scp.stored()} == {
         o.sop_instance_uid for o in one.objects
     }
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="Orthanc is missing: install the Debian package orthanc")
+@pytest.mark.skipif(missing() is not None, reason=f"needs the Debian package {missing()}")
 def test_orthanc_refuses_label_maps_and_stores_what_stands_in(bench, tmp_path):
-    place, http = Place(free_port()), free_port()
-    config = tmp_path / "orthanc.json"
-    config.write_text(
-        json.dumps(
-            {
-                "StorageDirectory": str(tmp_path / "storage"),
-                "IndexDirectory": str(tmp_path / "storage"),
-                "HttpPort": http,
-                "AuthenticationEnabled": False,
-                "DicomPort": place.port,
-                "DicomAet": "ARCHIVE",
-                "DicomCheckCalledAet": False,
-                "DicomAlwaysAllowStore": True,
-            }
-        )
-    )
-    with (tmp_path / "log").open("wb") as log:
-        program = subprocess.Popen([PROGRAM, config], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: listens(place.port) and listens(http), "Orthanc listens", within_s=40)
-        one = bench(archive=place)
+    with Orthanc(tmp_path) as orthanc:
+        one = bench(archive=Place(orthanc.dicom_port))
         assert one.deliver() is JobState.DONE
         assert one.journal.takes("archive", LABELMAP_CLASS) is False
         assert one.journal.takes("archive", SegmentationStorage) is True
-        with urllib.request.urlopen(f"http://127.0.0.1:{http}/instances?expand") as answer:
-            held = {entry["MainDicomTags"]["SOPInstanceUID"] for entry in json.load(answer)}
-        assert held == set(one.sent_as())
-    finally:
-        program.terminate()
-        program.wait(20)
+        assert {str(held.SOPInstanceUID) for held in orthanc.held()} == set(one.sent_as())
 
 
 # ---- the whole node ----

@@ -23,11 +23,11 @@ from pydicom.uid import UID
 from node.darkroom import DECODABLE, Darkroom
 from node.jpeg import SYNTAXES
 from node.model import Instance
+from tests import orthanc
 from tests.paths import SHARED, needs_shared
 from tests.phantoms import uid_of
 from tests.show.served import Served
 from tests.toy_node import small_ct
-from tests.viewer import orthanc
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 

@@ -11,11 +11,11 @@ from node import prove
 from node.accept import DimseDoor, Store
 from node.config import AcceptTable
 from node.job import JobState
+from tests import orthanc as debian
 from tests.archives import make_known
 from tests.harness import wait_until
 from tests.journal_makers import after
 from tests.proof_bench import Bench
-from tests.viewer import orthanc as debian
 
 pytestmark = pytest.mark.skipif(
     debian.missing() is not None, reason=f"{debian.missing()} is missing; install that Debian package"

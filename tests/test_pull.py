@@ -15,10 +15,10 @@ import pytest
 from node.journal import Journal
 from tests import archives, toy_case
 from tests.harness import NodeProcess, wait_until
+from tests.orthanc import Orthanc, missing
 from tests.peers import RecordingPacs
 from tests.test_cases_node import counted, storescu
 from tests.toy_node import SERVED, read
-from tests.viewer.orthanc import Orthanc, missing
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")
 

@@ -8,10 +8,10 @@ from pydicom.uid import SegmentationStorage
 from node import flow
 from node.job import JobState
 from node.profile import LABELMAP_CLASS
+from tests import orthanc
 from tests.encode.labelmaps import LABELMAPS, a_case, copied, encoded
 from tests.journal_makers import a_job
 from tests.proof_bench import Bench
-from tests.viewer import orthanc
 from tests.web_peers import Says, WebPeer, all_stored, store_answer
 
 needs_orthanc = pytest.mark.skipif(

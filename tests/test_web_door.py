@@ -16,12 +16,11 @@ import pytest
 
 from node.accept import decodable_syntaxes
 from node.journal import Journal
-from tests import toy_node
+from tests import orthanc, toy_node
 from tests.harness import NodeProcess, being_received, wait_until
 from tests.paths import SHARED, needs_shared
 from tests.peers import RecordingPacs
 from tests.toy_node import RESULTS_PER_JOB, small_ct, uid_of_file
-from tests.viewer import orthanc
 from tests.web_house import RELATED, make_file, multipart, uid_of
 
 needs_orthanc = pytest.mark.skipif(

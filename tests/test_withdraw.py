@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
-import shutil
-import socket
-import subprocess
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPConnection
 from pathlib import Path
 
 import highdicom
@@ -35,8 +29,10 @@ from tests import toy_node
 from tests.encode.helpers import LEFT_LUNG, RIGHT_LUNG, encoded, findings_of, single_frame_volume
 from tests.encode.judges import dciodvfy_errors, dsrdump, needs_dciodvfy, needs_dsrdump
 from tests.harness import wait_until
+from tests.orthanc import Orthanc, missing
 from tests.peers import RESULT_CLASSES, RecordingPacs
 from tests.phantoms import asymmetric_phantom, make_affine
+from tests.storescp import Storescp
 from tests.toy_node import RESULTS_PER_JOB, read, send, small_ct
 
 pytestmark = pytest.mark.long
@@ -333,63 +329,20 @@ def test_what_is_under_way_at_a_withdrawal_is_rejected(tmp_path):
 # ---- real archives ----
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def dcmtk_archive(folder: Path):
     """DCMTK's storescp; yields its port and what tells the data sets it has."""
-    if shutil.which("storescp") is None:
-        pytest.skip("storescp is missing; install the Debian package dcmtk")
-    port, store = free_port(), folder / "storescp"
-    store.mkdir()
-    process = subprocess.Popen(["storescp", "+uf", "-od", str(store), "-aet", "ARCHIVE", str(port)])
-    try:
-        yield port, lambda: [pydicom.dcmread(file) for file in store.iterdir()]
-    finally:
-        process.terminate()
-        process.wait(20)
+    with Storescp(folder / "storescp", "+uf") as scp:
+        yield scp.port, lambda: [pydicom.dcmread(file) for file in scp.stored()]
 
 
 @contextmanager
 def orthanc_archive(folder: Path):
     """Debian's Orthanc; yields the same."""
-    program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if program is None:
-        pytest.skip("Orthanc is missing; install the Debian package orthanc")
-    port, http = free_port(), free_port()
-    config = folder / "orthanc.json"
-    settings = {"HttpPort": http, "DicomPort": port, "RemoteAccessAllowed": False, "Plugins": []}
-    settings |= {"StorageDirectory": str(folder / "orthanc"), "IndexDirectory": str(folder / "orthanc")}
-    config.write_text(json.dumps(settings), encoding="utf-8")
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, config], stdout=log, stderr=log)
-
-    def ask(path: str) -> bytes:
-        connection = HTTPConnection("127.0.0.1", http, timeout=20)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read()
-        finally:
-            connection.close()
-
-    def held() -> list[pydicom.Dataset]:
-        files = [ask(f"/instances/{one}/file") for one in json.loads(ask("/instances"))]
-        return [pydicom.dcmread(io.BytesIO(file)) for file in files]
-
-    def is_up() -> bool:
-        with suppress(OSError):
-            return bool(ask("/system"))
-        return False
-
-    try:
-        wait_until(is_up, "Orthanc answers", within_s=30)
-        yield port, held
-    finally:
-        process.terminate()
-        process.wait(20)
+    if package := missing():
+        pytest.skip(f"{package} is missing: apt-get install {package}")
+    with Orthanc(folder) as orthanc:
+        yield orthanc.dicom_port, orthanc.held
 
 
 @pytest.mark.parametrize("real_archive", [dcmtk_archive, orthanc_archive])

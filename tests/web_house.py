@@ -7,7 +7,6 @@ import io
 import json
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -195,13 +194,3 @@ def uid_of(file: bytes) -> str:
     import pydicom
 
     return str(pydicom.dcmread(io.BytesIO(file), stop_before_pixels=True).SOPInstanceUID)
-
-
-def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> bool:
-    """Wait until something is so."""
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())

@@ -21,7 +21,7 @@ from node.accept.dimse import DimseDoor
 from node.accept.syntaxes import decodable_syntaxes
 from node.config import AcceptTable
 from node.model import Instance
-from tests.harness import being_received
+from tests.harness import being_received, eventually
 
 
 class OpenDoor:
@@ -49,16 +49,6 @@ class OpenDoor:
 
     def spooled(self) -> list[Path]:
         return being_received(self.data)
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
-    """Wait until something is so."""
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from node.accept.spool import Request, Spool
 from node.accept.store import Store
 from node.config import AcceptTable
 from node.errors import IdentityMismatch, MissingIdentity, NotDicom
-from tests.accept.conftest import encoded, eventually, make_ct, send
+from tests.accept.conftest import encoded, make_ct, send
 from tests.accept.raw import CT, EXPLICIT, RawPeer, p_data, status_in, store_rq
-from tests.harness import being_received
+from tests.harness import being_received, eventually
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 UID = "1.2.3.4"

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tests.accept.conftest import eventually, make_ct, send
+from tests.accept.conftest import make_ct, send
 from tests.accept.raw import RawPeer, p_data, store_rq
+from tests.harness import eventually
 
 
 def test_draining_finishes_what_is_in_flight_and_lets_nobody_in(open_door):

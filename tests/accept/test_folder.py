@@ -15,8 +15,9 @@ from pynetdicom.dsutils import encode
 from node.accept import FolderDoor, Store, accept, find_files, spool_file
 from node.config import AcceptTable
 from node.errors import AcceptError, MissingIdentity, NotDicom, OutOfSpace
-from tests.accept.conftest import encoded, eventually, make_ct, stored_data_set
+from tests.accept.conftest import encoded, make_ct, stored_data_set
 from tests.accept.test_custody import element
+from tests.harness import eventually
 from tests.paths import SHARED, needs_shared
 
 

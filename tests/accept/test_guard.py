@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.accept.conftest import echo, echoed_within, encoded, eventually, make_ct, send
+from tests.accept.conftest import echo, echoed_within, encoded, make_ct, send
 from tests.accept.raw import (
     CT,
     EXPLICIT,
@@ -25,7 +25,7 @@ from tests.accept.raw import (
     status_in,
     store_rq,
 )
-from tests.harness import memory_mb
+from tests.harness import eventually, memory_mb
 
 pytestmark = pytest.mark.faults
 

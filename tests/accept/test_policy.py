@@ -18,9 +18,10 @@ from node.accept.policy import Admitted, Caller, Rejected, admit
 from node.config import AcceptTable
 from node.log import KEYS
 from node.peer.association import associated
-from tests.accept.conftest import echo, eventually, make_ct, send
+from tests.accept.conftest import echo, make_ct, send
 from tests.accept.raw import RawPeer, associate_rq
 from tests.accept.test_dimse import FAST, program
+from tests.harness import eventually
 
 CALLING, CALLED, LIMIT = (1, 1, 3), (1, 1, 7), (2, 3, 2)  # PS3.8 Table 9-21
 A, B = "a" * 64, "b" * 64

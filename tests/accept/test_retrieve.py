@@ -24,9 +24,9 @@ from node.peer.query import archive_of
 from node.peer.tls import client_context
 from node.peer.web import Web
 from tests import archives, phantoms, toy_case
-from tests.harness import being_received, wait_until
+from tests.harness import being_received, free_port, wait_until
+from tests.orthanc import Orthanc, missing
 from tests.peers import RecordingPacs
-from tests.viewer.orthanc import Orthanc, missing
 
 needs_orthanc = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")
 needs_dcmqrscp = pytest.mark.skipif(shutil.which("dcmqrscp") is None, reason="apt-get install dcmtk")
@@ -169,8 +169,7 @@ def test_an_archive_that_does_not_know_us_is_told_with_the_remedy(orthanc, tmp_p
 @pytest.fixture
 def dcmqrscp(tmp_path: Path):
     """Run DCMTK's archive with a series in it; it knows nowhere to send to."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     files = toy_case.write_ct(tmp_path / "in", "20240105")
     (tmp_path / "db").mkdir()
     config = tmp_path / "dcmqrscp.cfg"

@@ -22,8 +22,8 @@ from node.config import AcceptTable
 from node.errors import OutOfSpace
 from node.failpoint import FailpointRaised
 from node.model import Instance
-from tests.accept.conftest import data_set_offset, encoded, eventually, make_ct, send
-from tests.harness import being_received
+from tests.accept.conftest import data_set_offset, encoded, make_ct, send
+from tests.harness import being_received, eventually
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -20,9 +20,10 @@ from node.config import TlsTable
 from node.errors import ConfigError
 from node.peer.association import associated
 from node.peer.tls import client_context
-from tests.accept.conftest import encoded, eventually, make_ct, stored_data_set
+from tests.accept.conftest import encoded, make_ct, stored_data_set
 from tests.accept.raw import CT, EXPLICIT, VERIFICATION, RawPeer, associate_rq, pdu
 from tests.accept.test_dimse import FAST, program
+from tests.harness import eventually
 
 CONTEXTS = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 ECHO = [build_context(VERIFICATION, ExplicitVRLittleEndian)]

@@ -43,7 +43,7 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
 from tests import phantoms
-from tests.harness import NodeProcess, memory_mb, wait_until
+from tests.harness import NodeProcess, free_port, memory_mb, wait_until
 
 SLICES, ROWS, COLUMNS = 200, 512, 512
 #: Associations at once, and how many instances each brings.
@@ -231,7 +231,7 @@ def _receivers(root: Path) -> Iterator[list[Receiver]]:
     try:
         for name in ("orthanc", "storescp", "bare pynetdicom"):
             (root / name).mkdir()
-        port = _free_port()
+        port = free_port()
         if orthanc := shutil.which("Orthanc", path="/usr/sbin:/usr/bin"):
             config = root / "orthanc.json"
             config.write_text(
@@ -241,10 +241,10 @@ def _receivers(root: Path) -> Iterator[list[Receiver]]:
             )
             start("orthanc", [orthanc, config], port)
         if storescp := shutil.which("storescp"):
-            port = _free_port()
+            port = free_port()
             words = [storescp, "--fork", "-pdu", "131072", "-od", root / "storescp", str(port)]
             start("storescp", words, port)
-        port = _free_port()
+        port = free_port()
         start("bare pynetdicom", [sys.executable, "-c", BARE, root / "bare pynetdicom", str(port)], port)
         yield found
     finally:
@@ -286,12 +286,6 @@ def _cpu_s(pid: int) -> float:
             continue
         ticks += sum(int(fields[i]) for i in (11, 12, 13, 14))
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

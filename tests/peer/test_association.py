@@ -21,6 +21,7 @@ from node.errors import PeerRefused, PeerUnreachable
 from node.peer.association import associated
 from node.peer.tls import client_context
 from tests.accept.conftest import make_ct
+from tests.harness import free_port
 from tests.peers import DeafPacs, RecordingPacs, RejectingPacs
 from tests.storescp import Storescp, tls_options
 
@@ -125,8 +126,7 @@ def test_a_peer_that_drips_in_the_handshake_is_given_up_in_time(ours):
 
 
 def test_who_nobody_listens_to_cannot_be_reached(ours):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     for tls in (None, ours):
         with pytest.raises(PeerUnreachable, match=r"ARCHIVE at 127\.0\.0\.1:"):
             store(port, tls)

@@ -11,7 +11,7 @@ from node.errors import ConfigError, PeerBusy, PeerRefused, PeerUnreachable
 from node.peer import find
 from node.peer.query import archive_of
 from tests import archives, phantoms, toy_case
-from tests.viewer.orthanc import Orthanc, missing
+from tests.orthanc import Orthanc, missing
 
 needs_orthanc = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.5"

@@ -12,7 +12,7 @@ from node.errors import ConfigError, PeerBusy, PeerRefused, PeerUnreachable
 from node.peer import qido
 from node.peer.query import archive_of
 from tests import archives, toy_case
-from tests.viewer.orthanc import Orthanc, missing
+from tests.orthanc import Orthanc, missing
 
 needs_orthanc = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.5"

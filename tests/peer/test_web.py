@@ -12,6 +12,7 @@ from node.config import TlsTable
 from node.errors import PeerRefused, PeerUnreachable, SendError
 from node.peer.tls import client_context, server_context
 from node.peer.web import CHUNK_BYTES, Web
+from tests.harness import free_port
 from tests.web_peers import RawPeer, Says, WebPeer
 
 PLENTY = 1 << 20
@@ -308,8 +309,7 @@ def test_time_that_we_take_ourselves_is_not_counted():
 
 
 def test_nobody_there_and_nobody_of_that_name():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(PeerUnreachable, match="cannot be reached: Connection refused"):
         get(f"http://127.0.0.1:{port}")
     with pytest.raises(PeerUnreachable, match="cannot be reached"):

@@ -14,8 +14,8 @@ from node.pull.execute import fetch
 from tests import archives, phantoms, toy_case
 from tests.accept.test_retrieve import KIND, multipart
 from tests.journal_makers import an_outcome
+from tests.orthanc import Orthanc, missing
 from tests.test_cases import arrive, opened, settle
-from tests.viewer.orthanc import Orthanc, missing
 
 needs_orthanc = pytest.mark.skipif(missing() is not None, reason=f"apt-get install {missing()}")
 JSON = {"Content-Type": "application/dicom+json"}

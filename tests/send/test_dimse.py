@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import struct
-import subprocess
-import time
 from dataclasses import replace
 from io import BytesIO
 from types import SimpleNamespace
@@ -25,13 +22,14 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from node.errors import PeerBusy, PeerRefused, PeerUnreachable, SendError
+from node.errors import PeerBusy, PeerRefused, SendError
 from tests.peers import (
     ContextRefusingPacs,
     RecordingPacs,
     RefusingPacs,
 )
 from tests.send.conftest import NOON, dataset_bytes, picture, report, saved
+from tests.storescp import Storescp
 
 
 def test_objects_arrive_byte_for_byte_and_in_order_over_one_association(objects, deliver):
@@ -222,29 +220,10 @@ def test_a_file_that_changed_after_it_was_made_is_not_sent(objects, deliver):
         deliver(objects, pacs)
 
 
-@pytest.mark.skipif(shutil.which("storescp") is None, reason="needs storescp (Debian: dcmtk)")
 def test_dcmtk_receives_what_we_made(objects, deliver, tmp_path):
-    home = tmp_path / "archive"
-    home.mkdir()
-    with RecordingPacs() as free:
-        port = free.port
-    program = subprocess.Popen(
-        ["storescp", "--aetitle", "ARCHIVE", "--output-directory", home, "+B", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        peer = SimpleNamespace(ae_title="ARCHIVE", host="127.0.0.1", port=port)
-        for _ in range(50):
-            try:
-                receipts = deliver(objects, peer)
-                break
-            except PeerUnreachable:
-                time.sleep(0.1)
-        assert {r.status for r in receipts} == {0}
-        got = {dcmread(path).SOPInstanceUID: dcmread(path) for path in home.iterdir()}
-        for thing in objects:
-            assert got[thing.sop_instance_uid] == dcmread(thing.path)
-    finally:
-        program.terminate()
-        program.wait(5)
+    with Storescp(tmp_path / "archive", "+B") as scp:
+        peer = SimpleNamespace(ae_title="ARCHIVE", host="127.0.0.1", port=scp.port)
+        assert {receipt.status for receipt in deliver(objects, peer)} == {0}
+        got = {dcmread(path).SOPInstanceUID: dcmread(path) for path in scp.stored()}
+    for thing in objects:
+        assert got[thing.sop_instance_uid] == dcmread(thing.path)

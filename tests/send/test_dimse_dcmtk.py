@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from pydicom import dcmread
@@ -25,32 +19,12 @@ from node.errors import PeerRefused, PeerUnreachable
 from node.send import send
 from tests.peers import RecordingPacs
 from tests.send.conftest import NOON, dataset_bytes, picture, report, saved
+from tests.storescp import Storescp, tls_options
 
-pytestmark = pytest.mark.skipif(shutil.which("storescp") is None, reason="needs storescp (Debian: dcmtk)")
 
-
-@contextmanager
 def storescp(folder, *options):
-    """Run storescp on a free port with these options; what it writes goes into ``folder``."""
-    folder.mkdir(exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    program = subprocess.Popen(
-        ["storescp", "--aetitle", "ARCHIVE", "--output-directory", folder, "+B", *options, str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield port
-    finally:
-        program.terminate()
-        program.wait(5)
+    """Run storescp with these options; it keeps what it is sent bit by bit."""
+    return Storescp(folder, "+B", *options)
 
 
 def to(port: int, objects, *, tls: TlsTable | None = None, host: str = "127.0.0.1"):
@@ -94,8 +68,8 @@ def kept(folder):
 )
 def test_whatever_it_prefers_it_gets_the_same_content(tmp_path, option, packed, deflated):
     things = results(tmp_path)
-    with storescp(tmp_path / "archive", option) as port:
-        assert [receipt.status for receipt in to(port, things)] == [0, 0, 0]
+    with storescp(tmp_path / "archive", option) as scp:
+        assert [receipt.status for receipt in to(scp.port, things)] == [0, 0, 0]
     got = kept(tmp_path / "archive")
     assert got["2.25.7.1"].file_meta.TransferSyntaxUID == packed
     assert got["2.25.7.3"].file_meta.TransferSyntaxUID == deflated
@@ -143,26 +117,21 @@ def table(certificates, pair=None, authority=None) -> TlsTable:
     )
 
 
-def its(certificates, pair, *more):
-    """Return options for storescp."""
-    return ("+tls", pair.key, pair.certificate, "+cf", certificates.authority, *more)
-
-
 @pytest.mark.parametrize("pair", ["server", "chained"])
 def test_over_tls_to_who_is_believed(tmp_path, certificates, pair):
-    options = its(certificates, getattr(certificates, pair), "-ic")
+    options = (*tls_options(certificates, getattr(certificates, pair)), "-ic")
     things = results(tmp_path)
-    with storescp(tmp_path / "archive", *options) as port:
-        assert [receipt.status for receipt in to(port, things, tls=table(certificates))] == [0, 0, 0]
+    with storescp(tmp_path / "archive", *options) as scp:
+        assert [receipt.status for receipt in to(scp.port, things, tls=table(certificates))] == [0, 0, 0]
     assert set(kept(tmp_path / "archive")) == {thing.sop_instance_uid for thing in things}
 
 
 def test_over_tls_with_our_certificate(tmp_path, certificates):
-    with storescp(tmp_path / "archive", *its(certificates, certificates.server, "-rc")) as port:
+    with storescp(tmp_path / "archive", *tls_options(certificates), "-rc") as scp:
         things = results(tmp_path)
-        assert len(to(port, things, tls=table(certificates, certificates.client))) == 3
+        assert len(to(scp.port, things, tls=table(certificates, certificates.client))) == 3
         with pytest.raises(PeerUnreachable, match="TLS"):
-            to(port, things, tls=table(certificates, certificates.stranger))
+            to(scp.port, things, tls=table(certificates, certificates.stranger))
 
 
 @pytest.mark.parametrize(
@@ -174,24 +143,24 @@ def test_over_tls_with_our_certificate(tmp_path, certificates):
     ],
 )
 def test_nothing_is_sent_over_tls_to_who_is_not_believed(tmp_path, certificates, pair, why):
-    options = its(certificates, getattr(certificates, pair), "-ic")
+    options = (*tls_options(certificates, getattr(certificates, pair)), "-ic")
     with (
-        storescp(tmp_path / "archive", *options) as port,
+        storescp(tmp_path / "archive", *options) as scp,
         pytest.raises(PeerUnreachable, match=f"archive .* cannot be reached by TLS: .*{why}"),
     ):
-        to(port, results(tmp_path), tls=table(certificates))
+        to(scp.port, results(tmp_path), tls=table(certificates))
     assert list((tmp_path / "archive").iterdir()) == []
 
 
 def test_tls_where_it_does_not_speak_it_and_none_where_it_does(tmp_path, certificates):
     things = results(tmp_path)
-    with storescp(tmp_path / "archive") as port, pytest.raises(PeerUnreachable, match="TLS"):
-        to(port, things, tls=table(certificates))
+    with storescp(tmp_path / "archive") as scp, pytest.raises(PeerUnreachable, match="TLS"):
+        to(scp.port, things, tls=table(certificates))
     with (
-        storescp(tmp_path / "archive", *its(certificates, certificates.server, "-ic")) as port,
+        storescp(tmp_path / "archive", *tls_options(certificates), "-ic") as scp,
         pytest.raises(PeerUnreachable, match="cannot be reached"),
     ):
-        to(port, things)
+        to(scp.port, things)
     assert list((tmp_path / "archive").iterdir()) == []
 
 

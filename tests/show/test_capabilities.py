@@ -11,7 +11,8 @@ import pytest
 
 from node.errors import JournalUnavailable
 from node.show.app import RESOURCES
-from tests.web_house import House, eventually
+from tests.harness import eventually
+from tests.web_house import House
 
 WADL = "{http://wadl.dev.java.net/2009/02}"
 

@@ -24,7 +24,8 @@ from node.show.multipart import Streamed
 from node.show.resource import Problem
 from node.show.server import _THREADS
 from tests.certificates import Certificates
-from tests.web_house import RELATED, House, eventually, make_file, multipart
+from tests.harness import eventually
+from tests.web_house import RELATED, House, make_file, multipart
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = f"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: {RELATED}\r\n".encode()

@@ -16,7 +16,8 @@ import pytest
 
 from node.multipart import Reader
 from node.show.media import parse
-from tests.web_house import BOUNDARY, RELATED, House, eventually, make_file, multipart, uid_of
+from tests.harness import eventually
+from tests.web_house import BOUNDARY, RELATED, House, make_file, multipart, uid_of
 
 REFERENCED, FAILED, OTHERS = "00081199", "00081198", "0008119A"
 SERIES = "1.2.3.2"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests import orthanc as archive
 from tests.paths import REPOSITORY
 from tests.viewer import dwv, npm, ohif
-from tests.viewer import orthanc as archive
 from tests.viewer.page import FLAGS, Viewer
 from tests.viewer.studies import Study
 

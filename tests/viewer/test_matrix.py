@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.orthanc import Orthanc, missing
 from tests.paths import REPOSITORY
 from tests.viewer import matrix, readers
-from tests.viewer.orthanc import Orthanc, missing
 from tests.viewer.page import Viewer
 from tests.viewer.shown import in_dwv, in_ohif
 from tests.viewer.studies import Study

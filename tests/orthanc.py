@@ -1,4 +1,4 @@
-"""Debian's Orthanc with its DICOMweb plugin: the archive that a viewer reads from."""
+"""Debian's Orthanc with its DICOMweb plugin."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import http.client
 import io
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from types import MappingProxyType
 import pydicom
 from pynetdicom import AE
 
-from tests.harness import wait_until
+from tests.harness import free_port, wait_until
 
 PROGRAM = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 #: Where Debian's packages put the plugin.
@@ -41,7 +40,7 @@ class Orthanc:
     def __init__(self, folder: Path, servers: Mapping[str, str] = MappingProxyType({})) -> None:
         self._servers = {name: {"Url": url} for name, url in servers.items()}
         self._log = folder / "orthanc.log"
-        self.port, self.dicom_port = _free_port(), _free_port()
+        self.port, self.dicom_port = free_port(), free_port()
         config = folder / "orthanc.json"
         config.write_text(json.dumps(self._config(folder)), encoding="utf-8")
         with self._log.open("wb") as log:
@@ -88,7 +87,7 @@ class Orthanc:
 
     def store_over_stow(self, file: Path) -> str:
         """Store one DICOM file over DICOMweb; return "" when it is taken, else why not."""
-        boundary = "viewer-tests"
+        boundary = "tests"
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         body = head + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
@@ -109,6 +108,14 @@ class Orthanc:
             return False
         kept = pydicom.dcmread(io.BytesIO(self.ask("GET", f"/instances/{found[0]}/file")[1]))
         return bool(kept == dataset)
+
+    def held(self) -> list[pydicom.Dataset]:
+        """Return every data set that it has."""
+        files = [
+            self.ask("GET", f"/instances/{one}/file")[1]
+            for one in json.loads(self.ask("GET", "/instances")[1])
+        ]
+        return [pydicom.dcmread(io.BytesIO(file)) for file in files]
 
     def ask(
         self,
@@ -135,7 +142,7 @@ class Orthanc:
 
     def _config(self, folder: Path) -> dict[str, object]:
         return {
-            "Name": "viewer tests",
+            "Name": "tests",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
             "HttpPort": self.port,
@@ -152,8 +159,3 @@ class Orthanc:
                 "Servers": self._servers,
             },
         }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
