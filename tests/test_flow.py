@@ -123,6 +123,7 @@ def test_results_wait_for_an_archive_that_is_down(tmp_path):
         node.stop()
 
 
+@pytest.mark.long
 def test_a_refusal_for_good_parks_the_job_until_an_operator_retries(tmp_path):
     with RecordingPacs(status=0xA900) as refusing:
         node = toy_node.make_node(tmp_path / "node", refusing.port)
@@ -153,6 +154,7 @@ def test_dcmtk_sends_and_dcmtk_receives(tmp_path):
             assert node.stop() == 0
 
 
+@pytest.mark.long
 def test_sigterm_hands_a_job_back_and_the_next_start_finishes_it(tmp_path, archive):
     node = toy_node.make_node(tmp_path / "node", archive.port)
     node.start(env={"RADNODE_FAILPOINTS": "compute.loaded=sleep:60"})
@@ -167,6 +169,7 @@ def test_sigterm_hands_a_job_back_and_the_next_start_finishes_it(tmp_path, archi
     assert node.stop() == 0
 
 
+@pytest.mark.long
 def test_an_operator_cancels_a_job_that_computes(tmp_path, archive):
     node = toy_node.make_node(tmp_path / "node", archive.port)
     node.start(env={"RADNODE_FAILPOINTS": "compute.loaded=sleep:600"})
@@ -189,6 +192,7 @@ def test_two_nodes_cannot_share_a_data_folder(node):
     assert str(node.pid) in second.stderr
 
 
+@pytest.mark.long
 def test_a_rule_that_is_added_later_gets_the_series_that_no_rule_wanted(node, archive, tmp_path):
     written = node.config.read_text()
     node.stop()

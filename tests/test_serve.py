@@ -108,6 +108,7 @@ def test_only_a_job_that_computes_is_looked_at_for_a_cancellation(node, monkeypa
     assert node.journal.job(1).state is JobState.CANCELLED
 
 
+@pytest.mark.long
 def test_a_silent_archive_does_not_hold_up_the_end(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         running = make_node(tmp_path / "node", silent.getsockname()[1])

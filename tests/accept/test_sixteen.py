@@ -38,6 +38,7 @@ def held(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.faults
+@pytest.mark.long
 def test_killed_amid_sixteen_associations_nothing_acknowledged_is_missing(tmp_path):
     node = NodeProcess(tmp_path / "node", CONFIG)
     node.start()

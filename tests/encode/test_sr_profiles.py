@@ -180,12 +180,14 @@ def test_pixelmed_finds_no_error_in_any_group(
 
 @needs_pixelmed
 @pytest.mark.slow
-def test_pixelmed_sees_a_group_without_its_region(made: Made, tmp_path: Path) -> None:
+def test_pixelmed_sees_a_drawing_on_no_image_and_a_segment_of_no_series(made: Made, tmp_path: Path) -> None:
     tree = pydicom.dcmread(made.report("viewer"))
-    first = groups_of(tree)[0]
-    first.ContentSequence = [c for c in first.ContentSequence if c.ValueType != "SCOORD"]
+    planar, volumetric = groups_of(tree)[:2]
+    (drawing,) = (c for c in planar.ContentSequence if c.ValueType == "SCOORD")
+    del drawing.ContentSequence
+    volumetric.ContentSequence = [c for c in volumetric.ContentSequence if c.ValueType != "UIDREF"]
     tree.save_as(tmp_path / "damaged.dcm")
-    assert pixelmed_errors(tmp_path / "damaged.dcm", tmp_path, [0])[0]
+    assert all(pixelmed_errors(tmp_path / "damaged.dcm", tmp_path, [0, 1]).values())
 
 
 def test_in_a_report_for_viewers_each_finding_has_a_drawing_on_an_image(made: Made) -> None:
