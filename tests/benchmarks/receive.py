@@ -7,7 +7,7 @@ DCMTK's ``storescp`` and to a bare pynetdicom handler that writes files, in turn
 gigabyte (user and system) and peak memory of the receiver, and how many times as fast as each rival the
 node was, median and spread over the rounds; then, for a single sender in Python, the time to set up an
 association and to each acknowledgement, and how many files a second the disk takes from one writer that
-syncs each: of a single association nobody durable takes in more. Run from the checkout, on a quiet
+writes as programs mostly do, by way of the page cache, and syncs each. Run from the checkout, on a quiet
 machine: what else it did is printed as its load.
 
     .venv/bin/python -m tests.benchmarks.receive [ROUNDS] [LARGE_MB]
