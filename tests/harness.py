@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+import pytest
 
 from node.journal import Journal
 
@@ -23,28 +26,39 @@ PATIENCE_S = 120.0
 
 def wait_until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
     """Return the first true answer; fail, naming ``what``, when none comes in time."""
+    if answer := eventually(is_so, within_s):
+        return answer
+    raise AssertionError(f"{what}: not within {within_s:.0f} s")
+
+
+def eventually(is_so: Callable[[], Any], within_s: float = 10.0) -> Any:
+    """Return the first true answer, or the one at the end of the time."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         if answer := is_so():
             return answer
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {within_s:.0f} s")
-
-
-def eventually(is_so: Callable[[], Any], within_s: float = 10.0) -> bool:
-    """Return whether something is so, at once when it is and otherwise when the time is over."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if is_so():
-            return True
         time.sleep(0.02)
-    return bool(is_so())
+    return is_so()
+
+
+def program(name: str) -> str:
+    """Return where a program of DCMTK is; skip the test where it is not."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is missing: apt-get install dcmtk")
+    return path
 
 
 def free_port() -> int:
     """Return a port of this machine that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody listens on a port of this machine; whoever does is called."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def memory_mb(what: str, pid: int | str = "self") -> float:
@@ -54,6 +68,11 @@ def memory_mb(what: str, pid: int | str = "self") -> float:
     """
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024 / 1e6
+
+
+def forget_peak() -> None:
+    """Let the peak of this process begin at the memory that it has now (proc(5): clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def being_received(data: Path) -> list[Path]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
-import pytest
-
 from tests.certificates import Certificates, Pair
+from tests.harness import eventually, program
 
 
 class Storescp:
@@ -27,9 +24,7 @@ class Storescp:
     """
 
     def __init__(self, folder: Path, *options: str | Path, port: int = 0) -> None:
-        program = shutil.which("storescp")
-        if program is None:
-            pytest.skip("storescp is missing: apt-get install dcmtk")
+        storescp = program("storescp")
         with socket.create_server(("127.0.0.1", port)) as probe:
             self.port = probe.getsockname()[1]
         self.folder = folder
@@ -37,16 +32,16 @@ class Storescp:
         self.log = folder.with_name(f"{folder.name}.log")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [program, "-v", "-od", folder, *options, str(self.port)], stdout=log, stderr=log
+                [storescp, "-v", "-od", folder, *options, str(self.port)], stdout=log, stderr=log
             )
         self._wait()
 
     def _wait(self) -> None:
         """Wait until it listens, without calling it: a call would be one that it logs."""
-        end = time.monotonic() + 20
-        while f":{self.port:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text().upper():
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.02)
+        listening = f":{self.port:04X} 00000000:0000 0A"
+        assert eventually(lambda: listening in Path("/proc/net/tcp").read_text().upper(), 20), (
+            self.log.read_text()
+        )
 
     def stored(self) -> list[Path]:
         """Return the files of what it has received."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
 import pydicom
@@ -11,7 +10,7 @@ import pytest
 
 from tests import toy_case
 from tests.encode.judges import dciodvfy_errors, needs_dciodvfy
-from tests.harness import NodeProcess, wait_until
+from tests.harness import NodeProcess, program, wait_until
 from tests.paths import SHARED, needs_shared
 from tests.peers import RecordingPacs
 from tests.toy_case import ROLES, write_mr
@@ -42,9 +41,7 @@ def make_node(folder, port, wait_s=600):
 
 def storescu(files, node):
     """Send files by DCMTK, as a scanner would."""
-    if shutil.which("storescu") is None:
-        pytest.skip("storescu is missing; install the Debian package dcmtk")
-    command = ["storescu", "-aec", "RADNODE", "127.0.0.1", str(node.port), *map(str, files)]
+    command = [program("storescu"), "-aec", "RADNODE", "127.0.0.1", str(node.port), *map(str, files)]
     return subprocess.run(command, env={"PATH": os.environ["PATH"], "TCP_NODELAY": "1"}).returncode == 0
 
 

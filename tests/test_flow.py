@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 
 import pytest
 
 from tests import toy_node
-from tests.harness import wait_until
+from tests.harness import program, wait_until
 from tests.peers import RecordingPacs
 from tests.storescp import Storescp
 from tests.toy_node import RESULTS_PER_JOB, received, send, small_ct
@@ -19,16 +18,9 @@ from tests.toy_node import RESULTS_PER_JOB, received, send, small_ct
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
-def needs_dcmtk():
-    for program in ("dcmsend", "storescp"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is missing; install the Debian package dcmtk")
-
-
 def dcmsend(files, port):
     """Send files by DCMTK; fails unless all are acknowledged."""
-    needs_dcmtk()
-    command = ["dcmsend", "127.0.0.1", str(port), *map(str, files)]
+    command = [program("dcmsend"), "127.0.0.1", str(port), *map(str, files)]
     subprocess.run(command, check=True, env={"PATH": os.environ["PATH"], "TCP_NODELAY": "1"})
 
 
@@ -141,7 +133,6 @@ def test_a_refusal_for_good_parks_the_job_until_an_operator_retries(tmp_path):
 
 
 def test_dcmtk_sends_and_dcmtk_receives(tmp_path):
-    needs_dcmtk()
     with Storescp(tmp_path / "shelf") as scp:
         node = toy_node.make_node(tmp_path / "node", scp.port)
         node.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -16,14 +15,13 @@ from node.header.read import parse
 from node.jpeg import LOSSLESS, SYNTAXES, decode_jpeg
 from pipelines.contract import InputRefused
 from tests import phantoms
+from tests.harness import program
 
 OPTIONS = dict(zip(SYNTAXES, ("+ee", "+es", "+ep"), strict=True))
 
 
-def dcmtk(program, *words):
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is missing; install the Debian package dcmtk")
-    subprocess.run([program, *map(str, words)], check=True, capture_output=True)
+def dcmtk(name, *words):
+    subprocess.run([program(name), *map(str, words)], check=True, capture_output=True)
 
 
 def stored_values(path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import subprocess
 import tempfile
 import warnings
@@ -24,6 +23,7 @@ from node.darkroom import DECODABLE, Darkroom
 from node.jpeg import SYNTAXES
 from node.model import Instance
 from tests import orthanc
+from tests.harness import program
 from tests.paths import SHARED, needs_shared
 from tests.phantoms import uid_of
 from tests.show.served import Served
@@ -109,10 +109,9 @@ def read_by_others(file: Path) -> pydicom.FileDataset:
     ds = pydicom.dcmread(file)
     if ds.file_meta.TransferSyntaxUID not in SYNTAXES or "PixelData" not in ds:
         return ds
-    if shutil.which("dcmdjpeg") is None:
-        pytest.skip("dcmdjpeg is missing; install the Debian package dcmtk")
+    dcmdjpeg = program("dcmdjpeg")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["dcmdjpeg", file, f"{folder}/plain.dcm"], check=True, capture_output=True)
+        subprocess.run([dcmdjpeg, file, f"{folder}/plain.dcm"], check=True, capture_output=True)
         return pydicom.dcmread(io.BytesIO(Path(folder, "plain.dcm").read_bytes()))
 
 

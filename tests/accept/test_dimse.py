@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -41,16 +40,10 @@ from tests.accept.raw import (
     status_in,
     store_rq,
 )
+from tests.harness import program
 from tests.paths import REPOSITORY, SHARED, needs_shared
 
 FAST = {**os.environ, "TCP_NODELAY": "1"}  # DCMTK: do not let Nagle wait for delayed ACKs
-
-
-def program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is missing: apt-get install dcmtk")
-    return path
 
 
 def test_dcmtk_echo_is_answered(open_door):

@@ -20,8 +20,8 @@ from node.log import KEYS
 from node.peer.association import associated
 from tests.accept.conftest import echo, make_ct, send
 from tests.accept.raw import RawPeer, associate_rq
-from tests.accept.test_dimse import FAST, program
-from tests.harness import eventually
+from tests.accept.test_dimse import FAST
+from tests.harness import eventually, program
 
 CALLING, CALLED, LIMIT = (1, 1, 3), (1, 1, 7), (2, 3, 2)  # PS3.8 Table 9-21
 A, B = "a" * 64, "b" * 64

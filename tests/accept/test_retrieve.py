@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from node.peer.query import archive_of
 from node.peer.tls import client_context
 from node.peer.web import Web
 from tests import archives, phantoms, toy_case
-from tests.harness import being_received, free_port, wait_until
+from tests.harness import being_received, free_port, listens, wait_until
 from tests.orthanc import Orthanc, missing
 from tests.peers import RecordingPacs
 
@@ -180,7 +179,7 @@ def dcmqrscp(tmp_path: Path):
     )
     process = subprocess.Popen(["dcmqrscp", "-c", str(config)], stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "dcmqrscp listens", 10)
+        wait_until(lambda: listens(port), "dcmqrscp listens", 10)
         subprocess.run(["storescu", "-aec", "ARCHIVE", "127.0.0.1", str(port), *map(str, files)], check=True)
         yield port, files
     finally:

@@ -22,8 +22,8 @@ from node.peer.association import associated
 from node.peer.tls import client_context
 from tests.accept.conftest import encoded, make_ct, stored_data_set
 from tests.accept.raw import CT, EXPLICIT, VERIFICATION, RawPeer, associate_rq, pdu
-from tests.accept.test_dimse import FAST, program
-from tests.harness import eventually
+from tests.accept.test_dimse import FAST
+from tests.harness import eventually, program
 
 CONTEXTS = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 ECHO = [build_context(VERIFICATION, ExplicitVRLittleEndian)]

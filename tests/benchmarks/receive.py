@@ -26,7 +26,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -42,8 +41,8 @@ import pydicom
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from tests import phantoms
-from tests.harness import NodeProcess, free_port, memory_mb, wait_until
+from tests import orthanc, phantoms
+from tests.harness import NodeProcess, free_port, listens, memory_mb, wait_until
 
 SLICES, ROWS, COLUMNS = 200, 512, 512
 #: Associations at once, and how many instances each brings.
@@ -225,21 +224,21 @@ def _receivers(root: Path) -> Iterator[list[Receiver]]:
         log = (root / f"{name}.log").open("wb")
         process = subprocess.Popen([*words], env=ENVIRONMENT, stdout=log, stderr=log)
         others.append(process)
-        wait_until(lambda: _listens(port), f"{name} listens", within_s=30)
+        wait_until(lambda: listens(port), f"{name} listens", within_s=30)
         found.append(Receiver(name, port, process.pid))
 
     try:
         for name in ("orthanc", "storescp", "bare pynetdicom"):
             (root / name).mkdir()
         port = free_port()
-        if orthanc := shutil.which("Orthanc", path="/usr/sbin:/usr/bin"):
+        if orthanc.PROGRAM:
             config = root / "orthanc.json"
             config.write_text(
                 f'{{"StorageDirectory": "{root}/orthanc", "IndexDirectory": "{root}/orthanc",'
                 f'"Name": "bench", "DicomPort": {port}, "DicomAet": "RADNODE", "HttpServerEnabled": false,'
                 '"DicomAlwaysAllowStore": true, "DicomThreadsCount": 16}'
             )
-            start("orthanc", [orthanc, config], port)
+            start("orthanc", [orthanc.PROGRAM, config], port)
         if storescp := shutil.which("storescp"):
             port = free_port()
             words = [storescp, "--fork", "-pdu", "131072", "-od", root / "storescp", str(port)]
@@ -286,11 +285,6 @@ def _cpu_s(pid: int) -> float:
             continue
         ticks += sum(int(fields[i]) for i in (11, 12, 13, 14))
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":

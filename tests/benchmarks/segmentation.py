@@ -32,7 +32,7 @@ from node.profile import Profile
 from pipelines.contract import Findings, Segment
 from tests import phantoms
 from tests.encode.helpers import ANATOMY, LUNG, a_job, material_of, single_frame_volume
-from tests.harness import memory_mb
+from tests.harness import forget_peak, memory_mb
 
 CLASSES, ROWS, COLUMNS = 104, 512, 512
 NEVER, ALWAYS = Profile(labelmap="never"), Profile(labelmap="always")
@@ -98,7 +98,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.before_mb = memory_mb("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far: proc(5)
+        forget_peak()
         self.begun, self.cpu_begun = time.perf_counter(), time.process_time()
 
     def told(self, size: int) -> Told:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from node.compute import LocalEngine
 from node.compute.process import kill_marked, marked
 from node.config import ComputeTable
 from tests.compute.unconfined import changed
-from tests.harness import wait_until
+from tests.harness import eventually, wait_until
 from tests.paths import REPOSITORY
 
 SETTLING_S = 10.0
@@ -30,16 +29,15 @@ def make_engine(scratch: Path, devices=("cpu",), memory_gb=1.0, **more):
 
 def gone(pid: int, within_s: float = 2.0) -> bool:
     """Say whether a process is gone (or a zombie that its new parent will reap) in time."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state in "ZX":
-            return True
-        time.sleep(0.02)
-    return False
+    return eventually(lambda: _is_gone(pid), within_s)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
 
 
 @pytest.fixture(scope="module")
